@@ -1,0 +1,35 @@
+# make demo, make test: everything a newcomer needs; each sets up its own virtual environment.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test check bench lock clean
+
+$(BIN)/kubewitness: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(BIN)/kubewitness
+	@mkdir -p demo
+	$(BIN)/kubewitness analyze examples/ --cluster demo --report demo/report.html
+	@echo "report: demo/report.html"
+
+check: $(BIN)/kubewitness
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+bench: $(BIN)/kubewitness
+	$(BIN)/python bench/throughput.py
+
+lock: pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --no-header --allow-unsafe --strip-extras --no-annotate --output-file requirements.lock requirements.in
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,41 @@
+"""Everything kubewitness raises on purpose.
+
+    KubewitnessError            exit code 1
+    ├── SourceError             a path that cannot be read, or holds nothing that can be
+    ├── StrictError             ``--strict`` was asked for and a line was not an audit event
+    └── LakeError               the Parquet lake is damaged, full or not writable
+
+Each says what happened, where, and what to do next; the command line prints exactly that and
+exits with ``exit_code``. A usage mistake is click's own ``UsageError`` (exit code 2).
+"""
+
+from __future__ import annotations
+
+
+class KubewitnessError(Exception):
+    """What went wrong (``what``), where (``where``: a path or ``file:line``) and ``remedy``."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f"\n  {self.remedy}" if self.remedy else ""
+        return f"{place}{self.what}{advice}"
+
+
+class SourceError(KubewitnessError):
+    """A source that cannot be read at all."""
+
+
+class StrictError(KubewitnessError):
+    """``--strict``: something in the input was not an audit event."""
+
+
+class LakeError(KubewitnessError):
+    """The lake cannot be read or written."""

@@ -1,0 +1,110 @@
+"""Bytes to JSON values, bounded in depth and in size, and never surprised.
+
+msgspec decodes; what it refuses and other readers accept (half of a surrogate pair, numbers too
+large for a double) is decoded once more by the standard library before it counts as broken.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from typing import Any, NoReturn
+
+import msgspec
+
+LINE_LIMIT = 64 << 20
+"""Bytes of one line or JSON value, also after decompression; what is longer is broken."""
+
+DEPTH_LIMIT = 500
+"""Arrays and objects inside each other."""
+
+_GZIP = b"\x1f\x8b"
+_decode = msgspec.json.Decoder().decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Undecodable(ValueError):
+    """No JSON value; ``reason`` says why in a few stable words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decode(data: bytes) -> Any:
+    """The one JSON value that ``data`` is. Raises ``Undecodable``."""
+    try:
+        return _decode(data)
+    except RecursionError:
+        raise Undecodable("nested too deeply") from None
+    except UnicodeDecodeError:
+        raise Undecodable("not UTF-8") from None
+    except msgspec.DecodeError as refusal:
+        cut = "truncated" in str(refusal)
+    try:
+        return json.loads(data.decode(), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise Undecodable("not UTF-8") from None
+    except RecursionError:
+        raise Undecodable("nested too deeply") from None
+    except ValueError:
+        raise Undecodable("cut off" if cut else "malformed JSON") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def repeats_keys(data: bytes) -> bool:
+    """Whether the object ``data`` names a top-level member twice: readers then disagree on it.
+
+    >>> repeats_keys(b'{"verb":"get","verb":"delete"}')
+    True
+    """
+    try:
+        members = _members(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    # Compact JSON is as long as its members, each with two quotes, a colon and a comma; the API
+    # server writes compact JSON, so the exact and slower answer is rarely needed.
+    if len(data) == 1 + sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members):
+        return False
+    try:
+        pairs = json.loads(data, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(pairs, _Pairs) and len({name for name, _ in pairs}) < len(pairs)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    pass
+
+
+def unbase64(text: str) -> bytes | None:
+    """The bytes that ``text`` stands for (RFC 4648, either alphabet), ``None`` if it does not."""
+    try:
+        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def inflate(data: bytes, limit: int = LINE_LIMIT) -> bytes:
+    """``data``, decompressed if it is gzip (all members). Raises ``Undecodable``."""
+    parts: list[bytes] = []
+    room = limit
+    while data.startswith(_GZIP):
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            part = member.decompress(data, room + 1)
+        except zlib.error:
+            raise Undecodable("damaged gzip") from None
+        room -= len(part)
+        if room < 0:
+            raise Undecodable(f"more than {limit >> 20} MiB when decompressed")
+        if not member.eof:
+            raise Undecodable("cut gzip")
+        parts.append(part)
+        data = member.unused_data
+    return b"".join(parts) if parts else data

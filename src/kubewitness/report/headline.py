@@ -1,0 +1,51 @@
+"""What an analysis says in one paragraph, and which incidents it puts before the reader."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from kubewitness.incidents.model import SEVERITIES, Incident, Moment
+from kubewitness.report.model import Analysis
+from kubewitness.report.wording import duration, moment, plural
+
+
+def further(analysis: Analysis) -> tuple[Incident, ...]:
+    """What ranks below the incidents of the report: kept in the queue, not worth an alert."""
+    shown = {incident.id for incident in analysis.incidents}
+    return tuple(incident for incident in analysis.queue if incident.id not in shown)
+
+
+def severities(incidents: Iterable[Incident]) -> str:
+    """
+    >>> severities(())
+    ''
+    """
+    counts = Counter(incident.severity for incident in incidents)
+    return ", ".join(f"{counts[s]} {s}" for s in reversed(SEVERITIES) if counts[s])
+
+
+def paragraph(analysis: Analysis) -> str:
+    """The executive summary: period, size, how many incidents, and the first of them."""
+    summary, incidents = analysis.summary, analysis.incidents
+    cluster = f"cluster {analysis.cluster}" if analysis.cluster else "this cluster"
+    read = (
+        f"In {duration(summary.end - summary.start)} of {cluster}, "
+        f"{plural(summary.principals, 'principal')} made {plural(summary.requests, 'request')} "
+        f"in {plural(summary.namespaces, 'namespace')}."
+    )
+    if not incidents:
+        return f"{read} Nothing stood out enough to be called an incident."
+    first = incidents[0]
+    worth = "1 incident is" if len(incidents) == 1 else f"{len(incidents)} incidents are"
+    lead = "It" if len(incidents) == 1 else "The first"
+    return (
+        f"{read} {worth} worth attention ({severities(incidents)}). "
+        f"{lead} began {moment(first.opened_at)} UTC: {first.title.rstrip('.')}."
+    )
+
+
+def folded(timeline: tuple[Moment, ...], rows: int) -> tuple[Moment, ...]:
+    """At most ``rows`` moments in time order: the notable ones first, then the earliest others."""
+    ranked = sorted(range(len(timeline)), key=lambda i: (not timeline[i].notable, i))
+    return tuple(timeline[i] for i in sorted(ranked[:rows]))

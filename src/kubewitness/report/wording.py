@@ -1,0 +1,154 @@
+"""Numbers and times as words: the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from kubewitness.incidents.model import Reason
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def plural(n: float, noun: str) -> str:
+    """
+    >>> plural(1, "request"), plural(1200, "activity")
+    ('1 request', '1,200 activities')
+    """
+    if n != 1:
+        noun = noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeo" else noun + "s"
+        noun = noun.replace("addresss", "addresses")
+    return f"{n:,} {noun}"
+
+
+def compact(n: float) -> str:
+    """
+    >>> compact(999), compact(12_345), compact(4_200_000)
+    ('999', '12.3k', '4.2M')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.1f}".removesuffix(".0") + letter
+    return f"{n:.1f}".removesuffix(".0")
+
+
+def percent(share: float) -> str:
+    """
+    >>> percent(0.413), percent(0.004), percent(0), percent(0.9999)
+    ('41%', '<1%', '0%', '>99%')
+    """
+    if 0 < share < 0.01:
+        return "<1%"
+    if 0.99 < share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def chance(p: float) -> str:
+    """How often something at least as surprising happens on a normal day.
+
+    >>> chance(0.00031), chance(0.4), chance(0)
+    ('1 in 3,200', '1 in 2.5', 'never yet')
+    """
+    if p <= 0:
+        return "never yet"
+    odds = 1 / p
+    if odds < 10:
+        return f"1 in {odds:.1f}".removesuffix(".0")
+    digits = 10 ** (len(str(int(odds))) - 2)
+    return f"1 in {round(odds / digits) * digits:,.0f}"
+
+
+def utc(at: datetime) -> datetime:
+    """``at`` in UTC; a time without a zone is UTC already, as everywhere in kubewitness."""
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def rfc3339(at: datetime) -> str:
+    """
+    >>> rfc3339(datetime(2026, 3, 14, 2, 11, 9))
+    '2026-03-14T02:11:09Z'
+    """
+    return utc(at).isoformat().replace("+00:00", "Z")
+
+
+def moment(at: datetime) -> str:
+    """
+    >>> moment(datetime(2026, 3, 14, 2, 11))
+    'Sat 14 Mar 02:11'
+    """
+    return f"{utc(at):%a} {utc(at).day} {utc(at):%b %H:%M}"
+
+
+def period(start: datetime, end: datetime) -> str:
+    """
+    >>> period(datetime(2026, 3, 9), datetime(2026, 3, 16))
+    'Mon 9 Mar 00:00 – Mon 16 Mar 2026 00:00 UTC'
+    >>> period(datetime(2026, 3, 14, 2, 11), datetime(2026, 3, 14, 3, 40))
+    'Sat 14 Mar 2026 02:11 – 03:40 UTC'
+    """
+    start, end = utc(start), utc(end)
+    if start.date() == end.date():
+        until = "" if f"{start:%H:%M}" == f"{end:%H:%M}" else f" – {end:%H:%M}"
+        return f"{start:%a} {start.day} {start:%b %Y %H:%M}{until} UTC"
+    return f"{moment(start)} – {end:%a} {end.day} {end:%b %Y %H:%M} UTC"
+
+
+def duration(span: timedelta) -> str:
+    """The two largest units that matter.
+
+    >>> duration(timedelta(days=7)), duration(timedelta(minutes=89)), duration(timedelta(seconds=8))
+    ('7 days', '1 h 29 min', '8 s')
+    """
+    seconds = max(round(span.total_seconds()), 0)
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    if seconds < 2 * _DAY:
+        hours, minutes = divmod(seconds // _MINUTE, 60)
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(round(seconds / _HOUR), 24)
+    return f"{days} days {hours} h" if hours and days < 7 else f"{days} days"
+
+
+def age(span: timedelta) -> str:
+    """kubectl's AGE.
+
+    >>> age(timedelta(seconds=42)), age(timedelta(hours=5, minutes=7)), age(timedelta(days=12))
+    ('42s', '5h7m', '12d')
+    """
+    seconds = max(int(span.total_seconds()), 0)
+    if seconds < 2 * _MINUTE:
+        return f"{seconds}s"
+    minutes, hours, days = seconds // _MINUTE, seconds // _HOUR, seconds // _DAY
+    if minutes < 120:
+        return f"{minutes}m"
+    if hours < 10:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    return f"{days}d{hours % 24}h" if days < 8 and hours % 24 else f"{days}d"
+
+
+def seen(reason: Reason) -> str:
+    """Who did the observed thing before, as a sentence without its full stop."""
+    unit = reason.unit.removesuffix("s") or "day"
+    peers = reason.peers or "peers"
+    whole = plural(reason.days_active, unit)
+    if not (reason.days_self or reason.days_peers or reason.days_cluster):
+        return f"never seen before in {whole}, by anyone"
+    if not (reason.days_self or reason.days_peers):
+        others = plural(reason.days_cluster, unit)
+        return f"new for this principal and its peers ({peers}); others did it on {others}"
+    own = f"on {reason.days_self} of {whole}" if reason.days_self else "never"
+    near = plural(reason.days_peers, unit) if reason.days_peers else f"no {unit}"
+    return f"by this principal {own}, by its peers ({peers}) on {near}"
+
+
+def usual(reason: Reason, limit: int = 3) -> str:
+    """The expected values with their shares, the rest counted."""
+    if not reason.expected:
+        return "nothing to compare with"
+    shown = ", ".join(f"{e.value} {percent(e.share)}" for e in reason.expected[:limit])
+    rest = len(reason.expected) - limit
+    return f"{shown}, +{rest} more" if rest > 0 else shown
