@@ -16,6 +16,11 @@ def further(analysis: Analysis) -> tuple[Incident, ...]:
     return tuple(incident for incident in analysis.queue if incident.id not in shown)
 
 
+def ranked(analysis: Analysis) -> tuple[Incident, ...]:
+    """Every incident once: those of the report, then the rest of the queue."""
+    return (*analysis.incidents, *further(analysis))
+
+
 def severities(incidents: Iterable[Incident]) -> str:
     """
     >>> severities(())

@@ -130,25 +130,40 @@ def age(span: timedelta) -> str:
     return f"{days}d{hours % 24}h" if days < 8 and hours % 24 else f"{days}d"
 
 
+def principal(name: str) -> str:
+    """A principal's name where room is short: the fixed prefix of service accounts as ``sa:``.
+
+    >>> principal("system:serviceaccount:ci:deployer"), principal("ada@example.com")
+    ('sa:ci:deployer', 'ada@example.com')
+    """
+    account = name.removeprefix("system:serviceaccount:")
+    return name if account == name else f"sa:{account}"
+
+
+def unremarkable(outcome: str) -> bool:
+    """Whether an outcome need not be mentioned: the request was served."""
+    return outcome.casefold() in {"", "allowed", "allow", "ok", "success", "200", "201"}
+
+
 def seen(reason: Reason) -> str:
-    """Who did the observed thing before, as a sentence without its full stop."""
+    """Who did the observed thing before, in words."""
     unit = reason.unit.removesuffix("s") or "day"
-    peers = reason.peers or "peers"
     whole = plural(reason.days_active, unit)
-    if not (reason.days_self or reason.days_peers or reason.days_cluster):
-        return f"never seen before in {whole}, by anyone"
-    if not (reason.days_self or reason.days_peers):
-        others = plural(reason.days_cluster, unit)
-        return f"new for this principal and its peers ({peers}); others did it on {others}"
-    own = f"on {reason.days_self} of {whole}" if reason.days_self else "never"
-    near = plural(reason.days_peers, unit) if reason.days_peers else f"no {unit}"
-    return f"by this principal {own}, by its peers ({peers}) on {near}"
+    peers = f"its peers ({reason.peers})" if reason.peers else "its peers"
+    if reason.days_self:
+        own = f"seen on {reason.days_self} of {whole} by this principal"
+        return f"{own}, on {reason.days_peers} by {peers}"
+    if reason.days_peers:
+        return f"never by this principal; on {plural(reason.days_peers, unit)} by {peers}"
+    if reason.days_cluster:
+        return f"new for it and {peers}; others did it on {plural(reason.days_cluster, unit)}"
+    return f"never seen before in {whole}, by anyone"
 
 
 def usual(reason: Reason, limit: int = 3) -> str:
     """The expected values with their shares, the rest counted."""
     if not reason.expected:
-        return "nothing to compare with"
+        return "nothing of the kind"
     shown = ", ".join(f"{e.value} {percent(e.share)}" for e in reason.expected[:limit])
     rest = len(reason.expected) - limit
     return f"{shown}, +{rest} more" if rest > 0 else shown

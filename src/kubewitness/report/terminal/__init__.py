@@ -14,7 +14,7 @@ from kubewitness.report import headline
 from kubewitness.report.inert import plain
 from kubewitness.report.model import Analysis
 from kubewitness.report.terminal.incident import incident_detail, incident_section
-from kubewitness.report.terminal.layout import bullets, heading, prose, severity, show
+from kubewitness.report.terminal.layout import bullets, heading, more, prose, severity, show, whole
 from kubewitness.report.terminal.listing import incidents_table
 from kubewitness.report.terminal.period import summary_report, summary_sections
 from kubewitness.report.wording import moment, period, plural
@@ -23,6 +23,7 @@ __all__ = ["analysis_report", "incident_detail", "incidents_table", "summary_rep
 
 FULL = 10
 """Incidents told in full; the others are listed, and each has its own command."""
+LISTED = 30
 
 
 def analysis_report(analysis: Analysis, console: Console, *, full: int = FULL) -> None:
@@ -69,15 +70,15 @@ def _contents(analysis: Analysis, console: Console) -> None:
             ),
         )
         return
-    for rank, incident in enumerate(analysis.incidents[:30], 1):
-        line = Text(f"{rank:>3}  ", style="dim")
-        line.append_text(severity(incident.severity, pad=True))
-        line.append(f"  {plain(incident.title, 160)}")
-        line.append(f"  {moment(incident.opened_at)}", style="dim")
-        line.overflow, line.no_wrap = "ellipsis", console.is_terminal
-        show(console, *([Text()] if rank == 1 else []), line)
-    if len(analysis.incidents) > 30:
-        show(console, Text(f"     +{len(analysis.incidents) - 30} more", style="dim"))
+    show(console, Text())
+    for rank, incident in enumerate(analysis.incidents[:LISTED], 1):
+        line = Text(f"{rank:>3}  ").append_text(severity(incident.severity))
+        line.append(f"{'':{10 - len(incident.severity)}}{moment(incident.opened_at):<18}")
+        line.append(plain(incident.title, 160))
+        if console.is_terminal:
+            line.truncate(console.width, overflow="ellipsis")
+        whole(console, line)
+    more(console, len(analysis.incidents) - LISTED)
 
 
 def _further(analysis: Analysis, console: Console, full: int) -> None:
@@ -87,5 +88,4 @@ def _further(analysis: Analysis, console: Console, full: int) -> None:
     heading(console, "Further down the queue", f"{plural(len(rest), 'incident')}, lower ranked")
     show(console, Text())
     incidents_table(rest[:20], console, now=analysis.summary.end)
-    if len(rest) > 20:
-        show(console, Text(f"+{len(rest) - 20} more: kubewitness analyze -o table", style="dim"))
+    more(console, len(rest) - 20, "(all are in -o table)")

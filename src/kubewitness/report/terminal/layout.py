@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
@@ -23,27 +24,35 @@ STYLES: dict[Severity, str] = {
 }
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _HEIGHTS = "▁▂▃▄▅▆▇█"
+# One for one, so that what was aligned stays so where the output holds ASCII only.
+_ASCII = str.maketrans("▁▂▃▄▅▆▇█▏▎▍▌▋▊▉─•●×–…›→“”↳", '..:-=+*#|||####--*x-~>>"">')
 
 
 class Trimmed:
-    """A renderable without the blanks that pad its lines: clean in a pipe and in a diff."""
+    """A renderable without the blanks that pad its lines, and in ASCII where that is all there is.
+
+    Clean in a pipe and in a diff.
+    """
 
     def __init__(self, renderable: RenderableType) -> None:
         self.renderable = renderable
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in console.render_lines(self.renderable, options, pad=False):
-            while line and not line[-1].text.strip() and not _painted(line[-1]):
+            while line and not line[-1].text.strip():
                 line.pop()
-            if line and not _painted(line[-1]):
+            if line:
                 text, style, control = line.pop()
                 line.append(Segment(text.rstrip(), style, control))
-            yield from line
+            if options.ascii_only:
+                yield from (Segment(_ascii(text), style, more) for text, style, more in line)
+            else:
+                yield from line
             yield Segment.line()
 
 
-def _painted(segment: Segment) -> bool:
-    return segment.style is not None and segment.style.bgcolor is not None
+def _ascii(text: str) -> str:
+    return text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def show(console: Console, *renderables: RenderableType) -> None:
@@ -52,40 +61,64 @@ def show(console: Console, *renderables: RenderableType) -> None:
         console.print(Trimmed(renderable), end="")
 
 
-def heading(console: Console, title: str, note: str = "") -> None:
+def whole(console: Console, line: Text) -> None:
+    """Print one line as it is: never wrapped, never cropped."""
+    text = Text(_ascii(line.plain)) if console.options.ascii_only else line
+    console.print(text, soft_wrap=True)
+
+
+def heading(console: Console, title: Text | str, note: str = "") -> None:
     """A section's first line: the title, a quiet note, and a rule to the edge."""
-    line = Text(title, style="bold")
+    line = Text(style="bold").append(title)
     if note:
         line.append(f"  {note}", style="dim not bold")
     room = min(console.width, READABLE + 20) - line.cell_len - 2
     if room > 3:
-        line.append("  " + ("-" if plain_glyphs(console) else "─") * room, style="dim not bold")
+        line.append("  " + "─" * room, style="dim not bold")
     show(console, Text(), line)
+
+
+def part(console: Console, title: str, note: str = "") -> None:
+    """The first line of a part of a section."""
+    line = Text(title, style="bold")
+    if note:
+        line.append(f"  {note}", style="dim not bold")
+    show(console, Text(), line)
+
+
+def more(console: Console, n: int, note: str = "") -> None:
+    """How many were not shown, if any."""
+    if n > 0:
+        show(console, Text(f"  +{n:,} more{f' {note}' if note else ''}", style="dim"))
 
 
 def prose(text: str, console: Console, *, indent: int = 0, style: str = "") -> RenderableType:
     """``text`` (inert already) wrapped at a readable width."""
-    width = min(console.width, READABLE)
-    return Padding(Text(text, style=style), (0, max(console.width - width, 0), 0, indent))
+    surplus = max(console.width - READABLE, 0)
+    return Padding(Text(text, style=style), (0, surplus, 0, indent))
 
 
-def bullets(items: Iterable[str], console: Console, *, indent: int = 2) -> list[RenderableType]:
+def bullets(items: Iterable[str], console: Console) -> list[RenderableType]:
     """One hanging-indented line an item."""
-    mark = "-" if plain_glyphs(console) else "•"
-    return [_hanging(mark, item, console, indent) for item in items]
+    return [_hanging("•", item, console) for item in items]
 
 
-def numbered(items: Iterable[str], console: Console, *, indent: int = 2) -> list[RenderableType]:
+def numbered(items: Iterable[str], console: Console) -> list[RenderableType]:
     """``bullets``, with numbers to refer to."""
-    return [_hanging(f"{i}.", item, console, indent) for i, item in enumerate(items, 1)]
+    return [_hanging(f"{number}.", item, console) for number, item in enumerate(items, 1)]
 
 
-def _hanging(mark: str, item: str, console: Console, indent: int) -> RenderableType:
+def labelled(label: str, text: str, console: Console) -> RenderableType:
+    """A quiet label and what it labels, hanging-indented."""
+    return _hanging(label.ljust(9), text, console)
+
+
+def _hanging(mark: str, item: str, console: Console) -> RenderableType:
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=len(mark), style="dim")
-    grid.add_column(max_width=min(console.width, READABLE) - indent - len(mark) - 1)
+    grid.add_column(max_width=min(console.width, READABLE) - 2 - len(mark) - 1)
     grid.add_row(Text(mark), Text(item))
-    return Padding(grid, (0, 0, 0, indent))
+    return Padding(grid, (0, 0, 0, 2))
 
 
 def columns(
@@ -94,7 +127,6 @@ def columns(
     *,
     right: Sequence[int] = (),
     fixed: Sequence[int] = (),
-    indent: int = 2,
 ) -> RenderableType:
     """A borderless table; ``right`` columns are numbers, ``fixed`` ones never wrap."""
     table = Table(
@@ -113,45 +145,36 @@ def columns(
         )
     for row in rows:
         table.add_row(*row)
-    return Padding(table, (0, 0, 0, indent))
+    return Padding(table, (0, 0, 0, 2))
 
 
-def severity(level: Severity, *, pad: bool = False) -> Text:
+def severity(level: Severity) -> Text:
     """The severity in capitals, in its colour."""
-    label = level.upper()
-    badge = Text(label, style=STYLES[level])
-    if pad:
-        return Text().append_text(badge).append(" " * (8 - len(label)))
-    return badge
+    return Text(level.upper(), style=STYLES[level])
 
 
-def bar(share: float, width: int, console: Console) -> str:
-    """A share as a horizontal bar, at least a sliver when it is not zero."""
+def bar(share: float, width: int) -> str:
+    """A share as a horizontal bar, at least a sliver when it is not nothing.
+
+    >>> bar(0.5, 4), bar(0.001, 4), bar(0, 4)
+    ('██', '▏', '')
+    """
     eighths = round(max(0.0, min(share, 1.0)) * width * 8)
-    if plain_glyphs(console):
-        return "#" * max(round(eighths / 8), 1 if share > 0 else 0)
-    full, part = divmod(max(eighths, 1 if share > 0 else 0), 8)
-    return "█" * full + (_EIGHTHS[part] if part else "")
+    full, rest = divmod(max(eighths, 1 if share > 0 else 0), 8)
+    return "█" * full + _EIGHTHS[rest].strip()
 
 
-def sparkline(numbers: Sequence[int], width: int, console: Console) -> str:
-    """The numbers as a line of at most ``width`` columns; slots that share a column are summed."""
+def sparkline(numbers: Sequence[int], width: int) -> str:
+    """The numbers as one line of at most ``width`` columns; nothing at all is a blank.
+
+    >>> sparkline([0, 1, 4, 8], 4)
+    ' ▂▅█'
+    """
     if not numbers or width < 1:
         return ""
-    columns_ = min(width, len(numbers))
-    edges = [i * len(numbers) // columns_ for i in range(columns_ + 1)]
+    edges = [i * len(numbers) // min(width, len(numbers)) for i in range(len(numbers) + 1)]
+    edges = edges[: min(width, len(numbers)) + 1]
     # A mean, not a sum: columns may cover unequally many slots.
-    means = [sum(numbers[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False) if b > a]
-    heights = " .:-=+*#" if plain_glyphs(console) else _HEIGHTS
+    means = [sum(numbers[a:b]) / (b - a) for a, b in pairwise(edges)]
     top = max(means)
-    if top <= 0:
-        return heights[0] * len(means)
-    return "".join(
-        " " if mean == 0 else heights[min(int(mean / top * len(heights)), len(heights) - 1)]
-        for mean in means
-    )
-
-
-def plain_glyphs(console: Console) -> bool:
-    """Whether the output can hold ASCII only."""
-    return console.options.ascii_only
+    return "".join(_HEIGHTS[min(int(mean / top * 8), 7)] if mean > 0 else " " for mean in means)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from rich.cells import cell_len
@@ -11,13 +11,9 @@ from rich.text import Text
 
 from kubewitness.incidents.model import Incident
 from kubewitness.report import tactics
-from kubewitness.report.inert import cell, ends
-from kubewitness.report.terminal.layout import STYLES
-from kubewitness.report.wording import age, moment, rfc3339, utc
-
-_NARROW = ("ID", "SEVERITY", "SCORE", "PRINCIPAL", "AGE", "TITLE")
-_WIDE = ("ID", "SEVERITY", "SCORE", "ALERT", "PRINCIPAL", "SOURCE", "OPENED", "UPDATED", "AGE",
-         "TACTICS", "OBJECTS", "TITLE")  # fmt: skip
+from kubewitness.report.inert import cell
+from kubewitness.report.terminal.layout import STYLES, whole
+from kubewitness.report.wording import age, principal, rfc3339, utc
 
 
 def incidents_table(
@@ -34,59 +30,49 @@ def incidents_table(
     a year old); the latest incident's last update stands in for it.
     """
     if not incidents:
-        console.print(Text("No incidents found."))
+        whole(console, Text("No incidents found."))
         return
     end = utc(now or max(incident.updated_at for incident in incidents))
     names = _WIDE if wide else _NARROW
-    rows = [[*(_value(name, incident, end) for name in names)] for incident in incidents]
-    shown = [[*names], *rows] if headers else rows
-    widths = [max(cell_len(row[i]) for row in shown) for i in range(len(names))]
-    for number, row in enumerate(shown):
-        level = incidents[number - headers].severity if number >= headers else None
+    rows = [[_COLUMNS[name](incident, end) for name in names] for incident in incidents]
+    above = [list(names)] if headers else []
+    widths = [max(map(cell_len, column)) for column in zip(*above, *rows, strict=True)]
+    styles = ["", *(STYLES[i.severity] for i in incidents)][0 if headers else 1 :]
+    for row, style in zip([*above, *rows], styles, strict=True):
         line = Text()
-        for column, (value, width) in enumerate(zip(row, widths, strict=True)):
-            style = STYLES[level] if level and names[column] == "SEVERITY" else ""
-            line.append(value, style=style)
-            if column < len(row) - 1:
-                line.append(" " * (width - cell_len(value) + 3))
-        # A pipe gets whole lines; on a screen the title gives way.
-        line.no_wrap = True
+        for name, value, width in zip(names, row, widths, strict=True):
+            line.append(value, style=style if name == "SEVERITY" else "")
+            line.append(" " * (width - cell_len(value) + 3))
+        line.rstrip()
+        # A pipe gets whole lines; on a screen the title, which is last, gives way.
         if console.is_terminal and not wide:
             line.truncate(console.width, overflow="ellipsis")
-        console.print(line, soft_wrap=True)
+        whole(console, line)
 
 
-def _value(name: str, incident: Incident, end: datetime) -> str:
-    match name:
-        case "ID":
-            return cell(incident.id, 40)
-        case "SEVERITY":
-            return incident.severity
-        case "SCORE":
-            return f"{incident.score:.1f}"
-        case "ALERT":
-            return "yes" if incident.alert else "no"
-        case "PRINCIPAL":
-            return _several(incident.principals, 44)
-        case "SOURCE":
-            return _several(incident.source_ips, 40)
-        case "OPENED":
-            return rfc3339(incident.opened_at.replace(microsecond=0))
-        case "UPDATED":
-            return moment(incident.updated_at)
-        case "AGE":
-            return age(end - utc(incident.opened_at))
-        case "TACTICS":
-            return (
-                cell(",".join(t.replace(" ", "") for t in tactics.touched(incident)), 60)
-                or "<none>"
-            )
-        case "OBJECTS":
-            return _several(incident.objects, 48)
-        case _:
-            return cell(incident.title, 160)
+def _several(values: Sequence[str], cap: int) -> str:
+    if not values:
+        return "<none>"
+    rest = f" +{len(values) - 1}" if len(values) > 1 else ""
+    return cell(values[0], cap) + rest
 
 
-def _several(values: Iterable[str], cap: int) -> str:
-    first, *rest = [*values] or ["<none>"]
-    return ends(cell(first, cap), cap) + (f" +{len(rest)}" if rest else "")
+def _tactics(incident: Incident, _end: datetime) -> str:
+    return cell(",".join(t.replace(" ", "") for t in tactics.touched(incident)), 72) or "<none>"
+
+
+_COLUMNS: dict[str, Callable[[Incident, datetime], str]] = {
+    "ID": lambda incident, _: cell(incident.id, 40),
+    "SEVERITY": lambda incident, _: incident.severity,
+    "SCORE": lambda incident, _: f"{incident.score:.1f}",
+    "ALERT": lambda incident, _: str(incident.alert).lower(),
+    "PRINCIPAL": lambda incident, _: _several([principal(p) for p in incident.principals], 48),
+    "SOURCE": lambda incident, _: _several(incident.source_ips, 40),
+    "OPENED": lambda incident, _: rfc3339(incident.opened_at.replace(microsecond=0)),
+    "AGE": lambda incident, end: age(end - utc(incident.opened_at)),
+    "TACTICS": _tactics,
+    "OBJECTS": lambda incident, _: _several(incident.objects, 48),
+    "TITLE": lambda incident, _: cell(incident.title, 160),
+}
+_NARROW = ("ID", "SEVERITY", "SCORE", "PRINCIPAL", "AGE", "TITLE")
+_WIDE = tuple(_COLUMNS)

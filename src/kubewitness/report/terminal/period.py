@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.text import Text
 
 from kubewitness.report.inert import plain
@@ -14,7 +15,9 @@ from kubewitness.report.terminal.layout import (
     bullets,
     columns,
     heading,
-    plain_glyphs,
+    labelled,
+    more,
+    part,
     prose,
     show,
     sparkline,
@@ -26,6 +29,7 @@ from kubewitness.report.wording import (
     percent,
     period,
     plural,
+    principal,
     utc,
 )
 
@@ -42,50 +46,56 @@ def summary_sections(
     summary: Summary, intake: Intake | None, console: Console, *, top: int = TOP
 ) -> None:
     """Everything about the period that is not an incident."""
-    heading(console, "Summary", _size(summary))
+    size = (
+        f"{plural(summary.requests, 'request')}, {plural(summary.principals, 'principal')}, "
+        f"{plural(summary.namespaces, 'namespace')}"
+    )
+    heading(console, "Summary", size)
     _volume(summary, console)
     _classes(summary.classes, console)
-    for label, counts in (
+    counted = (
         ("verbs", summary.verbs),
         ("resources", summary.resources),
         ("outcomes", summary.outcomes),
-    ):
-        _counted(label, counts, console)
+    )
+    show(console, Text())
+    for label, counts in counted:
+        shown = ", ".join(f"{plain(c.value, 60)} {compact(c.n)}" for c in counts[:8])
+        rest = f", +{len(counts) - 8} more" if len(counts) > 8 else ""
+        show(console, labelled(label, shown + rest or "none", console))
     _tables(summary, console, top)
     _coverage(summary.coverage, console)
     if intake is not None:
         _intake(intake, console)
 
 
-def _size(summary: Summary) -> str:
-    return (
-        f"{plural(summary.requests, 'request')}, {plural(summary.principals, 'principal')}, "
-        f"{plural(summary.namespaces, 'namespace')}"
-    )
-
-
 def _volume(summary: Summary, console: Console) -> None:
     if len(summary.slots) < 2:
         return
     every = [sum(slot) for slot in zip(*(s.n for s in summary.volume), strict=False)]
-    width = min(console.width - 40, 84)
-    rows = [
-        _trend("requests", every, summary, width, console),
-        _trend("denied", summary.denied_volume.n, summary, width, console),
-    ]
+    width = max(min(console.width - 42, 84), 8)
+    rows = [(Text(), Text(_axis(summary, width), style="dim"), Text())]
+    for label, numbers in (("requests", every), ("denied", summary.denied_volume.n)):
+        peak = max(range(len(numbers)), key=numbers.__getitem__, default=0)
+        top = f"peak {compact(numbers[peak])}, {moment(summary.slots[peak])}" if numbers else ""
+        line = Text(sparkline(numbers, width), style="cyan")
+        rows.append((Text(label, style="dim"), line, Text(top)))
     show(console, Text(), columns(("", "", ""), rows, fixed=(0, 1)))
 
 
-def _trend(
-    label: str, numbers: Sequence[int], summary: Summary, width: int, console: Console
-) -> tuple[Text, ...]:
-    peak = max(range(len(numbers)), key=numbers.__getitem__, default=0)
-    top = f"peak {compact(numbers[peak])}, {moment(summary.slots[peak])}" if numbers else ""
-    return (
-        Text(label, style="dim"),
-        Text(sparkline(numbers, width, console), style="cyan"),
-        Text(top),
-    )
+def _axis(summary: Summary, width: int) -> str:
+    """Day names (hours, in a shorter log) above the columns they begin at."""
+    slots, line = summary.slots, ""
+    short = slots[-1] - slots[0] <= timedelta(days=2)
+    columns_ = min(width, len(slots))
+    before = None
+    for column in range(columns_):
+        at = utc(slots[column * len(slots) // columns_])
+        label = f"{at:%H:%M}" if short else f"{at:%a}"
+        if label != before and len(line) <= column and column + len(label) <= columns_:
+            line = line.ljust(column) + label + " "
+        before = label
+    return line
 
 
 def _classes(classes: Sequence[Count], console: Console) -> None:
@@ -93,52 +103,60 @@ def _classes(classes: Sequence[Count], console: Console) -> None:
     rows = [
         (
             Text(plain(c.value, 30)),
-            Text(bar(c.n / total, 24, console), style="cyan"),
             Text(compact(c.n)),
             Text(percent(c.n / total), style="dim"),
+            Text(bar(c.n / total, 30), style="cyan"),
         )
         for c in classes[:8]
     ]
     if rows:
-        show(console, Text(), columns(("", "", "", ""), rows, right=(2, 3), fixed=(0, 1)))
-
-
-def _counted(label: str, counts: Sequence[Count], console: Console) -> None:
-    if not counts:
-        return
-    shown = ", ".join(f"{plain(c.value, 60)} {compact(c.n)}" for c in counts[:8])
-    more = f", +{len(counts) - 8} more" if len(counts) > 8 else ""
-    row = (Text(label.ljust(9), style="dim"), Text(shown + more))
-    show(console, columns(("", ""), [row], fixed=(0,)))
+        show(console, Text(), columns(("", "", "", ""), rows, right=(1, 2), fixed=(0, 3)))
 
 
 def _tables(summary: Summary, console: Console, top: int) -> None:
     table = _Tables(console, top)
-    arrow = "->" if plain_glyphs(console) else "→"
     table.show(
         "Sensitive access",
         ("PRINCIPAL", "DID", "NAMESPACE", "OBJECTS", "TIMES", "LAST"),
-        [(a.principal, a.action, a.namespace, f"{a.objects:,}", f"{a.n:,}", moment(a.last))
-         for a in summary.sensitive],
+        [
+            (
+                principal(a.principal),
+                a.action,
+                a.namespace,
+                f"{a.objects:,}",
+                f"{a.n:,}",
+                moment(a.last),
+            )
+            for a in summary.sensitive
+        ],
         right=(3, 4),
-    )  # fmt: skip
+    )
     table.show(
         "Denied most",
         ("PRINCIPAL", "TRIED", "NAMESPACE", "TIMES", "LAST"),
-        [(d.principal, d.action, d.namespace, f"{d.n:,}", moment(d.last)) for d in summary.denied],
+        [
+            (principal(d.principal), d.action, d.namespace, f"{d.n:,}", moment(d.last))
+            for d in summary.denied
+        ],
         right=(3,),
     )
     table.show(
         "New in this period",
         ("KIND", "VALUE", "FIRST SEEN", "TIMES", "EXAMPLE"),
-        [(n.kind, n.value, moment(n.first_seen), f"{n.n:,}", n.example) for n in summary.newcomers],
+        [
+            (n.kind, principal(n.value), moment(n.first_seen), f"{n.n:,}", n.example)
+            for n in summary.newcomers
+        ],
         right=(3,),
     )
     table.show(
         "Moved most",
-        ("PRINCIPAL", "BEFORE", "", "AFTER", "UNIT"),
-        [(m.principal, compact(m.before), arrow, compact(m.after), m.unit) for m in summary.movers],
-        right=(1, 3),
+        ("PRINCIPAL", "BEFORE", "AFTER", ""),
+        [
+            (principal(m.principal), compact(m.before), compact(m.after), m.unit)
+            for m in summary.movers
+        ],
+        right=(1, 2),
     )
 
 
@@ -153,81 +171,64 @@ class _Tables:
         title: str,
         headers: Sequence[str],
         rows: Sequence[Sequence[str]],
+        *,
         right: Sequence[int],
     ) -> None:
-        if not rows:
-            return
-        cells = [[Text(plain(value, 60)) for value in row] for row in rows[: self.top]]
-        show(self.console, Text(), Text(title, style="bold"))
-        show(self.console, columns(headers, cells, right=right))
-        if len(rows) > self.top:
-            show(self.console, Text(f"  +{len(rows) - self.top} more", style="dim"))
+        if rows:
+            cells = [[Text(plain(value, 70)) for value in row] for row in rows[: self.top]]
+            part(self.console, title)
+            show(self.console, columns(headers, cells, right=right))
+            more(self.console, len(rows) - self.top)
 
 
 def _coverage(coverage: Coverage, console: Console) -> None:
     heading(console, "Coverage", "what this log can and cannot show")
     show(console, Text())
-    for label, counts in (("levels", coverage.levels), ("stages", coverage.stages)):
-        _shares(label, counts, console)
+    shares = [("levels", coverage.levels), ("stages", coverage.stages)]
     if len(coverage.clusters) > 1:
-        _shares("clusters", coverage.clusters, console)
-    if coverage.gaps:
-        _part_gaps(coverage, console)
-    if coverage.blind:
-        lines = (
-            f"Cannot show {plain(b.what, 200)}: {plain(b.why, 300)}."
-            + (f" Would show it: {plain(b.remedy, 300)}." if b.remedy else "")
-            for b in coverage.blind
-        )
-        show(console, *bullets(lines, console))
-
-
-def _shares(label: str, counts: Sequence[Count], console: Console) -> None:
-    total = sum(c.n for c in counts) or 1
-    shown = ", ".join(f"{plain(c.value, 60)} {percent(c.n / total)}" for c in counts[:8])
-    if shown:
-        row = (Text(label.ljust(9), style="dim"), Text(shown))
-        show(console, columns(("", ""), [row], fixed=(0,)))
-
-
-def _part_gaps(coverage: Coverage, console: Console) -> None:
-    gaps: list[RenderableType] = bullets(
-        (
-            f"No events for {duration(utc(g.end) - utc(g.start))}: {period(g.start, g.end)}."
-            for g in coverage.gaps[:TOP]
-        ),
-        console,
+        shares.append(("clusters", coverage.clusters))
+    for label, counts in shares:
+        total = sum(c.n for c in counts) or 1
+        shown = ", ".join(f"{plain(c.value, 60)} {percent(c.n / total)}" for c in counts[:8])
+        show(console, labelled(label, shown or "none", console))
+    gaps = (
+        f"No events for {duration(utc(g.end) - utc(g.start))}: {period(g.start, g.end)}."
+        for g in coverage.gaps[:TOP]
     )
-    show(console, *gaps)
-    if len(coverage.gaps) > TOP:
-        show(console, Text(f"  +{len(coverage.gaps) - TOP} more gaps", style="dim"))
+    show(console, *bullets(gaps, console))
+    more(console, len(coverage.gaps) - TOP, "gaps")
+    blind = (
+        f"Cannot show {plain(b.what, 200)}: {plain(b.why, 300)}."
+        + (f" What would: {plain(b.remedy, 300)}." if b.remedy else "")
+        for b in coverage.blind
+    )
+    show(console, *bullets(blind, console))
 
 
 def _intake(intake: Intake, console: Console) -> None:
     heading(console, "Intake", "every line is accounted for")
     read = (
         f"{plural(intake.lines, 'line')} of {plural(intake.sources, 'source')}: "
-        f"{plural(intake.events, 'event')}, {intake.added:,} of them new, "
-        f"{plural(intake.duplicates, 'duplicate')}; {_total(intake.skipped):,} skipped, "
-        f"{_total(intake.broken):,} broken"
+        f"{plural(intake.events, 'event')} ({intake.added:,} new, "
+        f"{plural(intake.duplicates, 'duplicate')}); {_total(intake.skipped):,} skipped, "
+        f"{_total(intake.broken):,} broken."
     )
-    show(console, Text(), prose(f"{read}.", console, indent=2))
+    show(console, Text(), prose(read, console, indent=2))
     for label, rejects in (("skipped", intake.skipped), ("broken", intake.broken)):
-        lines = (
-            f"{label} {r.n:,}: {plain(r.reason, 200)}; "
-            f"{', '.join(plain(place, 120) for place in r.places[:3]) or plain(r.source, 120)}"
-            + (f", +{r.n - min(len(r.places), 3):,} more" if r.n > min(len(r.places), 3) else "")
-            for r in rejects[:TOP]
-        )
-        show(console, *bullets(lines, console))
-        if len(rejects) > TOP:
-            show(console, Text(f"  +{len(rejects) - TOP} more kinds of {label}", style="dim"))
+        show(console, *bullets((_places(label, r) for r in rejects[:TOP]), console))
+        more(console, len(rejects) - TOP, f"reasons to be {label}")
     if intake.broken and intake.quarantine:
-        show(
-            console,
-            prose(f"Broken lines are kept in {plain(intake.quarantine)}.", console, indent=2),
-        )
+        kept = f"Broken lines are kept in {plain(intake.quarantine)}."
+        show(console, prose(kept, console, indent=2))
     show(console, *bullets((plain(w, 300) for w in intake.warnings[:12]), console))
+    more(console, len(intake.warnings) - 12)
+
+
+def _places(label: str, reject: Rejected) -> str:
+    """``broken 3, not JSON: audit.log:7, audit.log:9, audit.log:12``"""
+    places = [plain(place, 120) for place in reject.places[:3]] or [plain(reject.source, 120)]
+    rest = f", +{reject.n - len(places):,} more" if reject.n > len(places) else ""
+    return f"{label} {reject.n:,}, {plain(reject.reason, 200)}: {', '.join(places)}{rest}"
 
 
 def _total(rejects: Sequence[Rejected]) -> int:
