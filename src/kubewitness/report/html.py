@@ -1,0 +1,65 @@
+"""The report as one HTML file: no script, no request to anywhere, readable in ten years.
+
+What a template prints is made inert by the environment itself (``finalize``), before it is
+escaped: a template cannot forget it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from kubewitness import __version__
+from kubewitness.report import charts, headline, lanes, tactics, wording
+from kubewitness.report.inert import plain
+
+if TYPE_CHECKING:
+    from kubewitness.report.model import Analysis
+
+TEMPLATES = Path(__file__).with_name("templates")
+CARDS, ROWS = 25, 12
+"""Incidents told in full, and moments of each shown before the fold."""
+
+
+def render(analysis: Analysis) -> str:
+    """The page of an analysis."""
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        analysis=analysis,
+        summary=analysis.summary,
+        coverage=analysis.summary.coverage,
+        intake=analysis.intake,
+        cards=analysis.incidents[:CARDS],
+        rest=(*analysis.incidents[CARDS:], *headline.further(analysis)),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        version=__version__,
+        rows=ROWS,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_inert,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("age", "chance", "compact", "duration", "moment", "percent", "period", "plural",
+                 "principal", "rfc3339", "seen", "unremarkable"):  # fmt: skip
+        environment.filters[name] = getattr(wording, name)
+    environment.filters["cut"] = plain
+    environment.globals.update(charts=charts, headline=headline, lanes=lanes, tactics=tactics)
+    return environment
+
+
+def _inert(value: Any) -> Any:
+    return (
+        plain(value, 2000) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    )
