@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from kubewitness.events.formats.decoding import Undecodable, decode
+from kubewitness.events.formats.decoding import UndecodableError, decode
 from kubewitness.events.formats.outcome import Broken, Event, Found
 from kubewitness.events.formats.times import timestamp
 
@@ -164,7 +164,7 @@ def _embedded(value: Any, opening: str) -> Any:
     if isinstance(value, str) and value.lstrip().startswith(opening):
         try:
             return decode(value.encode("utf-8", "replace"))
-        except Undecodable:
+        except UndecodableError:
             return value
     return value
 
@@ -188,8 +188,11 @@ def _members(
     members = _object(value, field, notes)
     if members is None:
         return None
-    kept = ((str(key), coerce(member, field, notes)) for key, member in members.items()
-            if member is not None)
+    kept = (
+        (str(key), coerce(member, field, notes))
+        for key, member in members.items()
+        if member is not None
+    )
     return {key: member for key, member in kept if member is not None}
 
 
@@ -204,6 +207,18 @@ def _annotations(value: Any, field: str, notes: _Notes) -> dict[str, str] | None
     return _members(value, field, notes, _annotation)
 
 
+def _extra(value: Any, field: str, notes: _Notes) -> dict[str, list[str]] | None:
+    return _members(value, field, notes, _texts)
+
+
+_USER: dict[str, Callable[[Any, str, _Notes], Any]] = {
+    "username": _text,
+    "uid": _text,
+    "groups": _texts,
+    "extra": _extra,
+}
+
+
 def _user(value: Any, field: str, notes: _Notes) -> dict[str, Any] | None:
     value = _embedded(value, "{")
     if isinstance(value, str) and value:
@@ -213,13 +228,10 @@ def _user(value: Any, field: str, notes: _Notes) -> dict[str, Any] | None:
     if members is None:
         return None
     user: dict[str, Any] = {}
-    for name, coerce in (("username", _text), ("uid", _text), ("groups", _texts)):
+    for name, coerce in _USER.items():
         member = members.get(name)
         if member is not None and (kept := coerce(member, f"{field}.{name}", notes)) is not None:
             user[name] = kept
-    extra = members.get("extra")
-    if extra is not None and (kept := _members(extra, f"{field}.extra", notes, _texts)) is not None:
-        user["extra"] = kept
     return user
 
 

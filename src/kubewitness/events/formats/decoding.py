@@ -25,7 +25,7 @@ _decode = msgspec.json.Decoder().decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class Undecodable(ValueError):
+class UndecodableError(ValueError):
     """No JSON value; ``reason`` says why in a few stable words."""
 
     def __init__(self, reason: str) -> None:
@@ -34,23 +34,23 @@ class Undecodable(ValueError):
 
 
 def decode(data: bytes) -> Any:
-    """The one JSON value that ``data`` is. Raises ``Undecodable``."""
+    """The one JSON value that ``data`` is. Raises ``UndecodableError``."""
     try:
         return _decode(data)
     except RecursionError:
-        raise Undecodable("nested too deeply") from None
+        raise UndecodableError("nested too deeply") from None
     except UnicodeDecodeError:
-        raise Undecodable("not UTF-8") from None
+        raise UndecodableError("not UTF-8") from None
     except msgspec.DecodeError as refusal:
         cut = "truncated" in str(refusal)
     try:
         return json.loads(data.decode(), parse_constant=_no_constant)
     except UnicodeDecodeError:
-        raise Undecodable("not UTF-8") from None
+        raise UndecodableError("not UTF-8") from None
     except RecursionError:
-        raise Undecodable("nested too deeply") from None
+        raise UndecodableError("nested too deeply") from None
     except ValueError:
-        raise Undecodable("cut off" if cut else "malformed JSON") from None
+        raise UndecodableError("cut off" if cut else "malformed JSON") from None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -91,7 +91,7 @@ def unbase64(text: str) -> bytes | None:
 
 
 def inflate(data: bytes, limit: int = LINE_LIMIT) -> bytes:
-    """``data``, decompressed if it is gzip (all members). Raises ``Undecodable``."""
+    """``data``, decompressed if it is gzip (all members). Raises ``UndecodableError``."""
     parts: list[bytes] = []
     room = limit
     while data.startswith(_GZIP):
@@ -99,12 +99,12 @@ def inflate(data: bytes, limit: int = LINE_LIMIT) -> bytes:
         try:
             part = member.decompress(data, room + 1)
         except zlib.error:
-            raise Undecodable("damaged gzip") from None
+            raise UndecodableError("damaged gzip") from None
         room -= len(part)
         if room < 0:
-            raise Undecodable(f"more than {limit >> 20} MiB when decompressed")
+            raise UndecodableError(f"more than {limit >> 20} MiB when decompressed")
         if not member.eof:
-            raise Undecodable("cut gzip")
+            raise UndecodableError("cut gzip")
         parts.append(part)
         data = member.unused_data
     return b"".join(parts) if parts else data

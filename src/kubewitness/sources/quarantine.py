@@ -1,0 +1,67 @@
+"""Where broken lines are kept, so that somebody can look at them and read them again.
+
+One JSON object a line: ``source``, ``line``, ``reason`` and the bytes as ``text``, or as ``base64``
+where they are not UTF-8, with ``cut`` where only the first 64 KiB were kept.
+
+A broken line may hold what the cluster keeps secret: an audit log at the levels Request and
+RequestResponse has bodies. So the file can be read by its owner only (0600); lines that were
+understood and passed over are not in it, only counted; and it stops growing at 256 MiB.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+KEPT = 64 << 10
+LIMIT = 256 << 20
+
+
+class Quarantine:
+    """The file at ``path``, made when the first broken line comes, appended to if it exists."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.full = False
+        self._file: BinaryIO | None = None
+        self._size = 0
+
+    @property
+    def used(self) -> bool:
+        return self._file is not None
+
+    def keep(self, source: str, line: int, reason: str, raw: bytes) -> None:
+        kept = raw[:KEPT]
+        entry: dict[str, object] = {"source": source, "line": line, "reason": reason}
+        try:
+            entry["text"] = kept.decode()
+        except UnicodeDecodeError:
+            entry["base64"] = base64.b64encode(kept).decode()
+        if len(raw) > KEPT:
+            entry["cut"] = True
+        data = msgspec.json.encode(entry) + b"\n"
+        self._size += len(data)
+        if self._size > LIMIT:
+            self.full = True
+            return
+        if self._file is None:
+            self._file = _private(self.path)
+        self._file.write(data)
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None and not self._file.closed:
+            self._file.close()
+
+
+def _private(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    return os.fdopen(descriptor, "ab")

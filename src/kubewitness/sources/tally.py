@@ -1,0 +1,93 @@
+"""What was read, what was passed over and why: nothing in a source vanishes uncounted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+PLACES = 5
+"""Places that are named of one reason in one source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """How many lines of ``source`` were no audit events for ``reason``, and the first places."""
+
+    source: str
+    reason: str
+    n: int
+    places: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Counts and first places by (source, reason)."""
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    places: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def add(self, source: str, reason: str, line: int) -> None:
+        key = (source, reason)
+        self.counts[key] += 1
+        places = self.places.setdefault(key, [])
+        if len(places) < PLACES:
+            places.append(f"{source}:{line}")
+
+    def rejections(self) -> tuple[Rejection, ...]:
+        return tuple(
+            Rejection(source, reason, n, tuple(self.places[source, reason]))
+            for (source, reason), n in self.counts.most_common()
+        )
+
+
+class Tally:
+    """Counts of one run. A line is whatever could have been one event: a line or a JSON value.
+
+    ``lines == events + len(skipped) + len(broken)``, the latter two counted with their ``n``.
+    """
+
+    def __init__(self) -> None:
+        self.sources = 0
+        self.events = 0
+        self._skipped = _Ledger()
+        self._broken = _Ledger()
+        self._mended: Counter[str] = Counter()
+        self._warnings: list[str] = []
+
+    @property
+    def lines(self) -> int:
+        return self.events + self.rejected
+
+    @property
+    def rejected(self) -> int:
+        """Lines that gave no event: what ``--strict`` does not accept."""
+        return self._skipped.counts.total() + self._broken.counts.total()
+
+    @property
+    def skipped(self) -> tuple[Rejection, ...]:
+        """Understood and no audit events."""
+        return self._skipped.rejections()
+
+    @property
+    def broken(self) -> tuple[Rejection, ...]:
+        """Not understood; the quarantine has them."""
+        return self._broken.rejections()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sources that could not be read to the end, then fields that had to be mended."""
+        mended = (f"{n} events: {note}" for note, n in self._mended.most_common())
+        return (*self._warnings, *mended)
+
+    def skip(self, source: str, reason: str, line: int) -> None:
+        self._skipped.add(source, reason, line)
+
+    def breaks(self, source: str, reason: str, line: int) -> None:
+        self._broken.add(source, reason, line)
+
+    def mend(self, notes: tuple[str, ...]) -> None:
+        self._mended.update(notes)
+
+    def warn(self, warning: str) -> None:
+        if warning not in self._warnings:
+            self._warnings.append(warning)
