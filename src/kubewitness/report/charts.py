@@ -29,10 +29,12 @@ def volume(summary: Summary, incidents: Sequence[Incident] = ()) -> Markup:
     totals = [sum(column) for column in zip(*(s.n for s in series), strict=True)]
     scale = _Scale(max(totals, default=0), top, bottom)
     floor = [0] * len(slots)
+    edges = [f"{axis.x(at):.1f}" for at in slots] + [f"{axis.right:.1f}"]
     body = [scale.drawn(), axis.drawn(bottom, bottom)]
     for line in series:
         roof = [low + n for low, n in zip(floor, line.n, strict=True)]
-        body.append(_band(axis, slots, scale, floor, roof, class_colour(line.label)))
+        shape = _band(edges, scale, floor, roof)
+        body.append(element("path", d=shape, class_=class_colour(line.label)))
         floor = roof
     for number, at in enumerate(slots):
         until = slots[number + 1] if number + 1 < len(slots) else axis.end
@@ -83,7 +85,7 @@ def heat(hours: Sequence[Series], slots: Sequence[datetime]) -> Markup:
         y, most = top + number * high, max(series.n) or 1
         if columns == 24:  # a day each: one scale, so that days compare
             most = max(max(row.n) for row in rows) or 1
-        body.append(label(series.label, left - 8, y + high * 0.66, "name", "end"))
+        body.append(label(series.label, left - 8, y + high * 0.66, "name", anchor="end", cap=16))
         for column, n in enumerate(series.n):
             words = tip(f"{series.label} {names[column]}: {n:,}")
             # Square root: people's quiet hours must differ from no hours at all.
@@ -94,9 +96,11 @@ def heat(hours: Sequence[Series], slots: Sequence[datetime]) -> Markup:
                         fill_opacity=f"{strength:.2f}")
             )  # fmt: skip
     bottom = top + len(rows) * high
-    every = max(columns // 8, 1)
-    for column in range(0, columns, every):
-        body.append(label(names[column], left + column * wide, bottom + 14, "tick"))
+    every = max(columns // 6 if columns > 24 else 3, 1)
+    body.extend(
+        label(names[column], left + column * wide, bottom + 14, "tick")
+        for column in range(0, columns, every)
+    )
     return picture("When people and machines were active, by hour", bottom + 20, "".join(body))
 
 
@@ -127,28 +131,20 @@ class _Scale:
 
     def drawn(self) -> str:
         magnitude = 10 ** (len(str(self.most)) - 1)
-        step = next(s for s in (1, 2, 5, 10) if self.most / (s * magnitude) <= 2.5) * magnitude
+        step = next(s for s in (1, 2, 5, 10) if self.most / (s * magnitude) <= 4) * magnitude
         lines = []
         for n in range(0, self.most + 1, max(step, 1)):
             y = self.y(n)
             lines.append(element("line", x1=_LEFT, x2=_RIGHT, y1=y, y2=y, class_="grid"))
-            lines.append(label(compact(n), _LEFT - 6, y + 4, "tick", "end"))
+            lines.append(label(compact(n), _LEFT - 6, y + 4, "tick", anchor="end"))
         return "".join(lines)
 
 
-def _band(
-    axis: TimeAxis,
-    slots: Sequence[datetime],
-    scale: _Scale,
-    floor: Sequence[int],
-    roof: Sequence[int],
-    class_: str,
-) -> str:
-    """The steps between two lines, as one path."""
-    edges = [f"{axis.x(at):.1f}" for at in slots] + [f"{axis.right:.1f}"]
+def _band(edges: Sequence[str], scale: _Scale, floor: Sequence[int], roof: Sequence[int]) -> str:
+    """The steps between two lines over the slots' ``edges``, as one path."""
     over = "".join(f"V{scale.y(n):.1f}H{edges[i + 1]}" for i, n in enumerate(roof))
-    back = "".join(f"V{scale.y(floor[i]):.1f}H{edges[i]}" for i in range(len(floor) - 1, -1, -1))
-    return element("path", d=f"M{edges[0]} {scale.bottom:.1f}{over}{back}Z", class_=class_)
+    back = "".join(f"V{scale.y(floor[i]):.1f}H{edges[i]}" for i in reversed(range(len(floor))))
+    return f"M{edges[0]} {scale.bottom:.1f}{over}{back}Z"
 
 
 def _markers(axis: TimeAxis, incidents: Sequence[Incident], top: float, bottom: float) -> list[str]:
@@ -162,7 +158,7 @@ def _markers(axis: TimeAxis, incidents: Sequence[Incident], top: float, bottom: 
         stem = element("path", d=f"M{middle:.1f} 20L{x:.1f} {top:.1f}V{bottom:.1f}", class_="stem")
         disc = element("circle", cx=middle, cy=11, r=9.5)
         words = tip(f"Incident {rank}, {incident.severity}: {incident.title}")
-        flag = words + stem + disc + label(str(rank), middle, 15, "rank", "middle")
+        flag = words + stem + disc + label(str(rank), middle, 15, "rank", anchor="middle")
         group = element("g", flag, class_=f"flag {incident.severity}")
         flags.append(element("a", group, href=f"#incident-{rank}"))
     return flags

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from kubewitness.incidents.model import SEVERITIES, Incident, Moment
+from kubewitness.report.inert import plain
 from kubewitness.report.model import Analysis
 from kubewitness.report.wording import duration, moment, plural
 
@@ -31,9 +32,9 @@ def severities(incidents: Iterable[Incident]) -> str:
 
 
 def paragraph(analysis: Analysis) -> str:
-    """The executive summary: period, size, how many incidents, and the first of them."""
+    """The executive summary, inert: period, size, how many incidents, and the first of them."""
     summary, incidents = analysis.summary, analysis.incidents
-    cluster = f"cluster {analysis.cluster}" if analysis.cluster else "this cluster"
+    cluster = f"cluster {plain(analysis.cluster, 120)}" if analysis.cluster else "this cluster"
     read = (
         f"In {duration(summary.end - summary.start)} of {cluster}, "
         f"{plural(summary.principals, 'principal')} made {plural(summary.requests, 'request')} "
@@ -46,7 +47,7 @@ def paragraph(analysis: Analysis) -> str:
     lead = "It" if len(incidents) == 1 else "The first"
     return (
         f"{read} {worth} worth attention ({severities(incidents)}). "
-        f"{lead} began {moment(first.opened_at)} UTC: {first.title.rstrip('.')}."
+        f"{lead} began {moment(first.opened_at)} UTC: {plain(first.title.rstrip('.'), 300)}."
     )
 
 

@@ -6,6 +6,7 @@ escaped: a template cannot forget it.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from kubewitness import __version__
-from kubewitness.report import charts, headline, lanes, tactics, wording
-from kubewitness.report.inert import plain
+from kubewitness.report import charts, headline, inert, lanes, tactics, wording
 
 if TYPE_CHECKING:
     from kubewitness.report.model import Analysis
@@ -54,12 +54,16 @@ def _environment() -> Environment:
     for name in ("age", "chance", "compact", "duration", "moment", "percent", "period", "plural",
                  "principal", "rfc3339", "seen", "unremarkable"):  # fmt: skip
         environment.filters[name] = getattr(wording, name)
-    environment.filters["cut"] = plain
+    environment.filters.update(cut=inert.plain, name=_breakable)
     environment.globals.update(charts=charts, headline=headline, lanes=lanes, tactics=tactics)
     return environment
 
 
+def _breakable(text: str, cap: int) -> Markup:
+    """An inert name that may break where a reader would break it."""
+    return Markup(re.sub("([:/@])", r"\1<wbr>", inert.html(text, cap)))
+
+
 def _inert(value: Any) -> Any:
-    return (
-        plain(value, 2000) if isinstance(value, str) and not hasattr(value, "__html__") else value
-    )
+    marked_up = hasattr(value, "__html__")
+    return inert.plain(value, 2000) if isinstance(value, str) and not marked_up else value

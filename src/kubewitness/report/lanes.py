@@ -8,13 +8,12 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from kubewitness.incidents.model import Incident, Moment
-from kubewitness.report.inert import ends
-from kubewitness.report.svg import WIDTH, TimeAxis, element, label, picture, tip
+from kubewitness.report.inert import plain
+from kubewitness.report.svg import LETTER, WIDTH, TimeAxis, element, label, picture, tip
 from kubewitness.report.wording import moment, plural, principal
 
-_GUTTER, _HIGH, _TOP = 236.0, 46.0, 10.0
+_GUTTER, _HIGH, _TOP = 236.0, 56.0, 4.0
 _MOST_LANES, _MOST_MOMENTS = 8, 600
-_LETTER = 6.2  # pixels a letter of a label is wide, about
 
 
 class Actor(NamedTuple):
@@ -73,31 +72,38 @@ def _actors(timeline: Sequence[Moment]) -> list[Actor]:
 
 def _name(actor: Actor, y: float) -> str:
     acting = f" as {actor.acting_as}" if actor.acting_as else ""
-    name = ends(principal(actor.principal) + acting, 36)
-    return label(name, 0, y + 21, "name") + label(f"from {actor.source_ip}", 0, y + 35, "tick")
+    name = principal(actor.principal) + acting
+    where = label(f"from {actor.source_ip}", 0, y + 35, "tick", cap=36)
+    return label(name, 0, y + 21, "name", cap=34) + where
 
 
 def _lane(events: Sequence[Moment], axis: TimeAxis, top: float) -> str:
     y = top + 28
     line = element("line", x1=axis.left, x2=axis.right, y1=y, y2=y, class_="lane")
-    marks, words = [], []
-    free = axis.left - 10
+    marks = []
     for event in sorted(events, key=lambda e: (e.notable, e.at)):
         x, until = axis.x(event.at), axis.x(event.until)
-        kind = "notable" if event.notable else "plain"
         dot = tip(_sentence(event)) + element("circle", cx=x, cy=y, r=5 if event.notable else 3.5)
         if until - x > 6:
             dot = element("line", x1=x, x2=until, y1=y, y2=y, class_="span") + dot
-        marks.append(element("g", dot, class_=kind))
-    for event in (e for e in events if e.notable):
-        text = ends(f"{event.action} {event.object.partition('/')[0]}", 34)
-        x, wide = axis.x(event.at), len(text) * _LETTER
-        # A label that would run into its neighbour is left out: the dot has it as its title.
-        start = min(x - 4, axis.right - wide)
-        if start > free:
-            words.append(label(text, start, y - 10, "tick"))
-            free = start + wide + 8
-    return line + "".join(marks) + "".join(words)
+        marks.append(element("g", dot, class_="notable" if event.notable else "plain"))
+    return line + "".join(marks) + _words(events, axis, y)
+
+
+def _words(events: Sequence[Moment], axis: TimeAxis, y: float) -> str:
+    """What was done, above the dots or below them; left out where it would run into another."""
+    words, free = [], {y - 10: axis.left - 10, y + 19: axis.left - 10}
+    for event in events:
+        if not event.notable:
+            continue
+        text = plain(f"{event.action} {event.object.partition('/')[0]}", 34)
+        wide = len(text) * LETTER
+        start = min(axis.x(event.at) - 5, axis.right - wide)
+        row = next((row for row, end in free.items() if start > end), None)
+        if row is not None:
+            words.append(label(text, start, row, "tick"))
+            free[row] = start + wide + 8
+    return "".join(words)
 
 
 def _sentence(event: Moment) -> str:

@@ -15,6 +15,8 @@ from kubewitness.report.inert import html
 from kubewitness.report.wording import utc
 
 WIDTH = 960
+LETTER = 6.3
+"""About how wide a letter of a small label is, to keep labels apart."""
 _STEPS = tuple(
     timedelta(seconds=s)
     for s in (1, 5, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400,
@@ -37,14 +39,16 @@ def element(name: str, content: str = "", **attributes: str | float) -> str:
     return f"<{name}{written}>{content}</{name}>" if content else f"<{name}{written}/>"
 
 
-def label(text: str, x: float, y: float, class_: str = "", anchor: str = "start") -> str:
-    """A line of text, inert."""
+def label(
+    text: str, x: float, y: float, class_: str = "", *, anchor: str = "start", cap: int = 60
+) -> str:
+    """A line of text, inert and at most ``cap`` letters long."""
     where: dict[str, str | float] = {"x": x, "y": y}
     if class_:
         where["class_"] = class_
     if anchor != "start":
         where["text_anchor"] = anchor
-    return element("text", html(text, 160), **where)
+    return element("text", html(text, cap), **where)
 
 
 def tip(text: str) -> str:
@@ -100,12 +104,15 @@ class TimeAxis:
         return f"{at:%a} {at.day}" if long and at.hour == at.minute == 0 else clock
 
     def drawn(self, top: float, bottom: float, most: int = 8) -> str:
-        """Grid lines from ``top`` to ``bottom`` and their names below."""
-        lines = []
+        """Grid lines from ``top`` to ``bottom`` and their names below, where there is room."""
+        lines, free = [], self.left - 8
         for x, name in self.ticks(most):
             lines.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
-            near_edge = x > self.right - 36
-            lines.append(label(name, x, bottom + 16, "tick", "end" if near_edge else "start"))
+            wide = len(name) * LETTER
+            start = min(x, self.right - wide)
+            if start > free:
+                lines.append(label(name, start, bottom + 16, "tick"))
+                free = start + wide + 12
         return "".join(lines)
 
 

@@ -24,7 +24,7 @@ _IDS = {
 }
 KILL_CHAIN = tuple(_IDS.values())
 # Prepared or carried outside the API server: shown only when something did point at them.
-_RARE = frozenset({"Resource Development", "Command and Control"})
+_RARE = frozenset({"Reconnaissance", "Resource Development", "Command and Control"})
 
 
 class Step(NamedTuple):

@@ -68,7 +68,9 @@ def _title(incident: Incident, number: str, console: Console) -> None:
 def _story(incident: Incident, console: Console, *, rows: int, reasons: int, items: int) -> None:
     show(console, prose(plain(incident.summary, 1200), console), Text(), *_facts(incident, console))
     if incident.reasons:
-        part(console, "Why it stands out", "observed, and what is usual instead")
+        wide = console.width >= 100
+        note = "observed, and what is usual instead"
+        part(console, "Why it stands out", note + ("; seen by it/its peers/anyone" if wide else ""))
         _reasons(incident.reasons[:reasons], console)
         more(console, len(incident.reasons) - reasons, "smaller reasons")
     if incident.timeline:
@@ -103,40 +105,35 @@ def _several(values: Sequence[str], limit: int = 4) -> str:
 
 
 def _reasons(reasons: Sequence[Reason], console: Console) -> None:
-    if console.width < 100:
-        for reason in reasons:
-            _stacked(reason, console)
-        return
-    rows = []
+    rows: list[tuple[Text, ...]] = []
     for reason in reasons:
-        weight = Text(f"{percent(reason.share):>4} ")
-        weight.append(bar(reason.share, 8), style="cyan")
-        days = f"{reason.days_self} / {reason.days_peers} / {reason.days_cluster}"
-        of = f" of {plural(reason.days_active, reason.unit.removesuffix('s') or 'day')}"
-        rows.append(
-            (
-                weight,
-                Text(plain(reason.factor, 24)),
-                Text(plain(reason.observed, 120), style="bold"),
-                Text(plain(usual(reason), 200)),
-                Text(days).append(of, "dim"),
-                Text(chance(reason.p)),
+        weight = Text(f"{percent(reason.share):>4} ").append(bar(reason.share, 8), style="cyan")
+        observed = Text(plain(reason.observed, 120), style="bold")
+        instead = plain(usual(reason), 200)
+        if console.width < 100:
+            fact = Text(f"{plain(reason.factor, 24)}: ").append_text(observed)
+            history = f"{plain(seen(reason), 240)} (chance {chance(reason.p)})"
+            rows.append((weight, fact))
+            rows.append((Text(), Text(f"usual: {instead}")))
+            rows.append((Text(), Text(history, style="dim")))
+        else:
+            times = f"{reason.days_self}/{reason.days_peers}/{reason.days_cluster}"
+            history = f"{times} of {reason.days_active} {plain(reason.unit, 12)}"
+            rows.append(
+                (
+                    weight,
+                    Text(plain(reason.factor, 24)),
+                    observed,
+                    Text(instead),
+                    Text(history, style="dim"),
+                    Text(chance(reason.p)),
+                )
             )
-        )
-    headers = ("SHARE", "FACTOR", "OBSERVED", "USUAL", "SEEN: SELF / PEERS / ALL", "CHANCE")
-    show(console, columns(headers, rows, fixed=(0, 5)))
-
-
-def _stacked(reason: Reason, console: Console) -> None:
-    """A reason where a table has no room: the same facts below each other."""
-    weight = Text(f"  {percent(reason.share):>4} ")
-    weight.append(bar(reason.share, 8).ljust(9), style="cyan")
-    weight.append(f"{plain(reason.factor, 24)}: ")
-    weight.append(plain(reason.observed, 120), style="bold")
-    show(console, weight)
-    show(console, prose(f"usual: {plain(usual(reason), 200)}", console, indent=16))
-    history = f"{plain(seen(reason), 240)} (chance {chance(reason.p)})"
-    show(console, prose(history, console, indent=16, style="dim"))
+    if console.width < 100:
+        show(console, columns(("", ""), rows, fixed=(0,)))
+    else:
+        headers = ("SHARE", "FACTOR", "OBSERVED", "USUAL", "SEEN", "CHANCE")
+        show(console, columns(headers, rows, fixed=(0, 1, 4, 5)))
 
 
 def _timeline(timeline: tuple[Moment, ...], rows: int, console: Console) -> None:
