@@ -15,7 +15,7 @@ import kubewitness.report.html as page
 import report_fixtures as fixtures
 from kubewitness.report import charts, inert, svg
 from kubewitness.report.lanes import lanes
-from kubewitness.report.model import Analysis, Series
+from kubewitness.report.model import Analysis, Count, Series
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 LOADING = {"src", "srcset", "action", "formaction", "data", "poster", "background", "ping", "style"}
@@ -141,6 +141,39 @@ def test_hostile_tags_are_those_of_a_harmless_report() -> None:
     assert {tag for tag, _ in Page(page.render(ANALYSES["hostile"])).tags} <= harmless | {"path"}
 
 
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_is_legible_on_its_paper(theme: int) -> None:
+    style = (page.TEMPLATES / "report.css").read_text()
+    palette = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", style.split(":root {")[1 + theme]))
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(c * 2 for c in colour[1:])
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        red, green, blue = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts
+        ]
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    for paper in ("paper", "wash"):
+        for ink in ("ink", "quiet", "link", "critical", "high", "medium", "low"):
+            dark, light = sorted((luminance(palette[paper]), luminance(palette[ink])))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (paper, ink)
+
+
+def test_a_fleet_report_names_the_cluster_of_each_incident() -> None:
+    fleet = msgspec.structs.replace(
+        ANALYSES["week"],
+        summary=msgspec.structs.replace(
+            fixtures.summary(),
+            coverage=msgspec.structs.replace(
+                fixtures.summary().coverage, clusters=(Count("prod-eu-1", 2), Count("dev", 1))
+            ),
+        ),
+    )
+    assert page.render(fleet).count("<span>prod-eu-1</span>") == 3
+    assert "<span>prod-eu-1</span>" not in page.render(ANALYSES["week"])
+
+
 def test_no_incidents_says_what_to_look_at_instead() -> None:
     text = page.render(ANALYSES["silence"])
     assert "<b>No incidents.</b>" in text
@@ -168,7 +201,7 @@ def test_many_incidents_are_bounded() -> None:
 def test_the_paragraph_counts_and_names_the_first() -> None:
     text = page.render(ANALYSES["week"])
     assert "3 incidents are worth attention (1 critical, 2 high)" in text
-    assert "The first began Sat 14 Mar 02:11 UTC" in text
+    assert "The first to look at began Sat 14 Mar 02:11 UTC" in text
 
 
 def test_volume_is_summed_into_slots_that_fit() -> None:

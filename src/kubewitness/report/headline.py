@@ -44,7 +44,7 @@ def paragraph(analysis: Analysis) -> str:
         return f"{read} Nothing stood out enough to be called an incident."
     first = incidents[0]
     worth = "1 incident is" if len(incidents) == 1 else f"{len(incidents)} incidents are"
-    lead = "It" if len(incidents) == 1 else "The first"
+    lead = "It" if len(incidents) == 1 else "The first to look at"
     return (
         f"{read} {worth} worth attention ({severities(incidents)}). "
         f"{lead} began {moment(first.opened_at)} UTC: {plain(first.title.rstrip('.'), 300)}."

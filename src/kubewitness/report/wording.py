@@ -15,8 +15,7 @@ def plural(n: float, noun: str) -> str:
     ('1 request', '1,200 activities')
     """
     if n != 1:
-        noun = noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeo" else noun + "s"
-        noun = noun.replace("addresss", "addresses")
+        noun = noun[:-1] + "ies" if noun.endswith("ty") else noun + "s"
     return f"{n:,} {noun}"
 
 
@@ -47,10 +46,10 @@ def chance(p: float) -> str:
     """How often something at least as surprising happens on a normal day.
 
     >>> chance(0.00031), chance(0.4), chance(0)
-    ('1 in 3,200', '1 in 2.5', 'never yet')
+    ('1 in 3,200', '1 in 2.5', 'below measure')
     """
     if p <= 0:
-        return "never yet"
+        return "below measure"
     odds = 1 / p
     if odds < 10:
         return f"1 in {odds:.1f}".removesuffix(".0")

@@ -30,8 +30,9 @@ def analysis_report(analysis: Analysis, console: Console, *, full: int = FULL) -
     """What ``kubewitness analyze`` prints: header, incidents in full, summary, coverage, intake."""
     _header(analysis, console)
     _contents(analysis, console)
+    several = len(analysis.summary.coverage.clusters) > 1
     for rank, incident in enumerate(analysis.incidents[:full], 1):
-        incident_section(incident, console, rank=rank)
+        incident_section(incident, console, rank=rank, name_cluster=several)
     _further(analysis, console, full)
     summary_sections(analysis.summary, analysis.intake, console)
 

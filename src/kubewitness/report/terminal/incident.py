@@ -40,9 +40,11 @@ ROWS, REASONS, ITEMS = 12, 8, 8
 _ALL = 200
 
 
-def incident_section(incident: Incident, console: Console, *, rank: int) -> None:
+def incident_section(
+    incident: Incident, console: Console, *, rank: int, name_cluster: bool = False
+) -> None:
     """An incident of a report, folded to about a screen."""
-    _title(incident, f"#{rank}", console)
+    _title(incident, f"#{rank}", console, name_cluster=name_cluster)
     _story(incident, console, rows=ROWS, reasons=REASONS, items=ITEMS)
     command = f"everything about it: kubewitness incident {plain(incident.id, 40)}"
     show(console, Text(), Text(f"  {command}", style="dim"))
@@ -50,7 +52,7 @@ def incident_section(incident: Incident, console: Console, *, rank: int) -> None
 
 def incident_detail(incident: Incident, console: Console) -> None:
     """What ``kubewitness incident ID`` prints: nothing folded, and the auditIDs to look up."""
-    _title(incident, "Incident", console)
+    _title(incident, "Incident", console, name_cluster=True)
     _story(incident, console, rows=5 * _ALL, reasons=_ALL, items=_ALL)
     for label, ids in (("Evidence", incident.evidence), ("Related events", incident.events)):
         if ids:
@@ -59,9 +61,10 @@ def incident_detail(incident: Incident, console: Console) -> None:
             more(console, len(ids) - _ALL, "(all are in -o json)")
 
 
-def _title(incident: Incident, number: str, console: Console) -> None:
+def _title(incident: Incident, number: str, console: Console, *, name_cluster: bool) -> None:
     title = Text(f"{number}  ").append_text(severity(incident.severity))
-    heading(console, title, f"score {incident.score:.1f}  {plain(incident.id, 40)}")
+    cluster = f"  {plain(incident.cluster, 60)}" if name_cluster else ""
+    heading(console, title, f"score {incident.score:.1f}  {plain(incident.id, 40)}{cluster}")
     show(console, Text(plain(incident.title, 300), style="bold"))
 
 

@@ -110,7 +110,7 @@ def numbered(items: Iterable[str], console: Console) -> list[RenderableType]:
 
 def labelled(label: str, text: str, console: Console) -> RenderableType:
     """A quiet label and what it labels, hanging-indented."""
-    return _hanging(label.ljust(9), text, console)
+    return _hanging(label.ljust(10), text, console)
 
 
 def _hanging(mark: str, item: str, console: Console) -> RenderableType:
