@@ -48,13 +48,13 @@ def at(day: int, clock: str) -> datetime:
 def moment(
     when: datetime,
     principal: str,
-    action: str,
+    verb: str,
     object_: str,
     namespace: str,
     source_ip: str,
     client: str,
     *,
-    outcome: str = "allowed",
+    outcome: str = "ok",
     n: int = 1,
     lasts: int = 0,
     notable: bool = True,
@@ -65,7 +65,7 @@ def moment(
         until=when + timedelta(seconds=lasts),
         principal=principal,
         acting_as=acting_as,
-        action=action,
+        action=f"{verb} {object_.partition('/')[0]}",
         object=object_,
         namespace=namespace,
         source_ip=source_ip,
@@ -73,7 +73,7 @@ def moment(
         outcome=outcome,
         n=n,
         notable=notable,
-        audit_ids=tuple(f"{abs(hash_(action, when)):08x}-{i:04}" for i in range(min(n, 5))),
+        audit_ids=tuple(f"{abs(hash_(verb, when)):08x}-{i:04}" for i in range(min(n, 5))),
     )
 
 
@@ -136,7 +136,7 @@ def stolen_token() -> Incident:
             "kube-system",
             out,
             curl,
-            outcome="denied 403",
+            outcome="denied",
             n=2,
             lasts=3,
         ),
@@ -399,7 +399,7 @@ def escalation() -> Incident:
             "",
             ip,
             client,
-            outcome="denied 403",
+            outcome="denied",
         ),
         moment(at(11, "16:22:10"), DEPLOYER, "patch", "clusterroles/ci-helper", "", ip, client),
         moment(
@@ -698,12 +698,12 @@ def summary() -> Summary:
             Count("deployments.apps", 5_120),
         ),
         outcomes=(
-            Count("allowed", 409_871),
-            Count("not found 404", 12_208),
-            Count("conflict 409", 4_001),
-            Count("denied 403", 842),
-            Count("unauthenticated 401", 31),
-            Count("failed 500", 12),
+            Count("ok", 409_871),
+            Count("missing", 12_208),
+            Count("conflict", 4_001),
+            Count("denied", 842),
+            Count("unauthenticated", 31),
+            Count("error", 12),
         ),
         hours=tuple(
             Series(

@@ -180,7 +180,7 @@ def test_a_giant_incident_is_folded_in_the_report_and_bounded_in_full() -> None:
     console, stream = piped(100)
     terminal.incident_detail(fixtures.giant(), console)
     full = stream.getvalue()
-    assert "secrets/key-199" in full
+    assert "get secrets key-199" in full
     assert "+4,800 more" in full
     assert len(full.splitlines()) < 1500
 
@@ -188,7 +188,7 @@ def test_a_giant_incident_is_folded_in_the_report_and_bounded_in_full() -> None:
 def test_a_timeline_folds_to_what_stands_out() -> None:
     console, stream = piped(100)
     terminal.analysis_report(fixtures.analysis(fixtures.giant()), console)
-    shown = re.findall(r"\d\d:\d\d:\d\d(.{5})get secrets/key-(\d+)", stream.getvalue())
+    shown = re.findall(r"\d\d:\d\d:\d\d(.{5})get secrets key-(\d+)", stream.getvalue())
     assert len(shown) == 12
     assert all("●" in mark for mark, _ in shown)
 

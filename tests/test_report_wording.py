@@ -37,6 +37,25 @@ def test_a_short_log_counts_in_its_own_unit() -> None:
     assert wording.seen(reason) == "never seen before in 1 hour, by anyone"
 
 
+@pytest.mark.parametrize(
+    ("action", "object_", "words"),
+    [
+        ("get secrets", "secrets/stripe", ("get secrets", "stripe")),
+        ("get secrets", "stripe", ("get secrets", "stripe")),
+        ("list secrets", "secrets", ("list secrets", "")),
+        ("list secrets", "", ("list secrets", "")),
+        ("create pods/eviction", "pods/web-0", ("create pods/eviction", "web-0")),
+        ("exec pods", "pods/a/b", ("exec pods", "a/b")),
+        ("get", "secrets/stripe", ("get", "secrets/stripe")),
+    ],
+)  # fmt: skip
+def test_a_deed_names_its_resource_once(action: str, object_: str, words: tuple[str, str]) -> None:
+    event = msgspec.structs.replace(
+        fixtures.stolen_token().timeline[0], action=action, object=object_
+    )
+    assert wording.deed(event) == words
+
+
 def test_usual_values_are_few_and_the_rest_counted() -> None:
     many = tuple(Expected(f"v{i}", 0.1) for i in range(10))
     reason = msgspec.structs.replace(NETWORK, expected=many)

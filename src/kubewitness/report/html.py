@@ -51,7 +51,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("age", "chance", "compact", "duration", "moment", "percent", "period", "plural",
+    for name in ("chance", "compact", "deed", "duration", "moment", "percent", "period", "plural",
                  "principal", "rfc3339", "seen", "unremarkable"):  # fmt: skip
         environment.filters[name] = getattr(wording, name)
     environment.filters.update(cut=inert.plain, name=_breakable)

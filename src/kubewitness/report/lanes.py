@@ -10,7 +10,7 @@ from markupsafe import Markup
 from kubewitness.incidents.model import Incident, Moment
 from kubewitness.report.inert import plain
 from kubewitness.report.svg import LETTER, WIDTH, TimeAxis, element, label, picture, tip
-from kubewitness.report.wording import moment, plural, principal
+from kubewitness.report.wording import deed, moment, plural, principal
 
 _GUTTER, _HIGH, _TOP = 236.0, 56.0, 4.0
 _MOST_LANES, _MOST_MOMENTS = 8, 600
@@ -91,23 +91,31 @@ def _lane(events: Sequence[Moment], axis: TimeAxis, top: float) -> str:
 
 
 def _words(events: Sequence[Moment], axis: TimeAxis, y: float) -> str:
-    """What was done, above the dots or below them; left out where it would run into another."""
+    """What was done, above the dots or below them, once for a run of the same.
+
+    Left out where it would run into another: each dot has its whole sentence as a title.
+    """
     words, free = [], {y - 10: axis.left - 10, y + 19: axis.left - 10}
+    before = ""
     for event in events:
         if not event.notable:
             continue
-        text = plain(f"{event.action} {event.object.partition('/')[0]}", 34)
+        action, name = deed(event)
+        text = plain(action if " " in action else f"{action} {name.partition('/')[0]}", 34)
+        if text == before:
+            continue
         wide = len(text) * LETTER
         start = min(axis.x(event.at) - 5, axis.right - wide)
         row = next((row for row, end in free.items() if start > end), None)
         if row is not None:
             words.append(label(text, start, row, "tick"))
             free[row] = start + wide + 8
+            before = text
     return "".join(words)
 
 
 def _sentence(event: Moment) -> str:
     where = f" in {event.namespace}" if event.namespace else ""
     times = f" ×{event.n:,}" if event.n > 1 else ""
-    what = f"{event.action} {event.object}{where}{times}"
+    what = " ".join(filter(None, deed(event))) + where + times
     return f"{moment(event.at)}: {what}, {event.outcome}, with {event.client}"

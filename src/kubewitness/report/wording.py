@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from kubewitness.incidents.model import Reason
+from kubewitness.incidents.model import Moment, Reason
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -139,9 +139,18 @@ def principal(name: str) -> str:
     return name if account == name else f"sa:{account}"
 
 
+def deed(event: Moment) -> tuple[str, str]:
+    """What was done, and to what by name: the resource, which both may carry, said once."""
+    resource = event.action.partition(" ")[2].partition("/")[0]
+    kind, _, name = event.object.partition("/")
+    if not resource:
+        return event.action, event.object
+    return event.action, name if kind == resource else event.object
+
+
 def unremarkable(outcome: str) -> bool:
     """Whether an outcome need not be mentioned: the request was served."""
-    return outcome.casefold() in {"", "allowed", "allow", "ok", "success", "200", "201"}
+    return outcome in {"", "ok", "allowed"}
 
 
 def seen(reason: Reason) -> str:

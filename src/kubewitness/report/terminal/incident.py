@@ -25,6 +25,7 @@ from kubewitness.report.terminal.layout import (
 )
 from kubewitness.report.wording import (
     chance,
+    deed,
     duration,
     percent,
     period,
@@ -170,8 +171,11 @@ def _actor(event: Moment) -> str:
 
 
 def _what(event: Moment) -> Text:
-    what = Text(plain(event.action, 60), style="" if event.notable else "dim")
-    what.append(f" {plain(event.object, 100)}", style="bold" if event.notable else "")
+    action, name = deed(event)
+    strong = "bold" if event.notable else ""
+    what = Text(plain(action, 60), style="" if name else strong)
+    if name:
+        what.append(f" {plain(name, 100)}", style=strong)
     if event.namespace:
         what.append(f" in {plain(event.namespace, 63)}")
     if event.n > 1:
