@@ -17,11 +17,13 @@ def action(verb: str, resource: str, subresource: str, uri: str) -> str:
 
     >>> action("get", "pods", "exec", ""), action("create", "pods", "exec", "")
     ('exec pods', 'exec pods')
-    >>> action("list", "deployments.apps", "", ""), action("get", "", "", "/api/v1?timeout=32s")
+    >>> action("watch", "deployments.apps", "", ""), action("get", "", "", "/api/v1?timeout=32s")
     ('list deployments.apps', 'get /api')
     """
     if subresource in _INTERACTIVE:
         return f"{subresource} {resource}"
+    # An informer lists, then watches, and shows the same objects either way.
+    verb = "list" if verb == "watch" else verb
     if resource:
         return f"{verb} {resource}/{subresource}" if subresource else f"{verb} {resource}"
     return f"{verb} {path_template(uri)}"

@@ -46,7 +46,8 @@ def principal_class(user: str) -> PrincipalClass:
     """
     if user in ("", UNAUTHENTICATED, "system:anonymous", "system:unauthenticated"):
         return "anonymous"
-    if user.startswith("system:node:"):
+    # A bootstrap token is how a node introduces itself before it has a certificate.
+    if user.startswith(("system:node:", "system:bootstrap:")):
         return "node"
     if user.startswith(_SERVICE_ACCOUNT):
         namespace, _, name = user.removeprefix(_SERVICE_ACCOUNT).partition(":")

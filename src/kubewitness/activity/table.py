@@ -1,0 +1,177 @@
+"""Activity rows as arrays: what the models compute with.
+
+Texts become 64-bit ids (a keyed hash), so that half a million rows are a few dozen megabytes and
+every count is a sort of integers; the texts themselves stay in DuckDB and are fetched for the
+few rows that somebody will read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.uint64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+ID_COLUMNS = (
+    "class team acting_as action resource subresource namespace template source_ip network scope"
+    " client platform outcome traits actor habit place kind hours"
+).split()
+
+MICROSECONDS = 1_000_000
+DAY = 86_400 * MICROSECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityTable:
+    """``n`` rows in order of time. ``ids[column][i]`` is the id of a text of row ``i``.
+
+    ``first``, ``last``: microseconds since 1970 (UTC). ``slice``: the index of the row's time
+    slice, the unit in which history is counted: a day in a log of many days, shorter in a short
+    one. Distinct slices are counted, so a million repetitions on one day are one.
+    """
+
+    ids: dict[str, Ids]
+    first: Ints
+    last: Ints
+    slice: Ints
+    requests: Ints
+    slice_width: int
+    start: int
+    salt: int
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def key(self, *columns: str) -> Ids:
+        """One id for the combination of several columns."""
+        return combine(*(self.ids[column] for column in columns))
+
+    def id_of(self, text: str) -> np.uint64:
+        """The id that this text has in every column."""
+        return np.uint64(_hash(text, self.salt))
+
+    def are(self, column: str, texts: Iterable[str]) -> Mask:
+        """Which rows have one of these texts in this column."""
+        wanted = np.array([self.id_of(text) for text in texts], dtype=np.uint64)
+        return np.isin(self.ids[column], wanted)
+
+    @property
+    def unit(self) -> str:
+        """What a slice is called: day, hour or 5 minutes."""
+        return {DAY: "day", DAY // 24: "hour"}.get(self.slice_width, "5 minutes")
+
+
+def _hash(text: str, salt: int) -> int:
+    row = duckdb.execute("SELECT hash(?::UBIGINT, ?)", [salt, text]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def combine(*parts: Ids) -> Ids:
+    """Mix ids row by row into one (the finaliser of splitmix64; order matters)."""
+    mixed = np.zeros_like(parts[0])
+    for part in parts:
+        mixed = (mixed ^ part) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(32)
+    return mixed
+
+
+def slice_width(span: int) -> int:
+    """The time slice for a log of ``span`` microseconds: a day, an hour or five minutes.
+
+    >>> slice_width(21 * DAY) == DAY, slice_width(DAY) == DAY // 24
+    (True, True)
+    """
+    if span >= 5 * DAY:
+        return DAY
+    return DAY // 24 if span >= DAY // 2 else DAY // 288
+
+
+# What happens in a namespace that is being set up, or to a kind of object that was installed
+# yesterday, says little about who usually works where: for its first week it is "a young one",
+# and acting on such is a habit of its own. How old those of the first two slices are, nobody
+# knows: they count as old.
+YOUTH = 7
+YOUNG = "(young)"
+
+_DERIVED = f"""
+CREATE OR REPLACE TABLE activity AS
+WITH timed AS (
+    SELECT *, (epoch_us(first) - {{start}}) // {{width}} AS slice FROM activity
+), aged AS (
+    SELECT *, slice - min(slice) OVER (PARTITION BY namespace) AS namespace_age,
+        slice - min(slice) OVER (PARTITION BY resource) AS resource_age
+    FROM timed
+)
+SELECT row_number() OVER (ORDER BY first, last, principal, action, namespace, template, source_ip,
+        client, outcome, audit_ids) - 1 AS row,
+    * EXCLUDE (namespace_age, resource_age),
+    -- nobody has authenticated an anonymous caller: the address tells them apart
+    CASE WHEN class = 'anonymous' THEN principal || '@' || source_ip ELSE principal END AS actor,
+    -- all kubelets run one program, and the scheduler decides what each has to do
+    CASE class WHEN 'node' THEN '(any node)'
+        WHEN 'anonymous' THEN principal || '@' || source_ip ELSE principal END AS habit,
+    CASE WHEN slice - namespace_age > 1 AND namespace_age < {YOUTH} THEN '{YOUNG}'
+        ELSE namespace END AS place,
+    CASE WHEN slice - resource_age > 1 AND resource_age < {YOUTH} THEN '{YOUNG}'
+        ELSE resource END AS kind,
+    -- three hours of a working day or of a weekend day
+    (CASE WHEN isodow(first) >= 6 THEN 'weekend ' ELSE 'workday ' END)
+        || lpad(CAST(hour(first) // 3 * 3 AS VARCHAR), 2, '0') || '–'
+        || lpad(CAST(hour(first) // 3 * 3 + 3 AS VARCHAR), 2, '0') || ' UTC' AS hours
+FROM aged"""
+
+
+def load(connection: duckdb.DuckDBPyConnection, *, salt: int = 0) -> ActivityTable:
+    """Number the rows of the table ``activity`` in order of time and load their ids.
+
+    Adds to the table: ``row``, ``slice``, ``actor`` (who), ``habit`` (whose habits count),
+    ``place`` and ``kind`` (the namespace and the resource, or ``YOUNG``), ``hours``.
+    """
+    bounds = connection.execute(
+        "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activity"
+    ).fetchone()
+    first, last = bounds if bounds and bounds[0] is not None else (0, 0)
+    width = slice_width(last - first)
+    start = first // width * width
+    connection.execute(_DERIVED.format(start=start, width=width))
+    hashed = ", ".join(f'hash({salt}::UBIGINT, "{column}") AS "{column}"' for column in ID_COLUMNS)
+    arrays: dict[str, Any] = connection.execute(
+        f"SELECT {hashed}, slice, epoch_us(first) AS first_us, epoch_us(last) AS last_us,"
+        " n AS requests FROM activity ORDER BY row"
+    ).fetchnumpy()
+    return ActivityTable(
+        ids={column: np.asarray(arrays[column], dtype=np.uint64) for column in ID_COLUMNS},
+        first=np.asarray(arrays["first_us"], dtype=np.int64),
+        last=np.asarray(arrays["last_us"], dtype=np.int64),
+        slice=np.asarray(arrays["slice"], dtype=np.int64),
+        requests=np.asarray(arrays["requests"], dtype=np.int64),
+        slice_width=width,
+        start=start,
+        salt=salt,
+    )
+
+
+def texts(
+    connection: duckdb.DuckDBPyConnection, rows: Ints, columns: Sequence[str]
+) -> dict[str, list[Any]]:
+    """The texts of some rows, column by column, in the order of ``rows`` (ascending)."""
+    chosen = np.asarray(rows, dtype=np.int64)
+    if not len(chosen):
+        return {column: [] for column in columns}
+    named = ", ".join(f'"{column}"' for column in columns)
+    found = connection.execute(
+        f"SELECT {named} FROM activity SEMI JOIN chosen ON activity.row = chosen.column0"
+        " ORDER BY row"
+    ).fetchall()
+    return {column: [line[at] for line in found] for at, column in enumerate(columns)}

@@ -1,0 +1,194 @@
+"""Why: for each reason what was observed, what was usual instead, and for whom.
+
+The expected values are looked up in the same past by which the row was judged (its horizon), so
+that the explanation and the score speak of the same counts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import duckdb
+import numpy as np
+
+from kubewitness.activity.table import ActivityTable
+from kubewitness.baseline.horizon import Horizon
+from kubewitness.incidents.ledger import Ledger
+from kubewitness.incidents.model import Expected, Reason
+from kubewitness.incidents.ranking import Atom, Case
+from kubewitness.surprise.factor import Factor
+
+REASONS = 6
+_EXPECTED = 4
+
+
+class _Usual(NamedTuple):
+    expected: tuple[Expected, ...]
+    days_peers: int
+    days_cluster: int
+
+
+def explain(
+    cases: Sequence[Case],
+    ledger: Ledger,
+    table: ActivityTable,
+    horizon: Horizon,
+    connection: duckdb.DuckDBPyConnection,
+) -> list[tuple[Reason, ...]]:
+    """The reasons of each case, strongest first; their shares of one case sum to 1."""
+    chosen = [_chosen(case) for case in cases]
+    asked: dict[int, set[int]] = defaultdict(set)
+    for atoms in chosen:
+        for atom in atoms:
+            asked[int(ledger.finding[atom.aspect][atom.line])].add(atom.line)
+    usual: dict[tuple[int, int], _Usual] = {}
+    for number, lines in asked.items():
+        factor = ledger.findings[number].factor
+        for line, answer in _look_up(
+            factor, sorted(lines), ledger, table, horizon, connection
+        ).items():
+            usual[number, line] = answer
+    return [
+        tuple(
+            _reason(atom, atoms, ledger, table, usual[int(ledger.finding[atom.aspect][atom.line]), atom.line])
+            for atom in atoms
+        )
+        for atoms in chosen
+    ]
+
+
+def _chosen(case: Case) -> list[Atom]:
+    """The strongest atom of each aspect, then the strongest of what is left."""
+    first: dict[str, Atom] = {}
+    for atom in case.atoms:
+        first.setdefault(atom.aspect, atom)
+    rest = [atom for atom in case.atoms if atom not in first.values()]
+    picked = [*first.values(), *rest[: max(0, REASONS - len(first))]]
+    return sorted(picked, key=lambda atom: -atom.weight)
+
+
+def _reason(
+    atom: Atom, atoms: Sequence[Atom], ledger: Ledger, table: ActivityTable, usual: _Usual
+) -> Reason:
+    finding = ledger.findings[int(ledger.finding[atom.aspect][atom.line])]
+    entry = int(ledger.entry[atom.aspect][atom.line])
+    seen, active = int(finding.seen[entry]), int(finding.active[entry])
+    sharing, members = int(finding.peers[entry]), int(finding.members[entry])
+    team = str(ledger.texts["team"][atom.line])
+    observed = shown(finding.factor, {key: values[atom.line] for key, values in ledger.texts.items()})
+    total = sum(one.weight for one in atoms)
+    return Reason(
+        factor=finding.factor.name,
+        question=finding.factor.question,
+        sentence=_sentence(observed, seen, active, sharing, members, team, table.unit),
+        observed=observed,
+        expected=usual.expected,
+        days_self=seen,
+        days_peers=usual.days_peers,
+        days_cluster=usual.days_cluster,
+        days_active=active,
+        unit=table.unit,
+        peers=f"{sharing} of {members} others of {team}",
+        p=float(finding.chance[entry]),
+        share=atom.weight / total,
+        evidence=tuple(ledger.texts["audit_ids"][atom.line]),
+    )
+
+
+def shown(factor: Factor, values: dict[str, Any]) -> str:
+    """How a value of this factor reads.
+
+    An empty namespace is the cluster scope; a young one is told as such.
+    """
+    named = {
+        column: ("(cluster scope)" if column == "place" and not value else value or "(none)")
+        for column, value in ((column, values[column]) for column in factor.columns)
+    }
+    return factor.shown.format(**named)
+
+
+def _sentence(
+    observed: str, seen: int, active: int, sharing: int, members: int, team: str, unit: str
+) -> str:
+    plural = unit if unit.endswith("s") else f"{unit}s"
+    if active == 0:
+        own = f"{observed}: nothing was known of this principal in this respect"
+    elif seen == 0:
+        own = f"{observed}: never before, on {active} {unit if active == 1 else plural} of activity"
+    else:
+        own = f"{observed}: before on only {seen} of {active} {plural} of activity"
+    if members == 0:
+        return f"{own}; it has no peers to compare it with."
+    return f"{own}; known of {sharing} of {members} peers ({team})."
+
+
+def _look_up(
+    factor: Factor,
+    lines: Sequence[int],
+    ledger: Ledger,
+    table: ActivityTable,
+    horizon: Horizon,
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[int, _Usual]:
+    """What was usual instead, for several lines of one factor at once."""
+    rows = ledger.rows[np.array(lines, dtype=np.int64)]
+    lower, upper = horizon.at(table.slice[rows])
+    asked = {
+        "line": np.array(lines, dtype=np.int64),
+        "row": rows,
+        "lower": np.asarray(lower, dtype=np.int64),
+        "upper": np.asarray(upper, dtype=np.int64),
+    }
+    context = ", ".join(f'"{column}"' for column in factor.context)
+    columns = ", ".join(f'"{column}"' for column in factor.columns)
+    same_context = " AND ".join(f'seen."{c}" = mine."{c}"' for c in factor.context)
+    rest = [*factor.context[1:], *factor.columns]
+    same_value = " AND ".join(f'seen."{c}" = mine."{c}"' for c in rest)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE seen AS
+        SELECT DISTINCT {context}, {columns}, actor, class, team, slice FROM activity"""
+        if "actor" not in factor.context
+        else f"""CREATE OR REPLACE TEMP TABLE seen AS
+        SELECT DISTINCT {context}, {columns}, class, team, slice FROM activity"""
+    )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE mine AS
+        SELECT line, "lower", "upper", {context}, {columns}, class, team
+            {'' if 'actor' in factor.context else ', actor'}
+        FROM asked JOIN activity USING (row)"""
+    )
+    outside = '(seen.slice < mine."lower" OR seen.slice > mine."upper")'
+    expected: dict[int, list[Expected]] = defaultdict(list)
+    values = ", ".join(f'seen."{column}"' for column in factor.columns)
+    for line, days, *found in connection.execute(
+        f"""WITH counted AS (
+            SELECT line, count(DISTINCT seen.slice) AS days, {values}
+            FROM mine JOIN seen ON {same_context} AND {outside}
+            GROUP BY line, {values}
+        ), active AS (
+            SELECT line, count(DISTINCT seen.slice) AS days
+            FROM mine JOIN seen ON {same_context} AND {outside} GROUP BY line
+        )
+        SELECT line, counted.days / active.days, counted.* EXCLUDE (line, days)
+        FROM counted JOIN active USING (line)
+        QUALIFY row_number() OVER (PARTITION BY line ORDER BY counted.days DESC, ALL) <= {_EXPECTED}
+        ORDER BY line, counted.days DESC, ALL""".replace(", ALL", "")
+    ).fetchall():
+        reading = shown(factor, dict(zip(factor.columns, found, strict=True)))
+        expected[line].append(Expected(reading, float(days)))
+    company = {
+        line: (int(peers), int(everyone))
+        for line, peers, everyone in connection.execute(
+            f"""SELECT line,
+                count(DISTINCT seen.slice) FILTER (seen.class = mine.class
+                    AND seen.team = mine.team AND seen.actor <> mine.actor),
+                count(DISTINCT seen.slice)
+            FROM mine JOIN seen ON {same_value} AND {outside} GROUP BY line"""
+        ).fetchall()
+    }
+    return {
+        line: _Usual(tuple(expected[line]), *company.get(line, (0, 0)))
+        for line in lines
+    }

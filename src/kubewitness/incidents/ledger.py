@@ -1,0 +1,115 @@
+"""The ledger: what each row testifies, weighed by what it could be good for.
+
+Several factors see the same oddity (a new action is also a new action in this namespace), so
+within one aspect the strongest counts; the aspects add up. An atom (principal, factor, value)
+counts once for an incident, however often it is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from kubewitness.activity.table import YOUNG, ActivityTable, Floats, Ids, Ints, texts
+from kubewitness.activity.technique import Technique, technique
+from kubewitness.surprise.factor import Aspect
+from kubewitness.surprise.scoring import Findings
+
+ASPECTS: tuple[Aspect, ...] = ("what", "whose", "answer", "where from", "when")
+_CONTEXT: frozenset[Aspect] = frozenset({"where from", "when"})
+# Where and when matter less than what: a stolen credential that only looks around has done little.
+_CONTEXT_WEIGHT = 1.2
+# A machine in a namespace that is being set up, or on a kind of object that was just installed,
+# does what it was installed for.
+_YOUNG_WEIGHT = 0.35
+# A row that testifies less than this is not worth a line in a story.
+MINIMUM_ROW = 1.5
+
+COLUMNS = (
+    "row slot cluster principal class team acting_as credential pod node action verb resource"
+    " subresource namespace template source_ip network scope client release platform outcome"
+    " binding traits actor place kind hours n names first last audit_ids name_samples"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Rows with evidence, ascending by time.
+
+    ``weight[aspect]``, ``finding[aspect]``, ``entry[aspect]``: the strongest evidence of each
+    row, by which of ``findings`` (−1: none) and at which place in it. ``total``: all aspects
+    together. ``texts``: the columns ``COLUMNS`` of these rows; ``techniques`` likewise.
+    """
+
+    rows: Ints
+    first: Ints
+    last: Ints
+    total: Floats
+    weight: dict[Aspect, Floats]
+    finding: dict[Aspect, Ints]
+    entry: dict[Aspect, Ints]
+    atom: dict[Aspect, Ids]
+    findings: Sequence[Findings]
+    texts: dict[str, list[Any]]
+    techniques: list[Technique]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def enter(
+    table: ActivityTable,
+    findings: Sequence[Findings],
+    connection: duckdb.DuckDBPyConnection,
+) -> Ledger:
+    """Weigh the findings and keep the rows whose testimony is worth telling."""
+    found = np.zeros(len(table), dtype=bool)
+    for finding in findings:
+        found[finding.rows] = True
+    rows = np.flatnonzero(found)
+    place = np.full(len(table), -1, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    deeds = texts(connection, rows, ("verb", "resource", "subresource"))
+    every = [
+        technique(*deed)
+        for deed in zip(deeds["verb"], deeds["resource"], deeds["subresource"], strict=True)
+    ]
+    what_for = np.array([one.weight for one in every])
+    machine = ~table.are("class", ("human", "anonymous"))[rows]
+    young = (table.are("place", (YOUNG,)) | table.are("kind", (YOUNG,)))[rows]
+    trust = np.where(machine & young, _YOUNG_WEIGHT, 1.0)
+
+    size = len(rows)
+    weight = {aspect: np.zeros(size) for aspect in ASPECTS}
+    chosen = {aspect: np.full(size, -1, dtype=np.int64) for aspect in ASPECTS}
+    entry = {aspect: np.zeros(size, dtype=np.int64) for aspect in ASPECTS}
+    atom = {aspect: np.zeros(size, dtype=np.uint64) for aspect in ASPECTS}
+    for number, finding in enumerate(findings):
+        aspect = finding.factor.aspect
+        at = place[finding.rows]
+        importance = np.minimum(what_for, _CONTEXT_WEIGHT) if aspect in _CONTEXT else what_for
+        worth = finding.weight * trust[at] * importance[at]
+        better = np.flatnonzero(worth > weight[aspect][at])
+        weight[aspect][at[better]] = worth[better]
+        chosen[aspect][at[better]] = number
+        entry[aspect][at[better]] = better
+        atom[aspect][at[better]] = finding.atom[better]
+    total = np.sum([weight[aspect] for aspect in ASPECTS], axis=0) if size else np.zeros(0)
+    kept = np.flatnonzero(total >= MINIMUM_ROW)
+    return Ledger(
+        rows=rows[kept],
+        first=table.first[rows[kept]],
+        last=table.last[rows[kept]],
+        total=total[kept],
+        weight={aspect: weight[aspect][kept] for aspect in ASPECTS},
+        finding={aspect: chosen[aspect][kept] for aspect in ASPECTS},
+        entry={aspect: entry[aspect][kept] for aspect in ASPECTS},
+        atom={aspect: atom[aspect][kept] for aspect in ASPECTS},
+        findings=findings,
+        texts=texts(connection, rows[kept], COLUMNS),
+        techniques=[every[index] for index in kept],
+    )

@@ -1,0 +1,117 @@
+"""Which evidence belongs together: a session of one identity, and what leads from it to another.
+
+Links are few and each has a reason that can be told. Hubs (a NAT address, a CI account that many
+use) glue nothing: an address links two identities only when hardly anybody else uses it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator
+
+import numpy as np
+
+from kubewitness.activity.table import DAY, MICROSECONDS, Ints
+from kubewitness.incidents.ledger import Ledger
+
+# Evidence of one identity from one place belongs to one session while it goes on.
+SESSION_GAP = 3 * 3600 * MICROSECONDS
+# The same deed again on another day continues the story (slow and low).
+CONTINUING = frozenset({"action", "deed", "impersonation", "setting", "refusal"})
+CONTINUES_FROM = 2.0
+# An address used by at most this many identities with evidence can link them.
+_RARE_ADDRESS = 2
+_LINK_WITHIN = DAY
+
+
+class _Union:
+    """Disjoint sets over 0…n−1 (Tarjan), with the smallest member as representative."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = np.arange(size, dtype=np.int64)
+
+    def find(self, item: int) -> int:
+        while self._parent[item] != item:
+            self._parent[item] = self._parent[self._parent[item]]
+            item = int(self._parent[item])
+        return item
+
+    def join(self, one: int, other: int) -> None:
+        first, second = sorted((self.find(one), self.find(other)))
+        self._parent[second] = first
+
+    def groups(self) -> list[Ints]:
+        members: dict[int, list[int]] = defaultdict(list)
+        for item in range(len(self._parent)):
+            members[self.find(item)].append(item)
+        return [np.array(group, dtype=np.int64) for group in members.values()]
+
+
+def link(ledger: Ledger) -> list[Ints]:
+    """Groups of ledger lines, each in order of time; every line is in exactly one."""
+    union = _Union(len(ledger))
+    previous: dict[Hashable, int] = {}
+    for line in range(len(ledger)):
+        key = session_key(ledger, line)
+        before = previous.get(key)
+        if before is not None and ledger.first[line] - ledger.last[before] <= SESSION_GAP:
+            union.join(before, line)
+        previous[key] = line
+    for earlier, later in (*_continued(ledger), *_handed_over(ledger)):
+        union.join(earlier, later)
+    return union.groups()
+
+
+def session_key(ledger: Ledger, line: int) -> Hashable:
+    """What makes one session: a person's address (a thief sits elsewhere), a workload's network
+    (its pods move), and for callers without a name the address alone."""
+    texts = ledger.texts
+    kind = texts["class"][line]
+    if kind == "anonymous":
+        return ("anonymous", texts["cluster"][line], texts["source_ip"][line])
+    place = "source_ip" if kind == "human" else "network"
+    return (texts["cluster"][line], texts["principal"][line], texts[place][line])
+
+
+def _continued(ledger: Ledger) -> Iterator[tuple[int, int]]:
+    """The same surprising deed of the same identity from the same place."""
+    number = {id(finding): index for index, finding in enumerate(ledger.findings)}
+    line_of = {int(row): line for line, row in enumerate(ledger.rows)}
+    latest: dict[Hashable, int] = {}
+    for finding in ledger.findings:
+        if finding.factor.name not in CONTINUING:
+            continue
+        for row, weight, atom in zip(finding.rows, finding.weight, finding.atom, strict=True):
+            line = line_of.get(int(row))
+            if line is None or weight < CONTINUES_FROM:
+                continue
+            key = (session_key(ledger, line), number[id(finding)], int(atom))
+            if key in latest:
+                yield latest[key], line
+            latest[key] = line
+
+
+def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
+    """From one identity to another: a rare address behind both, or a token minted for it."""
+    identities: dict[Hashable, set[str]] = defaultdict(set)
+    for line in range(len(ledger)):
+        place = (ledger.texts["cluster"][line], ledger.texts["source_ip"][line])
+        identities[place].add(ledger.texts["actor"][line])
+    at_address: dict[Hashable, int] = {}
+    minted: dict[Hashable, int] = {}
+    for line in range(len(ledger)):
+        texts = ledger.texts
+        cluster, address = texts["cluster"][line], texts["source_ip"][line]
+        unusual = ledger.weight["where from"][line] > CONTINUES_FROM
+        if address and unusual and 1 < len(identities[cluster, address]) <= _RARE_ADDRESS:
+            before = at_address.get((cluster, address))
+            if before is not None and ledger.first[line] - ledger.last[before] <= _LINK_WITHIN:
+                yield before, line
+            at_address[cluster, address] = line
+        maker = minted.get((cluster, texts["principal"][line]))
+        if maker is not None and ledger.first[line] - ledger.last[maker] <= _LINK_WITHIN:
+            yield maker, line
+        if texts["subresource"][line] == "token" and texts["outcome"][line] == "ok":
+            for name in texts["name_samples"][line]:
+                account = f"system:serviceaccount:{texts['namespace'][line]}:{name}"
+                minted[cluster, account] = line

@@ -1,0 +1,59 @@
+"""The contract of a factor: one question about an activity, answered with a surprise in nats.
+
+A factor is stateless: it takes a table and a horizon and returns one number a row. That makes
+batch, live and fleet the same call. ``FACTORS`` in ``kubewitness.surprise.registry`` lists them;
+``tests/test_factors.py`` holds every one to this contract.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints
+from kubewitness.baseline.horizon import Horizon
+
+Aspect = Literal["what", "where from", "when", "answer", "whose", "how much"]
+"""What a factor speaks of. Within one aspect several factors see the same oddity (a new action
+is a new action in this namespace, too), so only the strongest counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """``nats``: −ln of the probability of the value in its context, ≥ 0, one entry a row; 0 where
+    the question does not arise. ``atom``: the id of (principal, factor, value), the unit in
+    which evidence is counted. ``seen``, ``active``: slices with the value and with the context
+    in the row's past; ``peers``, ``members``: others of the group with the value, and all."""
+
+    nats: Floats
+    atom: Ids
+    seen: Ints
+    active: Ints
+    peers: Ints
+    members: Ints
+
+
+class Factor(Protocol):
+    """A question. ``columns`` are the columns whose values answer it, for the explanation."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def aspect(self) -> Aspect: ...
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def context(self) -> tuple[str, ...]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    @property
+    def shown(self) -> str: ...
+
+    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
+        """Score every row of ``table`` by its past under ``horizon``. Never changes ``table``."""
+        ...

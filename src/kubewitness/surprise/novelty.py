@@ -1,0 +1,145 @@
+"""Model A: is this value usual in this context, for this principal and for its peers?
+
+    p = P(context shows something new) · P(this value | peers)       when never seen, else
+    p = days with the value / days with the context
+
+How often a principal does something new is learnt from how often it did (Good–Turing: values
+seen once over active slices): people explore, controllers do not. What a new value is worth is
+learnt from its peers: a back-off from team to class to cluster.
+
+Sources: Good, "The population frequencies of species" (Biometrika 1953); Teh, "A hierarchical
+Bayesian language model based on Pitman–Yor processes" (ACL 2006); Heard & Rubin-Delanchy,
+"Network-wide anomaly detection via the Dirichlet process" (2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask, combine
+from kubewitness.baseline.counts import Counts
+from kubewitness.baseline.horizon import Horizon
+from kubewitness.baseline.peers import Peers, share
+from kubewitness.surprise.factor import Aspect, Surprise
+
+# How often something new is expected of a context is what it showed, and what others of its class
+# show, the latter with the weight of this many slices.
+_OTHERS = 2.0
+# A value that nobody in the cluster has: half an occurrence among all principals.
+_UNHEARD = 0.5
+_CLUSTER = np.uint64(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """Novelty of ``columns`` given ``context``, among rows that ``asks`` selects.
+
+    ``context`` always starts with whose habit it is; peers are asked with the rest of it.
+    ``shown`` tells how a value reads, as a format string over ``columns``. Where the
+    values are open-ended (names of objects), nobody's having seen one says little about a
+    principal that meets new ones all the time: ``open_ended`` lets peers count the less, the
+    more a context explores.
+    """
+
+    name: str
+    aspect: Aspect
+    question: str
+    context: tuple[str, ...]
+    columns: tuple[str, ...]
+    shown: str
+    asks: Callable[[ActivityTable], Mask] = field(default=lambda table: np.ones(len(table), bool))
+    open_ended: bool = False
+
+    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
+        """See ``Factor.score``."""
+        rows = np.flatnonzero(self.asks(table))
+        actor = table.ids["actor"][rows]
+        slices = table.slice[rows]
+        context, value, shared = self._keys(table, rows)
+        # A namespace is learnt under its own name too, for when it is no longer young.
+        known = self._keys(table, rows, place="namespace")
+        learnt = Counts.learn(context, value, slices).merge(Counts.learn(*known[:2], slices))
+        past = learnt.history(context, value, slices, horizon)
+        rate = _class_rate(learnt, context, table.ids["class"][rows], horizon)
+        expected = rate[slices, np.unique(table.ids["class"][rows], return_inverse=True)[1]]
+        new = 1 - np.exp(-(past.singles + _OTHERS * expected) / (past.active + _OTHERS))
+        # Somebody without a past is judged by its peers alone.
+        new[past.active == 0] = 1.0
+
+        twice_actor, twice_slices = np.tile(actor, 2), np.tile(slices, 2)
+        twice_shared = np.concatenate([shared, known[2]])
+        prior = np.full(len(rows), np.nan)
+        sharing = members = np.zeros(len(rows), dtype=np.int64)
+        for level, (group, weight) in enumerate(
+            (
+                (np.full(len(rows), _CLUSTER), 1.0),
+                (table.ids["class"][rows], 1.0),
+                (table.key("class", "team")[rows], 2.0),
+            )
+        ):
+            peers = Peers(np.tile(group, 2), twice_actor, twice_shared, twice_slices, horizon)
+            company = peers.company(group, shared, slices, past.seen, past.active)
+            if level == 0:
+                prior = (company.sharing + _UNHEARD) / (company.members + 1.0)
+            else:
+                prior = share(company, prior, weight)
+                sharing, members = company.sharing, company.members
+        trust = 1 - new if self.open_ended else np.ones(len(rows))
+        novel = new * prior**trust
+        usual = past.seen / (past.active + 1.0)
+        p = np.where(past.seen > 0, np.maximum(usual, novel), novel)
+        nats = -np.log(np.clip(p, 1e-9, 1.0))
+        atom = combine_atom(self.name, actor, context, value)
+        return _spread(table, rows, nats, atom, past.seen, past.active, sharing, members)
+
+    def _keys(
+        self, table: ActivityTable, rows: Ints, place: str = "place"
+    ) -> tuple[Ids, Ids, Ids]:
+        """Context, value, and what peers are asked for (the value with the rest of the context)."""
+        context = tuple(place if column == "place" else column for column in self.context)
+        columns = tuple(place if column == "place" else column for column in self.columns)
+        value = table.key(*columns)[rows]
+        shared = table.key(*context[1:], *columns)[rows] if context[1:] else value
+        return table.key(*context)[rows], value, shared
+
+
+def _class_rate(counts: Counts, context: Ids, classes: Ids, horizon: Horizon) -> Floats:
+    """How often contexts of each class show something new, as of each slice.
+
+    Shape (slices, distinct classes): single values per active slice, over all contexts.
+    """
+    contexts, at = np.unique(context, return_index=True)
+    kinds, kind = np.unique(classes, return_inverse=True)
+    of = kind[at]
+    rates = np.zeros((len(horizon.lower), len(kinds)))
+    for index in range(len(horizon.lower)):
+        here = np.full(len(contexts), index, dtype=np.int64)
+        past = counts.history(contexts, contexts, here, horizon)
+        singles = np.bincount(of, past.singles, len(kinds))
+        active = np.bincount(of, past.active, len(kinds))
+        rates[index] = (singles + 0.5) / (active + 5.0)
+    return rates
+
+
+def combine_atom(name: str, actor: Ids, context: Ids, value: Ids) -> Ids:
+    """The id of (principal, factor, value)."""
+    factor = np.full(len(actor), np.uint64(int.from_bytes(name.encode()[:8].ljust(8, b"\0"), "big")))
+    return combine(factor, actor, context, value)
+
+
+def _spread(table: ActivityTable, rows: np.ndarray, nats: np.ndarray, atom: np.ndarray, *counts: np.ndarray) -> Surprise:
+    """Put the answers for some rows into arrays for all rows."""
+    size = len(table)
+    full = np.zeros(size)
+    full[rows] = nats
+    ids = np.zeros(size, dtype=np.uint64)
+    ids[rows] = atom
+    whole = []
+    for count in counts:
+        column = np.zeros(size, dtype=np.int64)
+        column[rows] = count
+        whole.append(column)
+    return Surprise(full, ids, *whole)

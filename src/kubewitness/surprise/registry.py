@@ -1,0 +1,146 @@
+"""The factors, in the order in which their reasons are told.
+
+A further factor is one more module and one more line here; ``tests/test_factors.py`` finds it.
+"""
+
+from __future__ import annotations
+
+from kubewitness.activity.table import DAY, ActivityTable, Mask
+from kubewitness.surprise.factor import Factor
+from kubewitness.surprise.novelty import Novelty
+
+
+def _sensitive(table: ActivityTable) -> Mask:
+    return table.are("resource", ("secrets",)) | table.are(
+        "subresource", ("exec", "attach", "portforward", "token", "proxy", "ephemeralcontainers")
+    )
+
+
+def _with_traits(table: ActivityTable) -> Mask:
+    return ~table.are("traits", ("",))
+
+
+def _impersonating(table: ActivityTable) -> Mask:
+    return ~table.are("acting_as", ("",))
+
+
+def _refused(table: ActivityTable) -> Mask:
+    return table.are("outcome", ("denied", "unauthenticated", "missing", "invalid", "error", "panic"))
+
+
+def _own_choice(table: ActivityTable) -> Mask:
+    """Where kubelets and controllers act was decided by others: the scheduler, an author."""
+    return table.are("class", ("human", "workload", "anonymous"))
+
+
+def _sensitive_choice(table: ActivityTable) -> Mask:
+    return _sensitive(table) & _own_choice(table)
+
+
+def _dangerous_choice(table: ActivityTable) -> Mask:
+    return _with_traits(table) & _own_choice(table)
+
+
+def _people(table: ActivityTable) -> Mask:
+    """Hours are a habit only where there are days."""
+    return table.are("class", ("human",)) & (table.slice_width == DAY)
+
+
+FACTORS: tuple[Factor, ...] = (
+    Novelty(
+        "action",
+        "what",
+        "Is this action usual for this principal?",
+        ("habit",),
+        ("action",),
+        "{action}",
+    ),
+    Novelty(
+        "namespace",
+        "what",
+        "Does this principal work in this namespace?",
+        ("habit",),
+        ("place",),
+        "namespace {place}",
+        _own_choice,
+    ),
+    Novelty(
+        "deed",
+        "what",
+        "Does this principal do this in this namespace?",
+        ("habit",),
+        ("action", "place"),
+        "{action} in {place}",
+        _own_choice,
+    ),
+    Novelty(
+        "object",
+        "what",
+        "Does this principal touch this sensitive object?",
+        ("habit", "resource", "subresource"),
+        ("place", "template"),
+        "{place}/{template}",
+        _sensitive_choice,
+        open_ended=True,
+    ),
+    Novelty(
+        "setting",
+        "what",
+        "Does this principal write such dangerous settings?",
+        ("habit",),
+        ("traits",),
+        "{traits}",
+        _dangerous_choice,
+    ),
+    Novelty(
+        "impersonation",
+        "whose",
+        "Does this principal act as this other identity?",
+        ("habit",),
+        ("acting_as",),
+        "as {acting_as}",
+        _impersonating,
+    ),
+    Novelty(
+        "network",
+        "where from",
+        "Does this principal come from this network?",
+        ("actor",),
+        ("network",),
+        "{network}",
+    ),
+    Novelty(
+        "client",
+        "where from",
+        "Does this principal use this program?",
+        ("habit",),
+        ("client",),
+        "{client}",
+    ),
+    Novelty(
+        "platform",
+        "where from",
+        "Does this principal's program run on this platform?",
+        ("habit", "client"),
+        ("platform",),
+        "{platform}",
+    ),
+    Novelty(
+        "refusal",
+        "answer",
+        "Is this principal refused this, usually?",
+        ("habit",),
+        ("action", "outcome"),
+        "{action}: {outcome}",
+        _refused,
+    ),
+    Novelty(
+        "hour",
+        "when",
+        "Does this person work at this time of the week?",
+        ("actor",),
+        ("hours",),
+        "{hours}",
+        _people,
+    ),
+)

@@ -1,0 +1,74 @@
+"""All factors over all rows: what is left is the evidence, a small part of the activity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask
+from kubewitness.baseline.horizon import Horizon
+from kubewitness.surprise.calibration import by_class
+from kubewitness.surprise.factor import Factor
+from kubewitness.surprise.registry import FACTORS
+
+# ev = min(−ln p, CLIP) − 1 (MODELS §5): what happens to a third of all on a normal day is no
+# evidence, and no single fact outweighs everything else.
+CLIP = 9.0
+# What every other row shows is not surprising, whatever its rank among unsurprising rows.
+MINIMUM_NATS = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one factor found: the rows with evidence and what is known of each.
+
+    ``weight``: evidence in nats, > 0. ``chance``: calibrated p. The rest as in ``Surprise``.
+    """
+
+    factor: Factor
+    rows: Ints
+    weight: Floats
+    chance: Floats
+    atom: Ids
+    seen: Ints
+    active: Ints
+    peers: Ints
+    members: Ints
+
+
+def find(
+    table: ActivityTable,
+    horizon: Horizon,
+    reference: Mask,
+    factors: Sequence[Factor] = FACTORS,
+) -> list[Findings]:
+    """Score ``table`` by every factor; calibrate on the rows in ``reference``."""
+    classes = table.ids["class"]
+    findings = []
+    for factor in factors:
+        surprise = factor.score(table, horizon)
+        calibrations = by_class(
+            surprise.nats, classes, table.ids["actor"], table.slice, reference
+        )
+        chance = np.ones(len(table))
+        for kind, calibration in calibrations.items():
+            rows = np.flatnonzero((classes == np.uint64(kind)) & (surprise.nats > MINIMUM_NATS))
+            chance[rows] = calibration.chance(surprise.nats[rows])
+        weight = np.minimum(-np.log(chance), CLIP) - 1
+        rows = np.flatnonzero(weight > 0)
+        findings.append(
+            Findings(
+                factor,
+                rows,
+                weight[rows],
+                chance[rows],
+                surprise.atom[rows],
+                surprise.seen[rows],
+                surprise.active[rows],
+                surprise.peers[rows],
+                surprise.members[rows],
+            )
+        )
+    return findings
