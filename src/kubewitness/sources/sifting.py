@@ -8,6 +8,7 @@ from typing import Any
 
 from kubewitness.events.formats.canonical import BODY_LIMIT, encode
 from kubewitness.events.formats.decoding import decode, repeats_keys
+from kubewitness.events.formats.joining import joined
 from kubewitness.events.formats.layout import foreign, tabular
 from kubewitness.events.formats.outcome import Broken, Event, Found, Outcome, Skipped
 from kubewitness.events.formats.plain import is_plain
@@ -37,13 +38,18 @@ class Sieve:
                 self._tally.events += 1
                 yield piece.raw
                 continue
+            raw = piece.raw
             for outcome in _outcomes(piece):
                 if isinstance(outcome, Found):
                     self._tally.events += 1
                     self._tally.mend(outcome.notes)
                     yield self._line(outcome.event)
+                elif isinstance(outcome, Skipped):
+                    self._tally.skip(self._source, outcome.reason, piece.line)
                 else:
-                    self._reject(outcome, piece)
+                    self._tally.breaks(self._source, outcome.reason, piece.line)
+                    self._quarantine.keep(self._source, piece.line, outcome.reason, raw)
+                    raw = b""  # once is enough for a list of a thousand broken items
 
     def _pieces(self, blocks: Iterable[bytes]) -> Iterator[Piece]:
         stream = iter(blocks)
@@ -55,7 +61,7 @@ class Sieve:
             return iter((Piece(1, head[:16], Broken(f"a {name}, no text: unpack or convert it")),))
         layout = tabular(head)
         whole = chain((head,), stream)
-        return layout(whole) if layout else pieces(whole, decode=_plain_or_decoded)
+        return layout(whole) if layout else joined(pieces(whole, decode=_plain_or_decoded))
 
     def _line(self, event: Event) -> bytes:
         line = encode(event)
@@ -64,13 +70,6 @@ class Sieve:
             event = {name: event[name] for name in event if not name.endswith("Object")}
             line = encode(event)
         return line
-
-    def _reject(self, outcome: Skipped | Broken, piece: Piece) -> None:
-        if isinstance(outcome, Skipped):
-            self._tally.skip(self._source, outcome.reason, piece.line)
-            return
-        self._tally.breaks(self._source, outcome.reason, piece.line)
-        self._quarantine.keep(self._source, piece.line, outcome.reason, piece.raw)
 
 
 def _plain_or_decoded(raw: bytes) -> Any:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 PLACES = 5
 """Places that are named of one reason in one source."""
 
+REASONS = 1000
+"""Different reasons, over all sources, that are told apart: some quote a kind from the input."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -28,6 +31,8 @@ class _Ledger:
 
     def add(self, source: str, reason: str, line: int) -> None:
         key = (source, reason)
+        if key not in self.counts and len(self.counts) >= REASONS:
+            key = (source, "other reasons")
         self.counts[key] += 1
         places = self.places.setdefault(key, [])
         if len(places) < PLACES:
@@ -76,7 +81,7 @@ class Tally:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sources that could not be read to the end, then fields that had to be mended."""
-        mended = (f"{n} events: {note}" for note, n in self._mended.most_common())
+        mended = (f"{note} (events: {n})" for note, n in self._mended.most_common())
         return (*self._warnings, *mended)
 
     def skip(self, source: str, reason: str, line: int) -> None:

@@ -63,7 +63,7 @@ def canonical(raw: Mapping[str, Any], *, cluster: str = "") -> Found | Broken:
     if not event.get("auditID"):
         notes.append("auditID: absent, derived from the content")
         event["auditID"] = f"derived-{hashlib.sha256(encode(event)).hexdigest()[:32]}"
-    return Found(event, tuple(notes))
+    return Found(event, tuple(dict.fromkeys(notes)))
 
 
 def encode(event: Event) -> bytes:

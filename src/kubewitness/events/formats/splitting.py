@@ -22,6 +22,9 @@ from kubewitness.events.formats.outcome import Broken
 _PATIENCE = 1 << 20
 """Bytes without a newline after which a line is scanned instead of waited for."""
 
+_LOOKAHEAD = 256
+"""Bytes around a newline that tell whether a value goes on behind it."""
+
 _RAW_LIMIT = 64 << 10
 """Bytes that are kept of a value longer than the limit."""
 
@@ -33,7 +36,7 @@ _RUN = re.compile(
 )
 _STRING = re.compile(rb'"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+"')
 _CONTINUATION = re.compile(
-    rb'[ \t\r]*(?:["{}\[\],:\n]|(?:true|false|null|-?\d[\d.eE+-]*)[ \t\r]*(?:[,\]}\n]|$))'
+    rb'["{}\[\],:]|(?:true|false|null|-?\d[\d.eE+-]*+)[ \t\r]*+(?:[,\]}\n]|\Z)'
 )
 _VALUE_LINE = re.compile(rb"\n([ \t]*)[{\[]")
 # How the API server begins a line. Inside a JSON string the quotes would be escaped.
@@ -61,7 +64,8 @@ def pieces(
 ) -> Iterator[Piece]:
     """The pieces of the concatenated ``blocks``, in order. Never raises for what is in them.
 
-    ``decode`` turns the bytes of one value into what the piece holds, or raises ``UndecodableError``.
+    ``decode`` turns the bytes of one value into what the piece holds, or raises
+    ``UndecodableError``.
 
     >>> [piece.value for piece in pieces([b'[{"a":1},\\n {"b"', b":2}] x\\n"])]
     [{'a': 1}, {'b': 2}, 'x']
@@ -207,8 +211,12 @@ class _Splitter:
                 if piece is not None:
                     return piece
                 continue
-            elif not self._goes_on(length, stack):
-                return self._give_up("cut off", self._at + length, head, first_line)
+            else:
+                following = self._continuation(length, stack)
+                if following < 0:
+                    return self._give_up("cut off", self._at + length, head, first_line)
+                length = following
+                continue
             length += 1
 
     def _unfinished_string(self, end: int, head: bytes | None, first_line: int) -> Piece | None:
@@ -221,23 +229,30 @@ class _Splitter:
             return self._give_up("cut off", len(self._text), head, first_line)
         return None
 
-    def _goes_on(self, length: int, stack: bytearray) -> bool:
-        """Whether the value can continue behind the newline at ``length``."""
-        while self._text.find(b"\n", self._at + length + 1) < 0:
-            if len(self._text) - self._at - length > 256 or not self._more():
+    def _continuation(self, length: int, stack: bytearray) -> int:
+        """Where the value goes on behind the newline at ``length``; -1 where it cannot."""
+        while True:
+            following = _BLANK.match(self._text, self._at + length).end()  # type: ignore[union-attr]
+            if len(self._text) - following >= _LOOKAHEAD or not self._more():
                 break
         newline = self._at + length
-        if not _CONTINUATION.match(self._text, newline + 1):
-            return newline + 1 == len(self._text)
-        following = _BLANK.match(self._text, newline + 1).end()  # type: ignore[union-attr]
-        if following == len(self._text) or self._text[following] not in b'{"':
-            return True
-        before = self._text[max(self._at, newline - 256) : newline].rstrip()[-1:]
-        if self._text[following] == _QUOTE:
-            return before in (b"{", b"[", b",", b":", b"")
-        if before == b":" or (stack[-1:] == b"[" and before in (b"[", b",")):
-            return self._passed + newline >= self._single_until
-        return not before
+        following = _BLANK.match(self._text, newline).end()  # type: ignore[union-attr]
+        if following == len(self._text):
+            return following - self._at
+        if not _CONTINUATION.match(self._text, following):
+            return -1
+        before = self._text[max(self._at, newline - _LOOKAHEAD) : newline].rstrip()[-1:]
+        begins = self._text[following]
+        if begins == _QUOTE:
+            plausible = before in (b"{", b"[", b",", b":", b"")
+        elif begins in _OPEN:
+            # Lines of a value that proved broken are not tried as its parts again.
+            plausible = self._passed + newline >= self._single_until and (
+                before in (b":", b"") or (stack[-1:] == b"[" and before in (b"[", b","))
+            )
+        else:
+            plausible = True
+        return following - self._at if plausible else -1
 
     def _closed(self, end: int, head: bytes | None, first_line: int) -> Piece:
         if head is not None:
@@ -246,6 +261,9 @@ class _Splitter:
         try:
             return self._take(end, self._decode(self._text[self._at : end]))
         except UndecodableError as refusal:
+            restart = self._restart()
+            if restart is not None:
+                return self._take(restart, Broken(refusal.reason))
             piece = self._take(end, Broken(refusal.reason))
         # Brackets in what is no JSON prove little: go on right here only where a value begins.
         following = _BLANK.match(self._text, end).end()  # type: ignore[union-attr]
@@ -260,16 +278,14 @@ class _Splitter:
 
     def _give_up(self, reason: str, end: int, head: bytes | None, first_line: int) -> Piece:
         """The value from here to ``end`` is broken; goes on where the next one may begin."""
-        self._single_until = self._passed + end
+        self._single_until = max(self._single_until, self._passed + end)
         if head is not None:
             self._take(end, None)
             return Piece(first_line, head, self._too_long())
-        first_end = self._text.find(b"\n", self._at)
-        first_end = len(self._text) if first_end < 0 else first_end
-        line = self._text[self._at : first_end].rstrip()
-        restart = _EVENT.search(line, 1)
-        if restart and _decodes(line[restart.start() :]):
-            return self._take(self._at + restart.start(), Broken(reason))
+        restart = self._restart()
+        if restart is not None:
+            return self._take(restart, Broken(reason))
+        first_end = self._first_end()
         if end <= first_end:
             if reason == "nested too deeply":
                 return self._rest_of_line(reason)
@@ -279,6 +295,17 @@ class _Splitter:
                 return self._take(match.start(), Broken(reason))
         following = self._text.find(b"\n", end)
         return self._take(len(self._text) if following < 0 else following, Broken(reason))
+
+    def _first_end(self) -> int:
+        """Where the line that begins here ends, as far as it was read."""
+        newline = self._text.find(b"\n", self._at)
+        return len(self._text) if newline < 0 else newline
+
+    def _restart(self) -> int | None:
+        """Where a whole event begins behind one that was cut when the API server died."""
+        line = self._text[self._at : self._first_end()].rstrip()
+        match = _EVENT.search(line, 1)
+        return self._at + match.start() if match and _decodes(line[match.start() :]) else None
 
     def _rest_of_line(self, reason: str) -> Piece:
         end = self._line_end(self._limit)
