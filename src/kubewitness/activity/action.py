@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 
 _INTERACTIVE = frozenset({"exec", "attach", "portforward"})
-_OUTCOMES = {401: "unauthenticated", 403: "denied", 404: "missing", 409: "conflict", 429: "throttled"}
+_OUTCOMES = {
+    401: "unauthenticated",
+    403: "denied",
+    404: "missing",
+    409: "conflict",
+    429: "throttled",
+}
 _VERSION = re.compile(r"^v\d+((alpha|beta)\d+)?$")
 
 

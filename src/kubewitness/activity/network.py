@@ -51,7 +51,7 @@ def learn_proxies(last_seen: Sequence[tuple[Sequence[str], str]]) -> frozenset[s
         everyone: set[str] = set()
         for addresses, principal in last_seen:
             everyone.add(principal)
-            rest = [a for a in addresses]
+            rest = list(addresses)
             while rest and rest[-1] in proxies:
                 rest.pop()
             if len(rest) > 1:

@@ -13,20 +13,51 @@ UNAUTHENTICATED = "<unauthenticated>"
 # The controllers of kube-controller-manager, each with a service account of its own
 # (kubernetes/kubernetes, plugin/pkg/auth/authorizer/rbac/bootstrappolicy/controller_policy.go).
 _CONTROLLERS = frozenset(
-    """attachdetach-controller certificate-controller clusterrole-aggregation-controller
-    cloud-provider cronjob-controller daemon-set-controller deployment-controller
-    device-taint-eviction-controller disruption-controller endpoint-controller
-    endpointslice-controller endpointslicemirroring-controller ephemeral-volume-controller
-    expand-controller generic-garbage-collector horizontal-pod-autoscaler job-controller
-    legacy-service-account-token-cleaner namespace-controller node-controller
-    persistent-volume-binder pod-garbage-collector pv-protection-controller
-    pvc-protection-controller replicaset-controller replication-controller
-    resource-claim-controller resourcequota-controller root-ca-cert-publisher route-controller
-    selinux-warning-controller service-account-controller service-cidrs-controller
-    service-controller statefulset-controller storage-version-migrator-controller
-    taint-eviction-controller token-cleaner ttl-after-finished-controller ttl-controller
-    validatingadmissionpolicy-status-controller volumeattributesclass-protection-controller
-    bootstrap-signer""".split()
+    [
+        "attachdetach-controller",
+        "certificate-controller",
+        "clusterrole-aggregation-controller",
+        "cloud-provider",
+        "cronjob-controller",
+        "daemon-set-controller",
+        "deployment-controller",
+        "device-taint-eviction-controller",
+        "disruption-controller",
+        "endpoint-controller",
+        "endpointslice-controller",
+        "endpointslicemirroring-controller",
+        "ephemeral-volume-controller",
+        "expand-controller",
+        "generic-garbage-collector",
+        "horizontal-pod-autoscaler",
+        "job-controller",
+        "legacy-service-account-token-cleaner",
+        "namespace-controller",
+        "node-controller",
+        "persistent-volume-binder",
+        "pod-garbage-collector",
+        "pv-protection-controller",
+        "pvc-protection-controller",
+        "replicaset-controller",
+        "replication-controller",
+        "resource-claim-controller",
+        "resourcequota-controller",
+        "root-ca-cert-publisher",
+        "route-controller",
+        "selinux-warning-controller",
+        "service-account-controller",
+        "service-cidrs-controller",
+        "service-controller",
+        "statefulset-controller",
+        "storage-version-migrator-controller",
+        "taint-eviction-controller",
+        "token-cleaner",
+        "ttl-after-finished-controller",
+        "ttl-controller",
+        "validatingadmissionpolicy-status-controller",
+        "volumeattributesclass-protection-controller",
+        "bootstrap-signer",
+    ]
 )
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 # Identities of the managed control planes of EKS, AKS and GKE.
@@ -51,7 +82,9 @@ def principal_class(user: str) -> PrincipalClass:
         return "node"
     if user.startswith(_SERVICE_ACCOUNT):
         namespace, _, name = user.removeprefix(_SERVICE_ACCOUNT).partition(":")
-        return "control-plane" if namespace == "kube-system" and name in _CONTROLLERS else "workload"
+        return (
+            "control-plane" if namespace == "kube-system" and name in _CONTROLLERS else "workload"
+        )
     if user.startswith(("system:", *_MANAGED)):
         return "control-plane"
     return "human"

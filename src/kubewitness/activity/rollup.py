@@ -29,6 +29,7 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "acting_as": "the impersonated user, or ''",
     "credential": "JTI=… or X509SHA256=… or an access key, or ''",
     "pod": "the pod a bound token was issued to, or ''",
+    "pod_uid": "its uid, or ''",
     "node": "the node a bound token was issued to, or ''",
     "action": "see activity.action",
     "verb": "",
@@ -72,7 +73,7 @@ def rollup(
     width: timedelta,
     trusted_proxies: Collection[str] = (),
 ) -> frozenset[str]:
-    """Make the table ``activity`` (``ACTIVITY_COLUMNS``) from the view ``events``.
+    """Make the table ``activities`` (``ACTIVITY_COLUMNS``) from the view ``events``.
 
     Returns the addresses taken for proxies: the configured ones, or those that were learnt.
     """
@@ -104,8 +105,10 @@ def rollup(
     _parsed(
         connection,
         "people",
-        "SELECT DISTINCT principal || chr(10) || coalesce(array_to_string(list_sort(any_value(groups)), chr(10)), '')"
-        " FROM grouped GROUP BY principal",
+        # somebody who changes teams stays with the first for this log
+        """SELECT principal || chr(10) || coalesce(arg_min(groups, (first, groups)), '')
+        FROM (SELECT principal, first, array_to_string(list_sort("groups"), chr(10)) AS groups
+            FROM grouped) GROUP BY principal""",
         ("principal", "class", "team"),
         _person,
     )
@@ -168,15 +171,27 @@ def _parsed(
 # Both ResponseStarted and ResponseComplete of one watch or exec are logged: n is the larger of
 # the two counts, so that neither a policy that omits a stage nor one that keeps all miscounts.
 # RequestReceived knows no answer and is left out, unless it is all there is.
-_GROUPED = """
+_GROUPED = (
+    """
 CREATE OR REPLACE TEMP TABLE grouped AS
 SELECT time_bucket(INTERVAL '{seconds} seconds', stage_at) AS slot, cluster,
-    coalesce(nullif("user", ''), '""" + UNAUTHENTICATED + """') AS principal,
+    coalesce(nullif("user", ''), '"""
+    + UNAUTHENTICATED
+    + """') AS principal,
     coalesce(impersonated_user, '') AS acting_as,
     any_value("groups") AS "groups",
-    coalesce(extra['""" + _AUTH + """/credential-id'][1], extra['accessKeyId'][1], '') AS credential,
-    coalesce(extra['""" + _AUTH + """/pod-name'][1], '') AS pod,
-    coalesce(extra['""" + _AUTH + """/node-name'][1], '') AS node,
+    coalesce(extra['"""
+    + _AUTH
+    + """/credential-id'][1], extra['accessKeyId'][1], '') AS credential,
+    coalesce(extra['"""
+    + _AUTH
+    + """/pod-name'][1], '') AS pod,
+    coalesce(extra['"""
+    + _AUTH
+    + """/pod-uid'][1], '') AS pod_uid,
+    coalesce(extra['"""
+    + _AUTH
+    + """/node-name'][1], '') AS node,
     verb,
     coalesce(resource || CASE WHEN api_group = '' THEN '' ELSE '.' || api_group END, '') AS resource,
     coalesce(subresource, '') AS subresource,
@@ -195,10 +210,11 @@ FROM events
 WHERE stage <> 'RequestReceived'
 GROUP BY ALL
 """.replace("{traits}", sensitive_setting_sql())
+)
 
 _ACTIVITY = f"""
-CREATE OR REPLACE TABLE activity AS
-SELECT slot, cluster, principal, class, team, acting_as, credential, pod, node, action, verb,
+CREATE OR REPLACE TABLE activities AS
+SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node, action, verb,
     resource, subresource, namespace, template, source_ip, network, scope, client, release,
     platform, outcome,
     CASE WHEN reason = '' THEN '' ELSE regexp_extract(reason, '{_BINDING}', 2) END AS binding,

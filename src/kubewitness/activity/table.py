@@ -15,15 +15,36 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from kubewitness.events.normalisation import quoted
+
 Ids = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-ID_COLUMNS = (
-    "class team acting_as action resource subresource namespace template source_ip network scope"
-    " client platform outcome traits actor habit place kind hours"
-).split()
+ID_COLUMNS = [
+    "class",
+    "team",
+    "acting_as",
+    "action",
+    "resource",
+    "subresource",
+    "namespace",
+    "template",
+    "source_ip",
+    "network",
+    "scope",
+    "client",
+    "platform",
+    "outcome",
+    "traits",
+    "actor",
+    "pod_uid",
+    "habit",
+    "place",
+    "kind",
+    "hours",
+]
 
 MICROSECONDS = 1_000_000
 DAY = 86_400 * MICROSECONDS
@@ -107,7 +128,8 @@ YOUNG = "(young)"
 _DERIVED = f"""
 CREATE OR REPLACE TABLE activity AS
 WITH timed AS (
-    SELECT *, (epoch_us(first) - {{start}}) // {{width}} AS slice FROM activity
+    SELECT *, (epoch_us(first) - {{start}}) // {{width}} AS slice
+    FROM activities WHERE cluster = {{cluster}}
 ), aged AS (
     SELECT *, slice - min(slice) OVER (PARTITION BY namespace) AS namespace_age,
         slice - min(slice) OVER (PARTITION BY resource) AS resource_age
@@ -132,19 +154,20 @@ SELECT row_number() OVER (ORDER BY first, last, principal, action, namespace, te
 FROM aged"""
 
 
-def load(connection: duckdb.DuckDBPyConnection, *, salt: int = 0) -> ActivityTable:
-    """Number the rows of the table ``activity`` in order of time and load their ids.
+def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
+    """Make the table ``activity`` of one cluster from ``activities`` and load its ids.
 
-    Adds to the table: ``row``, ``slice``, ``actor`` (who), ``habit`` (whose habits count),
+    Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who), ``habit`` (whose habits count),
     ``place`` and ``kind`` (the namespace and the resource, or ``YOUNG``), ``hours``.
     """
     bounds = connection.execute(
-        "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activity"
+        "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",
+        [cluster],
     ).fetchone()
     first, last = bounds if bounds and bounds[0] is not None else (0, 0)
     width = slice_width(last - first)
     start = first // width * width
-    connection.execute(_DERIVED.format(start=start, width=width))
+    connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
     hashed = ", ".join(f'hash({salt}::UBIGINT, "{column}") AS "{column}"' for column in ID_COLUMNS)
     arrays: dict[str, Any] = connection.execute(
         f"SELECT {hashed}, slice, epoch_us(first) AS first_us, epoch_us(last) AS last_us,"

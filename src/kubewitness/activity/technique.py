@@ -9,120 +9,160 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_READ = {"get", "list", "watch"}
-_WRITE = {"create", "update", "patch"}
-_DELETE = {"delete", "deletecollection"}
-_RBAC = {
-    f"{kind}.rbac.authorization.k8s.io"
-    for kind in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
-}
-_ADMISSION = {
-    f"{kind}.admissionregistration.k8s.io"
-    for kind in (
-        "mutatingwebhookconfigurations",
-        "validatingwebhookconfigurations",
-        "mutatingadmissionpolicies",
-        "mutatingadmissionpolicybindings",
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-    )
-}
-_CONTROLLERS = {
-    "deployments.apps",
-    "daemonsets.apps",
-    "statefulsets.apps",
-    "replicasets.apps",
-    "jobs.batch",
-    "cronjobs.batch",
-    "replicationcontrollers",
-    "podtemplates",
-}
-_REVIEWS = {
-    "selfsubjectaccessreviews.authorization.k8s.io",
-    "selfsubjectrulesreviews.authorization.k8s.io",
-    "selfsubjectreviews.authentication.k8s.io",
-    "subjectaccessreviews.authorization.k8s.io",
-    "localsubjectaccessreviews.authorization.k8s.io",
-}
+READS = frozenset({"get", "list", "watch"})
+WRITES = frozenset({"create", "update", "patch"})
+DELETES = frozenset({"delete", "deletecollection"})
+_CHANGES = WRITES | DELETES
+_ANY = READS | _CHANGES
 
 
 class Technique(NamedTuple):
-    """``weight``: 1 is an ordinary change; ``phrase`` completes "somebody …"."""
+    """``weight``: 1 is an ordinary change. ``did`` and ``tried`` complete "somebody …" and
+    "somebody was refused when trying to …"."""
 
     tactic: str
     technique: str
     weight: float
-    phrase: str
+    did: str
+    tried: str
 
 
-ORDINARY_READ = Technique("Discovery", "T1613", 0.6, "looked around")
-_ORDINARY_WRITE = Technique("Impact", "T1565", 1.0, "changed objects")
-_METADATA = Technique("Discovery", "T1613", 0.3, "walked the API's own descriptions")
+class _Case(NamedTuple):
+    """Applies to these resources (with their API group; all when empty), subresources (all when
+    ``None``) and verbs."""
+
+    resources: frozenset[str]
+    subresources: frozenset[str] | None
+    verbs: frozenset[str]
+    technique: Technique
 
 
-def technique(verb: str, resource: str, subresource: str) -> Technique:  # noqa: PLR0911, PLR0912
-    """The technique that a request could serve; ``resource`` may carry its API group.
+def _of(group: str, kinds: str) -> frozenset[str]:
+    return frozenset(f"{kind}.{group}" if group else kind for kind in kinds.split())
 
-    >>> technique("list", "secrets", "").phrase, technique("get", "pods", "exec").tactic
+
+_ALL: frozenset[str] = frozenset()
+_RBAC = _of("rbac.authorization.k8s.io", "roles clusterroles rolebindings clusterrolebindings")
+_ADMISSION = _of(
+    "admissionregistration.k8s.io",
+    "mutatingwebhookconfigurations validatingwebhookconfigurations mutatingadmissionpolicies"
+    " mutatingadmissionpolicybindings validatingadmissionpolicies"
+    " validatingadmissionpolicybindings",
+)
+_REVIEWS = _of(
+    "authorization.k8s.io",
+    "selfsubjectaccessreviews selfsubjectrulesreviews subjectaccessreviews"
+    " localsubjectaccessreviews",
+) | _of("authentication.k8s.io", "selfsubjectreviews")
+_CSR = _of("certificates.k8s.io", "certificatesigningrequests")
+_RECURRING = _of("apps", "daemonsets") | _of("batch", "cronjobs")
+_WORKLOADS = (
+    _RECURRING
+    | _of("apps", "deployments statefulsets replicasets")
+    | _of("batch", "jobs")
+    | _of("", "pods replicationcontrollers podtemplates")
+)
+_EVENTS = frozenset({"events", "events.events.k8s.io"})
+_ROUTING = _of("", "services endpoints") | _of("discovery.k8s.io", "endpointslices")
+_ISOLATION = _of("networking.k8s.io", "networkpolicies") | _of("policy", "poddisruptionbudgets")
+
+# The first case that applies is taken, so the order is from special to general.
+_CASES = (
+    _Case(_ALL, frozenset({"exec", "attach"}), _ANY,
+          Technique("Execution", "T1609", 1.8, "entered containers", "enter containers")),
+    _Case(_ALL, frozenset({"portforward"}), _ANY,
+          Technique("Lateral Movement", "T1090", 1.6, "opened tunnels into pods",
+                    "open tunnels into pods")),
+    _Case(_ALL, frozenset({"ephemeralcontainers"}), WRITES,
+          Technique("Execution", "T1610", 1.8, "injected debug containers",
+                    "inject debug containers")),
+    _Case(_ALL, frozenset({"token"}), WRITES,
+          Technique("Credential Access", "T1528", 1.8, "minted service account tokens",
+                    "mint service account tokens")),
+    _Case(_ALL, frozenset({"proxy"}), _ANY,
+          Technique("Lateral Movement", "T1210", 1.9, "reached through the API server's proxy",
+                    "reach through the API server's proxy")),
+    _Case(_of("", "secrets"), None, READS,
+          Technique("Credential Access", "T1552.007", 1.5, "read secrets", "read secrets")),
+    _Case(_of("", "secrets"), None, _CHANGES,
+          Technique("Credential Access", "T1552.007", 1.4, "changed secrets", "change secrets")),
+    _Case(_RBAC, None, _CHANGES | {"escalate", "bind"},
+          Technique("Privilege Escalation", "T1098.006", 1.9, "changed permissions",
+                    "change permissions")),
+    _Case(_RBAC, None, READS,
+          Technique("Discovery", "T1069.003", 0.9, "read permissions", "read permissions")),
+    _Case(_ADMISSION, None, _CHANGES,
+          Technique("Persistence", "T1546", 1.9, "changed admission control",
+                    "change admission control")),
+    _Case(_CSR, None, _CHANGES,
+          Technique("Persistence", "T1136", 1.9, "had client certificates issued",
+                    "have client certificates issued")),
+    _Case(_REVIEWS, None, WRITES,
+          Technique("Discovery", "T1069.003", 1.1, "asked what is permitted",
+                    "ask what is permitted")),
+    _Case(_of("authentication.k8s.io", "tokenreviews"), None, WRITES,
+          Technique("Credential Access", "T1528", 0.8, "had tokens checked", "have tokens checked")),
+    _Case(_EVENTS, None, DELETES,
+          Technique("Defense Evasion", "T1070", 1.8, "deleted the cluster's events",
+                    "delete the cluster's events")),
+    _Case(_of("apiregistration.k8s.io", "apiservices"), None, _CHANGES,
+          Technique("Credential Access", "T1557", 1.9, "changed API aggregation",
+                    "change API aggregation")),
+    _Case(_of("apiextensions.k8s.io", "customresourcedefinitions"), None, _CHANGES,
+          Technique("Persistence", "T1543", 1.4, "changed API types", "change API types")),
+    _Case(_of("", "namespaces persistentvolumes persistentvolumeclaims"), None, DELETES,
+          Technique("Impact", "T1485", 1.7, "deleted namespaces or storage",
+                    "delete namespaces or storage")),
+    _Case(_of("", "persistentvolumes"), None, WRITES,
+          Technique("Privilege Escalation", "T1611", 1.4, "made volumes", "make volumes")),
+    _Case(_of("", "nodes"), None, _CHANGES,
+          Technique("Defense Evasion", "T1578", 1.3, "changed nodes", "change nodes")),
+    _Case(_WORKLOADS, None, DELETES,
+          Technique("Impact", "T1485", 1.4, "deleted workloads", "delete workloads")),
+    _Case(_RECURRING, frozenset({""}), WRITES,
+          Technique("Persistence", "T1053.007", 1.5, "deployed recurring workloads",
+                    "deploy recurring workloads")),
+    _Case(_WORKLOADS, frozenset({""}), WRITES,
+          Technique("Execution", "T1610", 1.4, "deployed workloads", "deploy workloads")),
+    _Case(_of("", "serviceaccounts"), None, _CHANGES,
+          Technique("Persistence", "T1136", 1.4, "changed service accounts",
+                    "change service accounts")),
+    _Case(_ISOLATION, None, _CHANGES,
+          Technique("Defense Evasion", "T1562", 1.5, "changed network isolation",
+                    "change network isolation")),
+    _Case(_ROUTING, None, WRITES,
+          Technique("Lateral Movement", "T1557", 1.2, "redirected traffic", "redirect traffic")),
+    _Case(_of("", "configmaps"), None, _CHANGES,
+          Technique("Defense Evasion", "T1565", 1.1, "changed configuration",
+                    "change configuration")),
+    _Case(_ALL, None, DELETES,
+          Technique("Impact", "T1485", 1.2, "deleted objects", "delete objects")),
+)  # fmt: skip
+IMPERSONATION = Technique(
+    "Privilege Escalation", "T1078", 1.9, "acted as somebody else", "act as somebody else"
+)
+_CHANGE = Technique("Impact", "T1565", 1.0, "changed objects", "change objects")
+_READ = Technique("Discovery", "T1613", 0.6, "looked around", "look around")
+_API = Technique(
+    "Discovery", "T1613", 0.3, "walked the API's own paths", "walk the API's own paths"
+)
+
+
+def technique(verb: str, resource: str, subresource: str) -> Technique:
+    """The technique that a request could serve; ``resource`` carries its API group, if any.
+
+    >>> technique("list", "secrets", "").did, technique("get", "pods", "exec").tactic
     ('read secrets', 'Execution')
+    >>> technique("get", "", "").did
+    "walked the API's own paths"
     """
-    if subresource in ("exec", "attach"):
-        return Technique("Execution", "T1609", 1.8, "entered containers")
-    if subresource == "portforward":
-        return Technique("Lateral Movement", "T1090", 1.6, "opened tunnels into pods")
-    if subresource == "ephemeralcontainers" and verb in _WRITE:
-        return Technique("Execution", "T1610", 1.8, "injected debug containers")
-    if subresource == "token" and verb == "create":
-        return Technique("Credential Access", "T1528", 1.8, "minted service account tokens")
-    if subresource == "proxy":
-        return Technique("Lateral Movement", "T1210", 1.9, "reached through the API server's proxy")
-    if verb == "impersonate":
-        return Technique("Privilege Escalation", "T1078", 1.9, "impersonated others")
-    if resource == "secrets":
-        if verb in _READ:
-            return Technique("Credential Access", "T1552.007", 1.5, "read secrets")
-        return Technique("Credential Access", "T1552.007", 1.4, "changed secrets")
-    if resource in _RBAC and verb not in _READ:
-        return Technique("Privilege Escalation", "T1098.006", 1.9, "changed permissions")
-    if resource in _ADMISSION and verb not in _READ:
-        return Technique("Persistence", "T1546", 1.9, "changed admission control")
-    if resource.startswith("certificatesigningrequests") and verb not in _READ:
-        return Technique("Persistence", "T1136", 1.9, "had client certificates issued")
-    if resource in _REVIEWS and verb == "create":
-        return Technique("Discovery", "T1069.003", 1.1, "asked what is permitted")
-    if resource == "tokenreviews.authentication.k8s.io":
-        return Technique("Credential Access", "T1528", 0.8, "had tokens checked")
-    if resource in ("events", "events.events.k8s.io") and verb in _DELETE:
-        return Technique("Defense Evasion", "T1070", 1.8, "deleted the cluster's events")
-    if resource.startswith("customresourcedefinitions") and verb not in _READ:
-        return Technique("Persistence", "T1543", 1.4, "changed API types")
-    if resource.startswith("apiservices") and verb not in _READ:
-        return Technique("Credential Access", "T1557", 1.9, "changed API aggregation")
-    if resource == "nodes" and verb not in _READ:
-        return Technique("Defense Evasion", "T1578", 1.3, "changed nodes")
-    if resource in ("namespaces", "persistentvolumes", "persistentvolumeclaims") and verb in _DELETE:
-        return Technique("Impact", "T1485", 1.7, "deleted namespaces or storage")
-    if resource == "persistentvolumes" and verb in _WRITE:
-        return Technique("Privilege Escalation", "T1611", 1.4, "made volumes")
-    if resource in _CONTROLLERS or resource == "pods":
-        if verb in _DELETE:
-            return Technique("Impact", "T1485", 1.4, "deleted workloads")
-        if verb in _WRITE and not subresource:
-            if resource in ("daemonsets.apps", "cronjobs.batch"):
-                return Technique("Persistence", "T1053.007", 1.5, "deployed recurring workloads")
-            return Technique("Execution", "T1610", 1.4, "deployed workloads")
-    if resource == "serviceaccounts" and verb not in _READ:
-        return Technique("Persistence", "T1136", 1.4, "changed service accounts")
-    if resource in ("services", "endpoints", "endpointslices.discovery.k8s.io") and verb in _WRITE:
-        return Technique("Lateral Movement", "T1557", 1.2, "redirected traffic")
-    if "networkpolicies" in resource and verb not in _READ:
-        return Technique("Defense Evasion", "T1562", 1.5, "changed network isolation")
-    if resource == "configmaps" and verb in _WRITE | _DELETE:
-        return Technique("Defense Evasion", "T1565", 1.1, "changed configuration")
-    if resource in _RBAC:
-        return Technique("Discovery", "T1069.003", 0.9, "read permissions")
-    if verb in _DELETE:
-        return Technique("Impact", "T1485", 1.2, "deleted objects")
-    if verb in _WRITE:
-        return _ORDINARY_WRITE
-    return ORDINARY_READ if resource else _METADATA
+    for case in _CASES if resource else ():
+        if (
+            verb in case.verbs
+            and (not case.resources or resource in case.resources)
+            and (case.subresources is None or subresource in case.subresources)
+        ):
+            return case.technique
+    if not resource:
+        return _API
+    return _READ if verb in READS else _CHANGE

@@ -9,10 +9,17 @@ from __future__ import annotations
 _BODY = "CAST(request_object AS VARCHAR)"
 
 # trait → (resources it may stand in, SQL condition on the request body)
-_WORKLOADS = (
-    "pods deployments daemonsets statefulsets replicasets replicationcontrollers jobs cronjobs"
-    " podtemplates".split()
-)
+_WORKLOADS = [
+    "pods",
+    "deployments",
+    "daemonsets",
+    "statefulsets",
+    "replicasets",
+    "replicationcontrollers",
+    "jobs",
+    "cronjobs",
+    "podtemplates",
+]
 _ROLES = ["roles", "clusterroles"]
 _BINDINGS = ["rolebindings", "clusterrolebindings"]
 TRAITS: dict[str, tuple[list[str], str]] = {
@@ -24,8 +31,14 @@ TRAITS: dict[str, tuple[list[str], str]] = {
     "hostNetwork": (_WORKLOADS, f"contains({_BODY}, '\"hostNetwork\":true')"),
     "hostPID": (_WORKLOADS, f"contains({_BODY}, '\"hostPID\":true')"),
     "hostIPC": (_WORKLOADS, f"contains({_BODY}, '\"hostIPC\":true')"),
-    "capabilities": (_WORKLOADS, rf"regexp_matches({_BODY}, '\"add\":\[\"(ALL|SYS_ADMIN|SYS_PTRACE|SYS_MODULE|NET_ADMIN|BPF)')"),
-    "wildcard rule": (_ROLES, rf"regexp_matches({_BODY}, '\"(verbs|resources|apiGroups)\":\[\"\*\"')"),
+    "capabilities": (
+        _WORKLOADS,
+        rf"regexp_matches({_BODY}, '\"add\":\[\"(ALL|SYS_ADMIN|SYS_PTRACE|SYS_MODULE|NET_ADMIN|BPF)')",
+    ),
+    "wildcard rule": (
+        _ROLES,
+        rf"regexp_matches({_BODY}, '\"(verbs|resources|apiGroups)\":\[\"\*\"')",
+    ),
     "escalating rule": (
         _ROLES,
         rf"regexp_matches({_BODY}, '\"(escalate|bind|impersonate|nodes/proxy|serviceaccounts/token|pods/exec|secrets)\"')",

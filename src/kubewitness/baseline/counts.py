@@ -46,9 +46,7 @@ class Counts:
         context, value, slices = context[order], value[order], slices[order]
         fresh = np.ones(len(context), dtype=bool)
         fresh[1:] = (
-            (context[1:] != context[:-1])
-            | (value[1:] != value[:-1])
-            | (slices[1:] != slices[:-1])
+            (context[1:] != context[:-1]) | (value[1:] != value[:-1]) | (slices[1:] != slices[:-1])
         )
         return cls(context[fresh], value[fresh], slices[fresh])
 
@@ -120,9 +118,7 @@ class Occasions:
             return np.zeros(len(key), dtype=np.int64)
         base = index * _SLICES
         low = np.searchsorted(self.packed, base + np.clip(lower, 0, _SLICES - 1))
-        high = np.searchsorted(
-            self.packed, base + np.clip(upper, -1, _SLICES - 1), side="right"
-        )
+        high = np.searchsorted(self.packed, base + np.clip(upper, -1, _SLICES - 1), side="right")
         count = (low - self.begin[index]) + (self.begin[index + 1] - np.maximum(high, low))
         return np.where(known, count, 0).astype(np.int64)
 

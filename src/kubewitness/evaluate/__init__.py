@@ -1,1 +1,1 @@
-""""""
+"""Measuring detection on labelled logs: the library behind ``kubewitness evaluate``."""

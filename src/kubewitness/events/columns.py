@@ -8,9 +8,7 @@ spells them in snake_case.
 
 from __future__ import annotations
 
-_USER = (
-    "STRUCT(username VARCHAR, uid VARCHAR, \"groups\" VARCHAR[], extra MAP(VARCHAR, VARCHAR[]))"
-)
+_USER = 'STRUCT(username VARCHAR, uid VARCHAR, "groups" VARCHAR[], extra MAP(VARCHAR, VARCHAR[]))'
 
 JSON_COLUMNS: dict[str, str] = {
     "kind": "VARCHAR",

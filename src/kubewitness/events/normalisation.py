@@ -35,14 +35,17 @@ def json_lines(path: str, compression: str) -> str:
     )
 
 
-def event_rows(table: str, *, cluster: str | None, source: str) -> str:
+def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "false") -> str:
     """The SELECT that turns rows of ``JSON_COLUMNS`` into ``EVENT_COLUMNS`` plus ``date``.
 
     Needs the functions ``redact_uri`` and ``redact_body`` on the connection.
-    ``cluster`` overrides what the input says of itself.
+    ``cluster`` overrides what the input says of itself; rows that match ``suspect`` (SQL over
+    ``JSON_COLUMNS``) get a NULL ``date``, too.
     """
     named = quoted(cluster) if cluster else "coalesce(nullif(cluster, ''), 'default')"
-    request, response = (SUSPECT_BODY.format(body=f"{side}_object") for side in ("request", "response"))
+    request, response = (
+        SUSPECT_BODY.format(body=f"{side}_object") for side in ("request", "response")
+    )
     return f"""
     WITH flat AS (
         SELECT {named} AS cluster,
@@ -64,10 +67,11 @@ def event_rows(table: str, *, cluster: str | None, source: str) -> str:
             CAST(requestObject AS VARCHAR) AS request_object,
             CAST(responseObject AS VARCHAR) AS response_object,
             coalesce(requestReceivedTimestamp, stageTimestamp) AS received_at,
-            stageTimestamp AS stage_at, annotations, {quoted(source)} AS source
+            stageTimestamp AS stage_at, annotations, {quoted(source)} AS source,
+            {suspect} AS suspect
         FROM {table}
     )
-    SELECT * REPLACE (
+    SELECT * EXCLUDE (suspect) REPLACE (
             CASE WHEN {SUSPECT_URI} THEN redact_uri(request_uri) ELSE request_uri END
                 AS request_uri,
             CAST(CASE WHEN {request} THEN redact_body(request_object, resource)
@@ -75,7 +79,7 @@ def event_rows(table: str, *, cluster: str | None, source: str) -> str:
             CAST(CASE WHEN {response} THEN redact_body(response_object, resource)
                 ELSE response_object END AS JSON) AS response_object
         ),
-        CASE WHEN audit_id IS NOT NULL AND stage IS NOT NULL AND verb IS NOT NULL
+        CASE WHEN NOT suspect AND audit_id IS NOT NULL AND stage IS NOT NULL AND verb IS NOT NULL
                 AND request_uri IS NOT NULL
                 AND stage_at >= TIMESTAMP '{FIRST_TIME}' AND stage_at < TIMESTAMP '{LAST_TIME}'
             THEN CAST(stage_at AS DATE) END AS date

@@ -19,7 +19,9 @@ _SECRET_KEYS = frozenset({"data", "stringData"})
 _TOKEN_KEYS = frozenset({"token", "tokenSecret", "password", "clientSecret", "privateKey"})
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?")
-_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.S)
+_PEM = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.S
+)
 _QUERY = re.compile(r"(?i)([?&](?:command|token|access_token|id_token|password|secret)=)([^&#]*)")
 
 # Which rows need a look at all: DuckDB evaluates these on columns, Python sees only the matches.

@@ -15,13 +15,13 @@ import duckdb
 import msgspec
 import numpy as np
 
-from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, load, texts
+from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, load
 from kubewitness.baseline.horizon import YOUNGEST, Horizon, guard_for, prequential, retrospective
 from kubewitness.incidents import story
 from kubewitness.incidents.explaining import explain
-from kubewitness.incidents.ledger import COLUMNS, Ledger, enter
+from kubewitness.incidents.ledger import Ledger, enter
 from kubewitness.incidents.linking import link, session_key
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Incident, Reason
 from kubewitness.incidents.ranking import (
     REPORT_FROM,
     Case,
@@ -61,15 +61,16 @@ def detect(
     since: datetime | None = None,
     factors: Sequence[Factor] = FACTORS,
 ) -> Detection:
-    """Judge the table ``activity`` of one cluster."""
-    table = load(connection)
+    """Judge one cluster's rows of the table ``activities`` (made by ``activity.rollup``)."""
+    table = load(connection, cluster)
     mode = "retrospective" if since is None else "history and test"
     if not len(table):
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
     begin, horizon, reference, replayed = _plan(table, since)
-    ledger = enter(table, find(table, horizon, reference, factors), connection)
+    ledger = enter(table, find(table, horizon, reference, factors), horizon, connection)
     cases = [weigh(ledger, lines) for lines in link(ledger)]
-    past, judged = [], []
+    past: list[Case] = []
+    judged: list[Case] = []
     for case in cases:
         (judged if case.opened >= begin else past).append(case)
     if since is None:
@@ -114,7 +115,7 @@ def _incident(
     case: Case,
     ledger: Ledger,
     cluster: str,
-    reasons: tuple[story.Reason, ...],
+    reasons: tuple[Reason, ...],
     related: tuple[str, ...],
     threshold: float,
     unit: str,
@@ -165,7 +166,12 @@ def _related(
 ) -> list[tuple[str, ...]]:
     """What the same identity did with the same program from the same address around then."""
     windows = {
-        (number, ledger.texts["actor"][line], ledger.texts["source_ip"][line], ledger.texts["client"][line])
+        (
+            number,
+            ledger.texts["actor"][line],
+            ledger.texts["source_ip"][line],
+            ledger.texts["client"][line],
+        )
         for number, case in enumerate(cases)
         for line in case.lines
     }
@@ -191,7 +197,6 @@ def _related(
         ORDER BY number, activity.row"""
     ).fetchall():
         found[number].update(dict.fromkeys(audit_ids))
-    assert len(asked["number"]) == len(ordered)
     return [tuple(ids) for ids in found]
 
 
@@ -210,6 +215,3 @@ def _notes(table: ActivityTable, since: datetime | None) -> list[str]:
 
 def _time(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / MICROSECONDS, UTC)
-
-
-__all__ = ["COLUMNS", "Detection", "detect", "texts"]

@@ -52,7 +52,13 @@ def explain(
             usual[number, line] = answer
     return [
         tuple(
-            _reason(atom, atoms, ledger, table, usual[int(ledger.finding[atom.aspect][atom.line]), atom.line])
+            _reason(
+                atom,
+                atoms,
+                ledger,
+                table,
+                usual[int(ledger.finding[atom.aspect][atom.line]), atom.line],
+            )
             for atom in atoms
         )
         for atoms in chosen
@@ -77,7 +83,9 @@ def _reason(
     seen, active = int(finding.seen[entry]), int(finding.active[entry])
     sharing, members = int(finding.peers[entry]), int(finding.members[entry])
     team = str(ledger.texts["team"][atom.line])
-    observed = shown(finding.factor, {key: values[atom.line] for key, values in ledger.texts.items()})
+    observed = shown(
+        finding.factor, {key: values[atom.line] for key, values in ledger.texts.items()}
+    )
     total = sum(one.weight for one in atoms)
     return Reason(
         factor=finding.factor.name,
@@ -156,7 +164,7 @@ def _look_up(
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE mine AS
         SELECT line, "lower", "upper", {context}, {columns}, class, team
-            {'' if 'actor' in factor.context else ', actor'}
+            {"" if "actor" in factor.context else ", actor"}
         FROM asked JOIN activity USING (row)"""
     )
     outside = '(seen.slice < mine."lower" OR seen.slice > mine."upper")'
@@ -188,7 +196,4 @@ def _look_up(
             FROM mine JOIN seen ON {same_value} AND {outside} GROUP BY line"""
         ).fetchall()
     }
-    return {
-        line: _Usual(tuple(expected[line]), *company.get(line, (0, 0)))
-        for line in lines
-    }
+    return {line: _Usual(tuple(expected[line]), *company.get(line, (0, 0))) for line in lines}

@@ -14,8 +14,10 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from kubewitness.activity.table import YOUNG, ActivityTable, Floats, Ids, Ints, texts
-from kubewitness.activity.technique import Technique, technique
+from kubewitness.activity.table import YOUNG, ActivityTable, Floats, Ids, Ints, Mask, texts
+from kubewitness.activity.technique import IMPERSONATION, Technique, technique
+from kubewitness.baseline.counts import Occasions
+from kubewitness.baseline.horizon import Horizon
 from kubewitness.surprise.factor import Aspect
 from kubewitness.surprise.scoring import Findings
 
@@ -29,11 +31,43 @@ _YOUNG_WEIGHT = 0.35
 # A row that testifies less than this is not worth a line in a story.
 MINIMUM_ROW = 1.5
 
-COLUMNS = (
-    "row slot cluster principal class team acting_as credential pod node action verb resource"
-    " subresource namespace template source_ip network scope client release platform outcome"
-    " binding traits actor place kind hours n names first last audit_ids name_samples"
-).split()
+COLUMNS = [
+    "row",
+    "slot",
+    "cluster",
+    "principal",
+    "class",
+    "team",
+    "acting_as",
+    "credential",
+    "pod",
+    "node",
+    "action",
+    "verb",
+    "resource",
+    "subresource",
+    "namespace",
+    "template",
+    "source_ip",
+    "network",
+    "scope",
+    "client",
+    "release",
+    "platform",
+    "outcome",
+    "binding",
+    "traits",
+    "actor",
+    "place",
+    "kind",
+    "hours",
+    "n",
+    "names",
+    "first",
+    "last",
+    "audit_ids",
+    "name_samples",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +76,14 @@ class Ledger:
 
     ``weight[aspect]``, ``finding[aspect]``, ``entry[aspect]``: the strongest evidence of each
     row, by which of ``findings`` (−1: none) and at which place in it. ``total``: all aspects
-    together. ``texts``: the columns ``COLUMNS`` of these rows; ``techniques`` likewise.
+    together. ``foreign``: from a network that nobody in the cluster ever used before. ``texts``: the columns ``COLUMNS`` of these rows; ``techniques`` likewise.
     """
 
     rows: Ints
     first: Ints
     last: Ints
     total: Floats
+    foreign: Mask
     weight: dict[Aspect, Floats]
     finding: dict[Aspect, Ints]
     entry: dict[Aspect, Ints]
@@ -64,6 +99,7 @@ class Ledger:
 def enter(
     table: ActivityTable,
     findings: Sequence[Findings],
+    horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
 ) -> Ledger:
     """Weigh the findings and keep the rows whose testimony is worth telling."""
@@ -91,7 +127,11 @@ def enter(
     for number, finding in enumerate(findings):
         aspect = finding.factor.aspect
         at = place[finding.rows]
-        importance = np.minimum(what_for, _CONTEXT_WEIGHT) if aspect in _CONTEXT else what_for
+        importance = what_for
+        if aspect in _CONTEXT:
+            importance = np.minimum(what_for, _CONTEXT_WEIGHT)
+        elif aspect == "whose":
+            importance = np.maximum(what_for, IMPERSONATION.weight)
         worth = finding.weight * trust[at] * importance[at]
         better = np.flatnonzero(worth > weight[aspect][at])
         weight[aspect][at[better]] = worth[better]
@@ -100,7 +140,11 @@ def enter(
         atom[aspect][at[better]] = finding.atom[better]
     total = np.sum([weight[aspect] for aspect in ASPECTS], axis=0) if size else np.zeros(0)
     kept = np.flatnonzero(total >= MINIMUM_ROW)
+    lower, upper = horizon.at(table.slice[rows])
+    network = table.ids["network"]
+    foreign = Occasions(network, table.slice).outside(network[rows], lower, upper) == 0
     return Ledger(
+        foreign=foreign[kept],
         rows=rows[kept],
         first=table.first[rows[kept]],
         last=table.last[rows[kept]],

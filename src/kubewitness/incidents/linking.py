@@ -17,7 +17,7 @@ from kubewitness.incidents.ledger import Ledger
 # Evidence of one identity from one place belongs to one session while it goes on.
 SESSION_GAP = 3 * 3600 * MICROSECONDS
 # The same deed again on another day continues the story (slow and low).
-CONTINUING = frozenset({"action", "deed", "impersonation", "setting", "refusal"})
+CONTINUING = frozenset({"action", "deed", "impersonation", "setting"})
 CONTINUES_FROM = 2.0
 # An address used by at most this many identities with evidence can link them.
 _RARE_ADDRESS = 2
@@ -63,14 +63,18 @@ def link(ledger: Ledger) -> list[Ints]:
 
 
 def session_key(ledger: Ledger, line: int) -> Hashable:
-    """What makes one session: a person's address (a thief sits elsewhere), a workload's network
-    (its pods move), and for callers without a name the address alone."""
+    """What makes one session: an identity at an address (a thief sits elsewhere); for callers
+    without a name the address alone."""
     texts = ledger.texts
-    kind = texts["class"][line]
-    if kind == "anonymous":
-        return ("anonymous", texts["cluster"][line], texts["source_ip"][line])
-    place = "source_ip" if kind == "human" else "network"
-    return (texts["cluster"][line], texts["principal"][line], texts[place][line])
+    who = "" if texts["class"][line] == "anonymous" else texts["principal"][line]
+    return (texts["cluster"][line], who, texts["source_ip"][line])
+
+
+def _neighbourhood(ledger: Ledger, line: int) -> Hashable:
+    """Where the same deed continues a story: the pods of a workload move within their network."""
+    place = "network" if ledger.texts["class"][line] == "workload" else "source_ip"
+    who, where = ledger.texts["actor"][line], ledger.texts[place][line]
+    return (ledger.texts["cluster"][line], who, where)
 
 
 def _continued(ledger: Ledger) -> Iterator[tuple[int, int]]:
@@ -85,14 +89,15 @@ def _continued(ledger: Ledger) -> Iterator[tuple[int, int]]:
             line = line_of.get(int(row))
             if line is None or weight < CONTINUES_FROM:
                 continue
-            key = (session_key(ledger, line), number[id(finding)], int(atom))
+            key = (_neighbourhood(ledger, line), number[id(finding)], int(atom))
             if key in latest:
                 yield latest[key], line
             latest[key] = line
 
 
 def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
-    """From one identity to another: a rare address behind both, or a token minted for it."""
+    """From one identity to another: an address in a network that this cluster had never heard
+    from, behind both; or a token minted for it."""
     identities: dict[Hashable, set[str]] = defaultdict(set)
     for line in range(len(ledger)):
         place = (ledger.texts["cluster"][line], ledger.texts["source_ip"][line])
@@ -102,8 +107,11 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
     for line in range(len(ledger)):
         texts = ledger.texts
         cluster, address = texts["cluster"][line], texts["source_ip"][line]
-        unusual = ledger.weight["where from"][line] > CONTINUES_FROM
-        if address and unusual and 1 < len(identities[cluster, address]) <= _RARE_ADDRESS:
+        if (
+            address
+            and ledger.foreign[line]
+            and 1 < len(identities[cluster, address]) <= _RARE_ADDRESS
+        ):
             before = at_address.get((cluster, address))
             if before is not None and ledger.first[line] - ledger.last[before] <= _LINK_WITHIN:
                 yield before, line

@@ -8,7 +8,7 @@ is decided by replay: what would have alerted on the cluster's own past at most 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,11 +69,12 @@ def weigh(ledger: Ledger, lines: Ints) -> Case:
     return Case(lines, _total(atoms), atoms, opened)
 
 
-def _total(atoms: Sequence[Atom] | object) -> float:
+def _total(atoms: Iterable[Atom]) -> float:
+    known = list(atoms)
     sums: dict[str, float] = {}
     for aspect in ASPECTS:
         weights = sorted(
-            (atom.weight for atom in atoms if atom.aspect == aspect),  # type: ignore[attr-defined]
+            (atom.weight for atom in known if atom.aspect == aspect),
             reverse=True,
         )
         sums[aspect] = sum(weight / (1 + FALL * place) for place, weight in enumerate(weights))

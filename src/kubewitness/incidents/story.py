@@ -44,9 +44,8 @@ def principals(ledger: Ledger, case: Case) -> tuple[str, ...]:
 
 def title(ledger: Ledger, case: Case) -> str:
     """Who did what, where from: short enough for a list."""
-    who = short(principals(ledger, case)[0])
-    deeds = _deeds(ledger, case)
-    text = f"{who} {_joined(deeds[:2])}"
+    who = principals(ledger, case)[0]
+    text = f"{short(who)} {_told(ledger, case, who, 2)}"
     circumstance = _circumstance(ledger, case)
     return f"{text} {circumstance}" if circumstance else text
 
@@ -63,13 +62,14 @@ def summary(ledger: Ledger, case: Case, reasons: Sequence[Reason], unit: str) ->
     who = principals(ledger, case)
     places = sorted({texts["namespace"][line] for line in case.lines} - {""})
     sentence = (
-        f"{_span(first, last)}, {who[0]} {_joined(_deeds(ledger, case)[:3])}"
+        f"{_span(first, last)}, {who[0]} {_told(ledger, case, who[0], 3)}"
         f"{_in(places)}: {requests} unusual request{'s' if requests != 1 else ''}"
     )
     if refused:
         sentence += f", {'all' if refused == requests else refused} of them refused"
-    if len(who) > 1:
-        sentence += f"; also involved: {', '.join(who[1:4])}"
+    for other in who[1:4]:
+        told = _told(ledger, case, other, 2)
+        sentence += f"; {other} {told}" if told else f"; as {other}"
     if reasons:
         sentence += f". Most telling: {reasons[0].sentence}"
     return sentence if sentence.endswith(".") else f"{sentence}."
@@ -94,7 +94,9 @@ def objects(ledger: Ledger, case: Case) -> tuple[str, ...]:
         namespace = ledger.texts["namespace"][line]
         for name in ledger.texts["name_samples"][line]:
             if resource:
-                found[f"{resource} {namespace}/{name}" if namespace else f"{resource} {name}"] = None
+                found[f"{resource} {namespace}/{name}" if namespace else f"{resource} {name}"] = (
+                    None
+                )
     return tuple(found)[:_OBJECTS]
 
 
@@ -140,7 +142,9 @@ def considered(ledger: Ledger, case: Case, reasons: Sequence[Reason]) -> tuple[s
             f"Peers do the same: no; {len(reasons) - len(shared)} of {len(reasons)} reasons are"
             " unknown among the peers of this principal."
         )
-    young = sum(texts["place"][line] == "(young)" or texts["kind"][line] == "(young)" for line in lines)
+    young = sum(
+        texts["place"][line] == "(young)" or texts["kind"][line] == "(young)" for line in lines
+    )
     tried.append(
         f"Something new is being set up: for {young} of {len(lines)} lines of evidence; those count"
         " for less."
@@ -158,10 +162,14 @@ def considered(ledger: Ledger, case: Case, reasons: Sequence[Reason]) -> tuple[s
         tried.append("Travel or a new device: would have to be both at once.")
     refused = sum(texts["outcome"][line] in _REFUSED for line in lines)
     if refused and refused == len(lines):
-        tried.append("A broken configuration: possible; everything was refused, nothing was gained.")
+        tried.append(
+            "A broken configuration: possible; everything was refused, nothing was gained."
+        )
     if any(reason.days_active < 3 for reason in reasons):
-        tried.append("Too little history: some of these habits are known from less than three "
-                     f"{reasons[0].unit}s only, and were judged by peers.")
+        tried.append(
+            "Too little history: some of these habits are known from less than three "
+            f"{reasons[0].unit}s only, and were judged by peers."
+        )
     return tuple(tried)
 
 
@@ -173,7 +181,7 @@ def next_steps(ledger: Ledger, case: Case, identity: str) -> tuple[str, ...]:
     addresses = sorted(
         {texts["source_ip"][atom.line] for atom in case.atoms if atom.aspect == "where from"} - {""}
     )
-    deeds = {ledger.techniques[atom.line].phrase for atom in case.atoms}
+    deeds = {ledger.techniques[atom.line].did for atom in case.atoms}
     steps = []
     if human:
         place = f" from {addresses[0]}" if addresses else ""
@@ -186,11 +194,21 @@ def next_steps(ledger: Ledger, case: Case, identity: str) -> tuple[str, ...]:
     if "read secrets" in deeds:
         steps.append("Rotate the secrets that were read (listed under objects).")
     if "minted service account tokens" in deeds:
-        steps.append("Find where the minted tokens were used; recreate the service account to void them.")
-    if deeds & {"changed permissions", "changed admission control", "had client certificates issued"}:
-        steps.append("Compare the changed RBAC, webhooks and certificates with their source; undo what nobody ordered.")
+        steps.append(
+            "Find where the minted tokens were used; recreate the service account to void them."
+        )
+    if deeds & {
+        "changed permissions",
+        "changed admission control",
+        "had client certificates issued",
+    }:
+        steps.append(
+            "Compare the changed RBAC, webhooks and certificates with their source; undo what nobody ordered."
+        )
     if deeds & {"entered containers", "injected debug containers", "opened tunnels into pods"}:
-        steps.append("What was typed inside is not in an audit log: inspect or replace the pods that were entered.")
+        steps.append(
+            "What was typed inside is not in an audit log: inspect or replace the pods that were entered."
+        )
     if deeds & {"deployed workloads", "deployed recurring workloads"}:
         steps.append("Inspect what was deployed: images, mounts, service accounts.")
     steps.append(f"kubewitness incident {identity}")
@@ -208,15 +226,31 @@ def short(principal: str) -> str:
     return principal
 
 
-def _deeds(ledger: Ledger, case: Case) -> list[str]:
-    """Phrases of what was done, by how much they matter and how strange they were."""
-    worth: dict[str, float] = {}
+def _deeds(ledger: Ledger, case: Case, who: str) -> tuple[list[str], list[str]]:
+    """What ``who`` did and was refused, by how much it matters and how strange it was."""
+    done: dict[str, float] = {}
+    refused: dict[str, float] = {}
     for atom in case.atoms:
+        if ledger.texts["principal"][atom.line] != who:
+            continue
         deed: Technique = ledger.techniques[atom.line]
-        tried = ledger.texts["outcome"][atom.line] in _REFUSED
-        phrase = f"tried in vain: {deed.phrase}" if tried else deed.phrase
-        worth[phrase] = worth.get(phrase, 0.0) + atom.weight
-    return sorted(worth, key=lambda phrase: (-worth[phrase], phrase))
+        if ledger.texts["outcome"][atom.line] in _REFUSED:
+            refused[deed.tried] = refused.get(deed.tried, 0.0) + atom.weight
+        else:
+            done[deed.did] = done.get(deed.did, 0.0) + atom.weight
+    return (
+        sorted(done, key=lambda phrase: (-done[phrase], phrase)),
+        sorted(refused, key=lambda phrase: (-refused[phrase], phrase)),
+    )
+
+
+def _told(ledger: Ledger, case: Case, who: str, most: int) -> str:
+    """At most ``most`` deeds as a clause: "read secrets and was refused when trying to …"."""
+    done, refused = _deeds(ledger, case, who)
+    clauses = [_joined(done[:most])] if done else []
+    if refused and len(done) < most:
+        clauses.append(f"was refused when trying to {_joined(refused[: most - len(done)])}")
+    return ", and ".join(clauses)
 
 
 def _circumstance(ledger: Ledger, case: Case) -> str:

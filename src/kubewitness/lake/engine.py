@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+from duckdb.func import FunctionNullHandling
+from duckdb.sqltypes import VARCHAR
 
 from kubewitness.events.redaction import Redactor
 
@@ -33,13 +35,13 @@ def engine(spill: Path, redactor: Redactor | None = None) -> Iterator[duckdb.Duc
     )
     try:
         if redactor is not None:
-            connection.create_function("redact_uri", redactor.uri, ["VARCHAR"], "VARCHAR")  # type: ignore[list-item, arg-type]
+            connection.create_function("redact_uri", redactor.uri, [VARCHAR], VARCHAR)
             connection.create_function(
                 "redact_body",
                 redactor.body,
-                ["VARCHAR", "VARCHAR"],  # type: ignore[list-item]
-                "VARCHAR",  # type: ignore[arg-type]
-                null_handling="special",  # type: ignore[arg-type]
+                [VARCHAR, VARCHAR],
+                VARCHAR,
+                null_handling=FunctionNullHandling.SPECIAL,
             )
         yield connection
     finally:

@@ -18,7 +18,7 @@ import duckdb
 from kubewitness.errors import LakeError
 from kubewitness.events.normalisation import event_rows, json_lines, quoted
 from kubewitness.lake.store import Lake
-from kubewitness.sources.reading import Chunk, Reader
+from kubewitness.sources.reading import SUSPECT, Chunk, Reader
 
 # Small row groups let both cores compress wide rows with bodies: 173k instead of 65k events/s
 # at one tenth more bytes (bench/README.md).
@@ -99,7 +99,12 @@ def _stage(
     folder = run / uuid.uuid4().hex
     folder.mkdir(parents=True)
     table = json_lines(str(chunk.path), chunk.compression)
-    select = event_rows(table, cluster=cluster, source=chunk.source)
+    select = event_rows(
+        table,
+        cluster=cluster,
+        source=chunk.source,
+        suspect=SUSPECT if chunk.verbatim else "false",
+    )
     try:
         result = connection.execute(
             f"COPY ({select}) TO {quoted(str(folder))} ({PARQUET},"

@@ -95,9 +95,7 @@ class Novelty:
         atom = combine_atom(self.name, actor, context, value)
         return _spread(table, rows, nats, atom, past.seen, past.active, sharing, members)
 
-    def _keys(
-        self, table: ActivityTable, rows: Ints, place: str = "place"
-    ) -> tuple[Ids, Ids, Ids]:
+    def _keys(self, table: ActivityTable, rows: Ints, place: str = "place") -> tuple[Ids, Ids, Ids]:
         """Context, value, and what peers are asked for (the value with the rest of the context)."""
         context = tuple(place if column == "place" else column for column in self.context)
         columns = tuple(place if column == "place" else column for column in self.columns)
@@ -126,11 +124,15 @@ def _class_rate(counts: Counts, context: Ids, classes: Ids, horizon: Horizon) ->
 
 def combine_atom(name: str, actor: Ids, context: Ids, value: Ids) -> Ids:
     """The id of (principal, factor, value)."""
-    factor = np.full(len(actor), np.uint64(int.from_bytes(name.encode()[:8].ljust(8, b"\0"), "big")))
+    factor = np.full(
+        len(actor), np.uint64(int.from_bytes(name.encode()[:8].ljust(8, b"\0"), "big"))
+    )
     return combine(factor, actor, context, value)
 
 
-def _spread(table: ActivityTable, rows: np.ndarray, nats: np.ndarray, atom: np.ndarray, *counts: np.ndarray) -> Surprise:
+def _spread(
+    table: ActivityTable, rows: np.ndarray, nats: np.ndarray, atom: np.ndarray, *counts: np.ndarray
+) -> Surprise:
     """Put the answers for some rows into arrays for all rows."""
     size = len(table)
     full = np.zeros(size)

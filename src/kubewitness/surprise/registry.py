@@ -8,6 +8,7 @@ from __future__ import annotations
 from kubewitness.activity.table import DAY, ActivityTable, Mask
 from kubewitness.surprise.factor import Factor
 from kubewitness.surprise.novelty import Novelty
+from kubewitness.surprise.provenance import Concurrency, Displacement
 
 
 def _sensitive(table: ActivityTable) -> Mask:
@@ -25,7 +26,9 @@ def _impersonating(table: ActivityTable) -> Mask:
 
 
 def _refused(table: ActivityTable) -> Mask:
-    return table.are("outcome", ("denied", "unauthenticated", "missing", "invalid", "error", "panic"))
+    return table.are(
+        "outcome", ("denied", "unauthenticated", "missing", "invalid", "error", "panic")
+    )
 
 
 def _own_choice(table: ActivityTable) -> Mask:
@@ -33,8 +36,9 @@ def _own_choice(table: ActivityTable) -> Mask:
     return table.are("class", ("human", "workload", "anonymous"))
 
 
-def _sensitive_choice(table: ActivityTable) -> Mask:
-    return _sensitive(table) & _own_choice(table)
+def _sensitive_by_machine(table: ActivityTable) -> Mask:
+    """People meet new pods and secrets all the time; what a program reads was programmed."""
+    return _sensitive(table) & table.are("class", ("workload",))
 
 
 def _dangerous_choice(table: ActivityTable) -> Mask:
@@ -80,7 +84,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit", "resource", "subresource"),
         ("place", "template"),
         "{place}/{template}",
-        _sensitive_choice,
+        _sensitive_by_machine,
         open_ended=True,
     ),
     Novelty(
@@ -134,6 +138,8 @@ FACTORS: tuple[Factor, ...] = (
         "{action}: {outcome}",
         _refused,
     ),
+    Displacement(),
+    Concurrency(),
     Novelty(
         "hour",
         "when",

@@ -15,7 +15,7 @@ from kubewitness.surprise.registry import FACTORS
 
 # ev = min(−ln p, CLIP) − 1 (MODELS §5): what happens to a third of all on a normal day is no
 # evidence, and no single fact outweighs everything else.
-CLIP = 9.0
+CLIP = 7.0
 # What every other row shows is not surprising, whatever its rank among unsurprising rows.
 MINIMUM_NATS = 0.7
 
@@ -49,9 +49,7 @@ def find(
     findings = []
     for factor in factors:
         surprise = factor.score(table, horizon)
-        calibrations = by_class(
-            surprise.nats, classes, table.ids["actor"], table.slice, reference
-        )
+        calibrations = by_class(surprise.nats, classes, table.ids["actor"], table.slice, reference)
         chance = np.ones(len(table))
         for kind, calibration in calibrations.items():
             rows = np.flatnonzero((classes == np.uint64(kind)) & (surprise.nats > MINIMUM_NATS))

@@ -4,7 +4,7 @@
   ``{"category":…,"resourceId":…,"properties":{"log":<event as text or as object>}}``
 - Log Analytics, table AzureDiagnostics: the event is the text column ``log_s``
 - Log Analytics, tables AKSAudit and AKSAuditAdmin: one PascalCase column a field, whose structures
-  may be JSON text
+  may be JSON text; there is none for an impersonated user. The portal adds `` [UTC]`` to times
 - the query API: ``{"tables":[{"columns":[{"name":…}],"rows":[…]}]}``
 
 Other categories (``guard``, ``kube-apiserver``, …) are no audit logs. Resource ids come in upper
@@ -30,7 +30,6 @@ _COLUMNS = {
     "RequestUri": "requestURI",
     "Verb": "verb",
     "User": "user",
-    "ImpersonatedUser": "impersonatedUser",
     "SourceIps": "sourceIPs",
     "UserAgent": "userAgent",
     "ObjectRef": "objectRef",
@@ -66,8 +65,9 @@ def _log(category: Any, log: Any, cluster: str) -> Part:
 
 
 def _table_row(row: Mapping[str, Any], cluster: str) -> Part:
-    event = {field: row[column] for column, field in _COLUMNS.items() if row.get(column)}
-    event["timestamp"] = row.get("TimeGenerated") or row.get("TimeGenerated [UTC]")
+    named = {column.removesuffix(" [UTC]"): value for column, value in row.items()}
+    event = {field: named[column] for column, field in _COLUMNS.items() if named.get(column)}
+    event["timestamp"] = named.get("TimeGenerated")
     return canonical(event, cluster=cluster)
 
 

@@ -1,0 +1,5 @@
+"""``python -m kubewitness``."""
+
+from kubewitness.cli import main
+
+main()

@@ -1,0 +1,243 @@
+"""The whole way in one call: from paths to everything that can be told about them.
+
+This is the library behind the command line; each command is a thin skin over a function here.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+import duckdb
+import msgspec
+
+from kubewitness.activity.rollup import rollup, slot_width
+from kubewitness.errors import KubewitnessError, StrictError
+from kubewitness.events.normalisation import quoted
+from kubewitness.incidents.detection import Detection, detect
+from kubewitness.incidents.model import Incident
+from kubewitness.lake.engine import engine
+from kubewitness.lake.ingest import Added, Progress, ingest
+from kubewitness.lake.store import Lake, lake_at
+from kubewitness.report.model import Analysis, Intake, Rejected, Summary
+from kubewitness.report.summary import summarise
+from kubewitness.sources.reading import Reader
+from kubewitness.sources.tally import Rejection, Tally
+from kubewitness.times import Moment
+
+
+@contextmanager
+def opened(
+    paths: Iterable[str | Path],
+    *,
+    lake: Path | None = None,
+    cluster: str | None = None,
+    strict: bool = False,
+    stdin: BinaryIO | None = None,
+    progress: Progress = lambda chunk, rows: None,
+) -> Iterator[tuple[Lake, duckdb.DuckDBPyConnection, Intake]]:
+    """Read ``paths`` into a lake (a temporary one without ``lake``) and open it.
+
+    Raises ``SourceError`` for paths that cannot be read, ``LakeError`` for a lake that cannot be
+    written, ``StrictError`` when ``strict`` and any line was not an audit event.
+    """
+    wanted = list(paths)
+    with lake_at(lake) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
+        spool = Path(scratch) / "spool"
+        spool.mkdir()
+        with engine(Path(scratch) / "spill", home.redactor) as connection:
+            intake = _EMPTY
+            if wanted:
+                stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+                quarantine = home.quarantine / f"{stamp}-{os.getpid()}.jsonl"
+                with Reader(wanted, quarantine=quarantine, spool=spool, stdin=stdin) as reader:
+                    added = ingest(reader, home, connection, cluster=cluster, progress=progress)
+                    kept = quarantine if lake is not None and quarantine.exists() else None
+                    intake = _intake(reader.tally, added, kept)
+            if strict and (intake.skipped or intake.broken):
+                raise _strict_error(intake)
+            warnings = home.attach(connection)
+            yield (
+                home,
+                connection,
+                msgspec.structs.replace(intake, warnings=(*intake.warnings, *warnings)),
+            )
+
+
+def analyze(
+    paths: Iterable[str | Path],
+    *,
+    lake: Path | None = None,
+    cluster: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    strict: bool = False,
+    stdin: BinaryIO | None = None,
+    progress: Progress = lambda chunk, rows: None,
+) -> Analysis:
+    """Read, judge and summarise. ``since`` and ``until`` bound what is reported and read."""
+    with opened(
+        paths, lake=lake, cluster=cluster, strict=strict, stdin=stdin, progress=progress
+    ) as (home, connection, intake):
+        first, last = _bounds(connection, cluster)
+        end = until.at(last) if until else None
+        begin = since.at(last if end is None else min(end, last)) if since else None
+        _narrow(connection, cluster, end)
+        rollup(connection, width=slot_width(first, last))
+        detections = {name: detect(connection, name, since=begin) for name in _clusters(connection)}
+        analysis = _told(detections, cluster, begin, intake, connection)
+        if lake is not None:
+            save(analysis, home.root / "analysis.json")
+        return analysis
+
+
+def summarize(
+    paths: Iterable[str | Path],
+    *,
+    lake: Path | None = None,
+    cluster: str | None = None,
+    until: Moment | None = None,
+    strict: bool = False,
+    stdin: BinaryIO | None = None,
+    progress: Progress = lambda chunk, rows: None,
+) -> tuple[Summary, Intake]:
+    """Read and summarise, without judging anybody."""
+    with opened(
+        paths, lake=lake, cluster=cluster, strict=strict, stdin=stdin, progress=progress
+    ) as (_, connection, intake):
+        first, last = _bounds(connection, cluster)
+        _narrow(connection, cluster, until.at(last) if until else None)
+        rollup(connection, width=slot_width(first, last))
+        return summarise(connection), intake
+
+
+def save(analysis: Analysis, path: Path) -> None:
+    """Keep an analysis for ``kubewitness incident``; readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_bytes(msgspec.json.encode(analysis))
+    draft.replace(path)
+
+
+def recall(path: Path) -> Analysis:
+    """Load what ``save`` kept. Raises ``KubewitnessError`` when there is nothing."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Analysis)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise KubewitnessError(
+            "no analysis is kept here",
+            where=str(path),
+            remedy="run 'kubewitness analyze PATH...' first, with the same --lake",
+        ) from error
+
+
+def _told(
+    detections: dict[str, Detection],
+    cluster: str | None,
+    since: datetime | None,
+    intake: Intake,
+    connection: duckdb.DuckDBPyConnection,
+) -> Analysis:
+    incidents: list[Incident] = sorted(
+        (incident for found in detections.values() for incident in found.incidents),
+        key=lambda incident: (-incident.score, incident.id),
+    )
+    notes = [note for found in detections.values() for note in found.notes]
+    modes = {found.mode for found in detections.values()}
+    return Analysis(
+        mode=modes.pop() if modes else "retrospective",
+        cluster=cluster or ", ".join(sorted(detections)) or "none",
+        since=since,
+        incidents=tuple(incident for incident in incidents if incident.alert),
+        queue=tuple(incident for incident in incidents if not incident.alert),
+        summary=summarise(connection),
+        intake=intake,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _bounds(
+    connection: duckdb.DuckDBPyConnection, cluster: str | None
+) -> tuple[datetime, datetime]:
+    row = connection.execute(
+        "SELECT min(stage_at), max(stage_at) FROM events WHERE ? IS NULL OR cluster = ?",
+        [cluster, cluster],
+    ).fetchone()
+    if not row or row[0] is None:
+        now = datetime.now(UTC)
+        return now, now
+    return row[0].replace(tzinfo=UTC), row[1].replace(tzinfo=UTC)
+
+
+def _narrow(
+    connection: duckdb.DuckDBPyConnection, cluster: str | None, until: datetime | None
+) -> None:
+    """Leave in the view ``events`` only what was asked for."""
+    conditions = []
+    if cluster:
+        conditions.append(f"cluster = {quoted(cluster)}")
+    if until:
+        conditions.append(
+            f"stage_at < TIMESTAMP {quoted(until.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f'))}"
+        )
+    if conditions:
+        connection.execute("ALTER VIEW events RENAME TO all_events")
+        connection.execute(
+            f"CREATE VIEW events AS SELECT * FROM all_events WHERE {' AND '.join(conditions)}"
+        )
+
+
+def _clusters(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = connection.execute("SELECT DISTINCT cluster FROM activities ORDER BY 1").fetchall()
+    return [row[0] for row in rows]
+
+
+def _intake(tally: Tally, added: Added, quarantine: Path | None) -> Intake:
+    forged = (
+        f"{added.forged} auditIDs stand on records of different content at the same instant: a"
+        " client chose them (Audit-ID header); all records were kept"
+    )
+    return Intake(
+        sources=tally.sources,
+        lines=tally.lines,
+        events=tally.events,
+        added=added.events,
+        duplicates=added.duplicates,
+        skipped=_rejected(tally.skipped),
+        broken=_rejected(tally.broken),
+        quarantine=str(quarantine or ""),
+        warnings=(*tally.warnings, *((forged,) if added.forged else ())),
+    )
+
+
+def _rejected(rejections: Iterable[Rejection]) -> tuple[Rejected, ...]:
+    return tuple(Rejected(one.source, one.reason, one.n, one.places) for one in rejections)
+
+
+def _strict_error(intake: Intake) -> StrictError:
+    first = (*intake.broken, *intake.skipped)[0]
+    count = sum(rejected.n for rejected in (*intake.broken, *intake.skipped))
+    return StrictError(
+        f"{count} of {intake.lines} lines are no audit events (--strict): {first.reason}",
+        where=first.places[0] if first.places else first.source,
+        remedy="repair the input, or leave out --strict to analyse the rest",
+    )
+
+
+_EMPTY = Intake(
+    sources=0,
+    lines=0,
+    events=0,
+    added=0,
+    duplicates=0,
+    skipped=(),
+    broken=(),
+    quarantine="",
+    warnings=(),
+)

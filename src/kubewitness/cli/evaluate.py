@@ -1,0 +1,89 @@
+"""``kubewitness evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kubewitness.errors import KubewitnessError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+
+@click.command()
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="DIR...",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+)
+@click.option(
+    "-o", "--output", type=click.Choice(("table", "json")), default="table", show_default=True
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Also write one self-contained HTML page.",
+)
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    show_default=True,
+    help="Measure the simplest things that might work, too.",
+)
+@click.option("--ablation", is_flag=True, help="Measure again without each factor and aspect.")
+def evaluate(
+    folders: tuple[Path, ...], output: str, report: Path | None, baselines: bool, ablation: bool
+) -> None:
+    """Measure detection on labelled datasets.
+
+    DIR holds audit logs and the truth about them (truth.jsonl): see docs/evaluation.md.
+    """
+    from functools import partial
+
+    import msgspec
+    from rich.console import Console
+
+    from kubewitness.evaluate import terminal
+    from kubewitness.evaluate.dataset import read_dataset, trial
+    from kubewitness.evaluate.evaluation import evaluate as measure
+
+    # Read first: a mistake in the last folder should not cost the time of the first.
+    datasets = [read_dataset(folder) for folder in folders]
+    evaluations = []
+    with Console(stderr=True).status("reading") as status:
+        for dataset in datasets:
+            status.update(f"{dataset.name}: reading")
+            with trial(dataset) as ready:
+                evaluations.append(
+                    measure(
+                        ready,
+                        baselines=baselines,
+                        ablation=ablation,
+                        progress=partial(_tell, status, dataset.name),
+                    )
+                )
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(evaluations), indent=2))
+    else:
+        terminal.tables(evaluations)
+    if report is not None:
+        from kubewitness.evaluate import page
+
+        try:
+            report.write_text(page.render(evaluations), encoding="utf-8")
+        except OSError as error:
+            raise KubewitnessError(
+                f"the report cannot be written: {error.strerror}",
+                where=str(report),
+                remedy="choose another file with --report",
+            ) from error
+
+
+def _tell(status: Status, name: str, what: str) -> None:
+    status.update(f"{name}: {what}")

@@ -1,0 +1,43 @@
+"""``kubewitness incident``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
+@click.option(
+    "--lake",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The lake whose last analysis is meant; without it, the last analysis of all.",
+)
+@click.option("-o", "--output", type=click.Choice(("json", "yaml", "jsonl")), help="Data.")
+def incident(identity: str, lake: Path | None, output: str | None) -> None:
+    """Everything about one incident of the last analysis; the beginning of its ID is enough."""
+    from rich.console import Console
+
+    from kubewitness import analysis as library
+    from kubewitness.cli.analyze import last_analysis
+    from kubewitness.errors import KubewitnessError
+    from kubewitness.report import exports, terminal
+
+    path = lake / "analysis.json" if lake else last_analysis()
+    known = library.recall(path)
+    everything = (*known.incidents, *known.queue)
+    found = [one for one in everything if one.id.startswith(identity)]
+    if len(found) != 1:
+        what = "several incidents begin" if found else "no incident begins"
+        names = ", ".join(one.id for one in (found or everything)[:8])
+        raise KubewitnessError(
+            f"{what} with {identity!r}",
+            where=str(path),
+            remedy=f"there are: {names}" if names else "the last analysis found none",
+        )
+    if output:
+        exports.write(found, output, click.get_binary_stream("stdout"))
+    else:
+        terminal.incident_detail(found[0], Console())

@@ -1,0 +1,47 @@
+"""``kubewitness summary``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from kubewitness.cli.options import Time, reading, require_input
+from kubewitness.times import Moment
+
+
+@click.command()
+@reading
+@click.option("--until", type=Time(), help="Leave out everything from here on.")
+@click.option("-o", "--output", type=click.Choice(("json", "yaml")), help="Data, not a report.")
+def summary(
+    paths: tuple[str, ...],
+    cluster: str | None,
+    lake: Path | None,
+    strict: bool,
+    until: Moment | None,
+    output: str | None,
+) -> None:
+    """Trends, statistics and coverage of audit logs, without judging anybody."""
+    require_input(paths, lake)
+    from rich.console import Console
+
+    from kubewitness import analysis as library
+    from kubewitness.cli.progress import reading_progress
+    from kubewitness.report import exports, terminal
+
+    with reading_progress(paths) as progress:
+        found, intake = library.summarize(
+            paths,
+            lake=lake,
+            cluster=cluster,
+            until=until,
+            strict=strict,
+            stdin=sys.stdin.buffer,
+            progress=progress,
+        )
+    if output:
+        exports.write(found, output, click.get_binary_stream("stdout"))
+    else:
+        terminal.summary_report(found, intake, Console())

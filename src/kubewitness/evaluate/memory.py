@@ -1,0 +1,45 @@
+"""Factors that remember their answers, so that leaving one out does not ask all others again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from kubewitness.activity.table import ActivityTable
+from kubewitness.baseline.horizon import Horizon
+from kubewitness.surprise.factor import Factor, Surprise
+
+
+class Remembered:
+    """A factor that scores one trial once.
+
+    A factor is a pure function of a table and a horizon, and within a trial both are always the
+    same: only the number of rows is compared. ``table`` is what it was asked about, ``known``
+    what it answered.
+    """
+
+    def __init__(self, factor: Factor) -> None:
+        self._factor = factor
+        self.table: ActivityTable | None = None
+        self._surprise: Surprise | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._factor, name)
+
+    @property
+    def known(self) -> Surprise:
+        """The answer; ``score`` must have been called."""
+        assert self._surprise is not None
+        return self._surprise
+
+    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
+        """See ``Factor.score``."""
+        if self._surprise is None or self.table is None or len(self.table) != len(table):
+            self.table = table
+            self._surprise = self._factor.score(table, horizon)
+        return self._surprise
+
+
+def remembered(factors: Sequence[Factor]) -> tuple[Factor, ...]:
+    """The same factors, each with a memory; for one trial only."""
+    return tuple(cast(Factor, Remembered(factor)) for factor in factors)
