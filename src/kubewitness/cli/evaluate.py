@@ -50,6 +50,7 @@ def evaluate(
     from rich.console import Console
 
     from kubewitness.evaluate import terminal
+    from kubewitness.evaluate.baselines import BASELINES
     from kubewitness.evaluate.dataset import read_dataset, trial
     from kubewitness.evaluate.evaluation import evaluate as measure
 
@@ -63,7 +64,7 @@ def evaluate(
                 evaluations.append(
                     measure(
                         ready,
-                        baselines=baselines,
+                        baselines=BASELINES if baselines else (),
                         ablation=ablation,
                         progress=partial(_tell, status, dataset.name),
                     )

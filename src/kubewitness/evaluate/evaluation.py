@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -64,7 +64,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(
     trial: Trial,
     *,
-    baselines: bool = True,
+    baselines: Sequence[Baseline] = BASELINES,
     ablation: bool = False,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Evaluation:
@@ -78,7 +78,7 @@ def evaluate(
     if ablation:
         progress("ablation")
         left_out = ablate(trial, factors)
-    for baseline in BASELINES if baselines else ():
+    for baseline in baselines:
         progress(baseline.name)
         try:
             methods.append(_measure(trial, baseline))
