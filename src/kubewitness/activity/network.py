@@ -43,15 +43,17 @@ def learn_proxies(last_seen: Sequence[tuple[Sequence[str], str]]) -> frozenset[s
     """Addresses that stand last for nearly everyone.
 
     ``last_seen`` are the distinct (sourceIPs, principal) pairs of a log. Only lists of at least
-    two entries speak for a proxy: a lone address is the peer itself.
+    two entries speak for a proxy: a lone address is the peer itself. Components that share a
+    host with the API server and only ever come over loopback say nothing about it.
     """
     proxies: set[str] = set()
     for _ in range(_MAXIMUM_HOPS):
         through: dict[str, set[str]] = {}
         everyone: set[str] = set()
         for addresses, principal in last_seen:
-            everyone.add(principal)
             rest = list(addresses)
+            if len(rest) > 1 or not _is_loopback(rest):
+                everyone.add(principal)
             while rest and rest[-1] in proxies:
                 rest.pop()
             if len(rest) > 1:
@@ -65,6 +67,10 @@ def learn_proxies(last_seen: Sequence[tuple[Sequence[str], str]]) -> frozenset[s
             break
         proxies |= found
     return frozenset(proxies)
+
+
+def _is_loopback(addresses: Sequence[str]) -> bool:
+    return all(network(address).scope == "loopback" for address in addresses)
 
 
 def network(address: str) -> Network:

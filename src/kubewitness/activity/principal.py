@@ -47,6 +47,7 @@ _CONTROLLERS = frozenset(
         "selinux-warning-controller",
         "service-account-controller",
         "service-cidrs-controller",
+        "service-ca-cert-publisher",
         "service-controller",
         "statefulset-controller",
         "storage-version-migrator-controller",

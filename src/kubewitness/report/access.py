@@ -39,7 +39,7 @@ def weigh(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def denied_requests(connection: duckdb.DuckDBPyConnection) -> tuple[Denied, ...]:
-    """Refused requests by principal and action, most first.
+    """Refused requests by principal and action, most first; all nodes as their group.
 
     Nobody has authenticated an anonymous caller: there the address tells one from another, and
     all that one address tried is one row.
@@ -61,8 +61,8 @@ def denied_requests(connection: duckdb.DuckDBPyConnection) -> tuple[Denied, ...]
 def sensitive_access(connection: duckdb.DuckDBPyConnection) -> tuple[Access, ...]:
     """Served requests for secrets, tokens, containers, permissions, admission, certificates.
 
-    One row a principal and kind of access; the heaviest kinds first and people before programs,
-    in rounds: the first row of each kind, then the second of each, so that no kind hides another.
+    One row a principal and kind of access, in rounds: of each kind the person and the program with
+    most requests, then those with second most, so that no kind hides another. Heavy kinds first.
     ``action`` completes "somebody …" (activity.technique). Last, in one row, the cluster's own
     machinery.
     """
@@ -95,7 +95,8 @@ _PLACED = """placed AS (
 _DENIED = f"""
 WITH {_PLACED}, refused AS (
     SELECT CASE WHEN class = 'anonymous' AND source_ip <> ''
-            THEN principal || ' from ' || source_ip ELSE principal END AS who,
+            THEN principal || ' from ' || source_ip
+            WHEN class = 'node' THEN 'system:nodes' ELSE principal END AS who,
         CASE WHEN class = 'anonymous' THEN '' ELSE action END AS kind,
         action, place, n, first, last
     FROM placed WHERE outcome IN ('denied', 'unauthenticated')
@@ -136,12 +137,14 @@ WITH {_PLACED}, touched AS (
     FROM told GROUP BY ALL
 ), ranked AS (
     SELECT *, principal = '{MACHINERY}' AND class IN ('node', 'control-plane') AS machinery,
-        row_number() OVER (PARTITION BY phrase ORDER BY class = 'workload', n DESC, principal)
+        class = 'workload' AS program,
+        row_number() OVER (PARTITION BY phrase, class = 'workload' ORDER BY n DESC, principal)
             AS round
     FROM rows
 ), chosen AS (
-    SELECT * FROM ranked ORDER BY machinery DESC, round, weight DESC, phrase LIMIT {MOST_SENSITIVE}
+    SELECT * FROM ranked
+    ORDER BY machinery DESC, round, weight DESC, phrase, program LIMIT {MOST_SENSITIVE}
 )
 SELECT principal, phrase, places, greatest(coalesce(objects, 0), many)::BIGINT, n, last
 FROM chosen LEFT JOIN objects USING (principal, phrase)
-ORDER BY machinery, round, weight DESC, phrase"""
+ORDER BY machinery, round, weight DESC, phrase, program"""

@@ -20,6 +20,11 @@ FEW = 100
 WEEK = timedelta(days=7)
 
 
+_FORWARDING = (
+    "a proxy or load balancer that hands on the client's address (X-Forwarded-For, PROXY"
+    " protocol), and its own log until then"
+)
+
 Check = Callable[[Holdings], Blind | None]
 
 
@@ -147,25 +152,25 @@ def _credentials(log: Holdings) -> Blind | None:
 def _addresses(log: Holdings) -> Blind | None:
     if not log.requests:
         return None
-    proxy = (
-        "a proxy or load balancer that hands on the client's address (X-Forwarded-For, PROXY"
-        " protocol), and its own log until then"
-    )
+    where, whose = "where requests came from", "everybody has"
     if not log.addresses:
-        return Blind("where requests came from", "no event has source addresses", proxy)
-    if log.addresses == 1 and log.principals >= 3:
+        return Blind(where, "no event has source addresses", _FORWARDING)
+    if log.addresses > 1 or log.principals < 3:
+        if log.addresses_of_people > 1 or log.people < 3:
+            return None
+        where, whose = "where people came from", "all people have"
+    if log.forwarded:
         return Blind(
-            "where requests came from",
-            "everybody has the same address: something stands between clients and API server",
-            proxy,
+            where,
+            f"{whose} the same peer, a proxy; the addresses that it hands on could be anybody's"
+            " invention until it is trusted",
+            "the address of that proxy among the trusted ones",
         )
-    if log.addresses_of_people == 1 and log.people >= 3:
-        return Blind(
-            "where people came from",
-            "all people have the same address: something stands between them and the API server",
-            proxy,
-        )
-    return None
+    return Blind(
+        where,
+        f"{whose} the same address, so something stands between them and the API server",
+        _FORWARDING,
+    )
 
 
 def _absent(log: Holdings) -> Blind | None:

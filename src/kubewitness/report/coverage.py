@@ -61,7 +61,7 @@ def _silent(silences: list[tuple[str, Gap]]) -> tuple[Blind, ...]:
         spots.append(
             Blind(
                 f"cluster {name} during {plural(len(gaps), 'gap')}",
-                f"its log says nothing then, the longest time for {long}:"
+                f"its log says nothing then; the longest, {long}, is"
                 f" {period(longest.start, longest.end)}",
                 "the missing log files, or the API server's own logs if it was down",
             )

@@ -10,7 +10,7 @@ import duckdb
 
 
 class Holdings(NamedTuple):
-    """One cluster's log in counts: of events down to ``bodiless_permissions``, then of requests."""
+    """One cluster's log in counts: of events down to ``forwarded``, then of requests."""
 
     cluster: str
     start: datetime
@@ -29,6 +29,8 @@ class Holdings(NamedTuple):
     permissions: int
     """Writes of roles and bindings."""
     bodiless_permissions: int
+    forwarded: int
+    """With addresses that a client or a proxy wrote, before the peer's."""
     requests: int
     of_nodes: int
     in_kube_system: int
@@ -73,7 +75,8 @@ WITH told AS (
         coalesce(code, 200) < 400 AND verb IN ({_WRITES}) AS writes,
         writes AND resource IN ({_MAKES_PODS}) AND api_group IN ('', 'apps', 'batch')
             AND coalesce(subresource, '') IN ('', 'ephemeralcontainers') AS deploys,
-        writes AND api_group = 'rbac.authorization.k8s.io' AS permits
+        writes AND api_group = 'rbac.authorization.k8s.io' AS permits,
+        len(source_ips) > 1 AS forwarded
     FROM events
 ), events_counted AS (
     SELECT cluster, count(*) AS events,
@@ -85,6 +88,7 @@ WITH told AS (
         count(*) FILTER (deploys AND bodiless) AS bodiless_deployments,
         count(*) FILTER (permits) AS permissions,
         count(*) FILTER (permits AND bodiless) AS bodiless_permissions,
+        count(*) FILTER (forwarded) AS forwarded,
         min(stage_at) AS start, max(stage_at) AS stop
     FROM told GROUP BY cluster
 ), requests_counted AS (

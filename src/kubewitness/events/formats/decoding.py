@@ -20,6 +20,8 @@ LINE_LIMIT = 64 << 20
 DEPTH_LIMIT = 500
 """Arrays and objects inside each other."""
 
+TOO_LARGE = f"more than {LINE_LIMIT >> 20} MiB when decompressed"
+
 _GZIP = b"\x1f\x8b"
 _decode = msgspec.json.Decoder().decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -91,7 +93,10 @@ def unbase64(text: str) -> bytes | None:
 
 
 def inflate(data: bytes, limit: int = LINE_LIMIT) -> bytes:
-    """``data``, decompressed if it is gzip (all members). Raises ``UndecodableError``."""
+    """``data``, decompressed if it is gzip (all members). Raises ``UndecodableError``.
+
+    ``limit``: bytes that are left of the ``LINE_LIMIT`` of the value that ``data`` is a part of.
+    """
     parts: list[bytes] = []
     room = limit
     while data.startswith(_GZIP):
@@ -102,7 +107,7 @@ def inflate(data: bytes, limit: int = LINE_LIMIT) -> bytes:
             raise UndecodableError("damaged gzip") from None
         room -= len(part)
         if room < 0:
-            raise UndecodableError(f"more than {limit >> 20} MiB when decompressed")
+            raise UndecodableError(TOO_LARGE)
         if not member.eof:
             raise UndecodableError("cut gzip")
         parts.append(part)

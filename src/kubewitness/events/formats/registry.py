@@ -21,6 +21,7 @@ from kubewitness.events.formats import (
 )
 from kubewitness.events.formats.decoding import (
     LINE_LIMIT,
+    TOO_LARGE,
     UndecodableError,
     decode,
     inflate,
@@ -120,6 +121,8 @@ class _Unwrapping:
         try:
             content = inflate(content, self._room)
         except UndecodableError as refusal:
+            if refusal.reason == TOO_LARGE:
+                self._room = 0
             yield Broken(refusal.reason)
             return
         self._room -= len(content)

@@ -38,7 +38,9 @@ TOP = 5
 
 def summary_report(summary: Summary, intake: Intake | None, console: Console) -> None:
     """What ``kubewitness summary`` prints."""
-    show(console, Text(period(summary.start, summary.end), style="bold"))
+    empty = not summary.coverage.levels
+    when = "no events" if empty else period(summary.start, summary.end)
+    show(console, Text(when, style="bold"))
     summary_sections(summary, intake, console, top=12)
 
 
@@ -123,7 +125,7 @@ def _tables(summary: Summary, console: Console, top: int) -> None:
                 principal(a.principal),
                 a.action,
                 a.namespace,
-                f"{a.objects:,}",
+                f"{a.objects:,}" if a.objects else "–",
                 f"{a.n:,}",
                 moment(a.last),
             )
