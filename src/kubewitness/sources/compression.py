@@ -64,8 +64,8 @@ class Blocks:
     def head(self, size: int) -> bytes:
         """The first ``size`` bytes or more, fewer only where there are no more."""
         while sum(map(len, self._ahead)) < size:
-            block = next(self._blocks, b"")
-            if not block:
+            block = next(self._blocks, None)
+            if block is None:
                 break
             self._ahead.append(block)
         return b"".join(self._ahead)
@@ -103,7 +103,8 @@ def _zstd(file: _Joined) -> Iterator[bytes]:
         while not frame.eof:
             if not data:
                 raise EOFError
-            yield frame.decompress(data)
+            if block := frame.decompress(data):
+                yield block
             data = b"" if frame.eof else file.read(_ZSTD_FEED)
         data = frame.unused_data + file.read(_ZSTD_FEED)
 

@@ -54,7 +54,7 @@ class Sieve:
     def _pieces(self, blocks: Iterable[bytes]) -> Iterator[Piece]:
         stream = iter(blocks)
         head = b""
-        while len(head) < _HEAD and (block := next(stream, b"")):
+        while len(head) < _HEAD and (block := next(stream, None)) is not None:
             head += block
         name = foreign(head)
         if name:
@@ -66,7 +66,7 @@ class Sieve:
     def _line(self, event: Event) -> bytes:
         line = encode(event)
         if len(line) > BODY_LIMIT:
-            self._tally.mend((f"bodies dropped, longer than {BODY_LIMIT >> 20} MiB",))
+            self._tally.mend(("requestObject, responseObject: dropped, too long",))
             event = {name: event[name] for name in event if not name.endswith("Object")}
             line = encode(event)
         return line
