@@ -34,13 +34,13 @@ def movers(connection: duckdb.DuckDBPyConnection) -> tuple[Mover, ...]:
     """
     rows = connection.execute(_HALVES).fetchall()
     longest = max((row[3] for row in rows), default=0.0)
-    unit, seconds = ("day", _DAY) if longest >= 2 * _DAY else ("hour", _DAY / 24)
+    unit, seconds = ("a day", _DAY) if longest >= 2 * _DAY else ("an hour", _DAY / 24)
     moved: list[tuple[float, Mover]] = []
     for who, before, after, span in rows:
         half = span / 2 / seconds
         ratio = math.log((after + _FLOOR) / (before + _FLOOR))
         if before + after >= _FLOOR and abs(ratio) >= _CHANGE:
-            moved.append((ratio, Mover(who, before / half, after / half, f"requests a {unit}")))
+            moved.append((ratio, Mover(who, before / half, after / half, f"requests {unit}")))
     moved.sort(key=lambda pair: (-abs(pair[0]), pair[1].principal))
     return tuple(mover for _, mover in moved[:MOST_MOVERS])
 

@@ -30,7 +30,7 @@ class Holdings(NamedTuple):
     """Writes of roles and bindings."""
     bodiless_permissions: int
     forwarded: int
-    """With addresses that a client or a proxy wrote, before the peer's."""
+    """With addresses before that of the peer, who is no trusted proxy."""
     requests: int
     of_nodes: int
     in_kube_system: int
@@ -76,7 +76,7 @@ WITH told AS (
         writes AND resource IN ({_MAKES_PODS}) AND api_group IN ('', 'apps', 'batch')
             AND coalesce(subresource, '') IN ('', 'ephemeralcontainers') AS deploys,
         writes AND api_group = 'rbac.authorization.k8s.io' AS permits,
-        len(source_ips) > 1 AS forwarded
+        len(source_ips) > 1 AND source_ips[-1] IN (SELECT source_ip FROM activities) AS forwarded
     FROM events
 ), events_counted AS (
     SELECT cluster, count(*) AS events,

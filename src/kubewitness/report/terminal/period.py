@@ -41,7 +41,7 @@ def summary_report(summary: Summary, intake: Intake | None, console: Console) ->
     empty = not summary.coverage.levels
     when = "no events" if empty else period(summary.start, summary.end)
     show(console, Text(when, style="bold"))
-    summary_sections(summary, intake, console, top=12)
+    summary_sections(summary, intake, console, top=25)
 
 
 def summary_sections(
