@@ -61,37 +61,48 @@ class Counts:
     def history(self, context: Ids, value: Ids, slices: Ints, horizon: Horizon) -> History:
         """The past of rows ``(context, value)`` in ``slices``."""
         lower, upper = horizon.at(slices)
-        pairs = combine(self.context, self.value)
-        active = Occasions(self.context, self.slice)
-        seen = Occasions(pairs, self.slice)
-        return History(
-            seen.outside(combine(context, value), lower, upper),
-            active.outside(context, lower, upper),
-            self._singles(context, lower, upper),
-        )
+        active, singles = self.habits(self.context).outside(context, lower, upper)
+        seen = Occasions(combine(self.context, self.value), self.slice)
+        return History(seen.outside(combine(context, value), lower, upper), active, singles)
 
-    def _singles(self, context: Ids, lower: Ints, upper: Ints) -> Ints:
-        """Values that stood on one slice only, of those outside the bounds.
+    def habits(self, group: Ids) -> Habits:
+        """Activity and exploration of whole groups of contexts; ``group`` parallels ``context``
+        and is the same for all triples of a context."""
+        return Habits(self, group)
 
-        Before a point in time a value is single when its first slice has passed and its second
-        has not; for a window left out of a whole log, values single in the log are taken.
-        """
-        edge = np.ones(len(self.context), dtype=bool)
-        edge[1:] = (self.context[1:] != self.context[:-1]) | (self.value[1:] != self.value[:-1])
+
+class Habits:
+    """How often contexts were active, and how often they showed something for the only time.
+
+    Before a point in time a value is single when its first slice has passed and its second has
+    not; for a window left out of a whole log, the values that are single in the whole log are
+    taken.
+    """
+
+    def __init__(self, counts: Counts, group: Ids) -> None:
+        context, value, slices = counts.context, counts.value, counts.slice
+        edge = np.ones(len(context), dtype=bool)
+        edge[1:] = (context[1:] != context[:-1]) | (value[1:] != value[:-1])
         first = np.flatnonzero(edge)
         second = first + 1
         repeated = np.zeros(len(first), dtype=bool)
         inside = second < len(edge)
         repeated[inside] = ~edge[second[inside]]
-        firsts = Occasions(self.context[first], self.slice[first], distinct=False)
-        seconds = Occasions(
-            self.context[second[repeated]], self.slice[second[repeated]], distinct=False
-        )
         single = first[~repeated]
-        alone = Occasions(self.context[single], self.slice[single], distinct=False)
-        nothing = np.full_like(upper, NEVER)
-        before = firsts.outside(context, lower, nothing) - seconds.outside(context, lower, nothing)
-        return np.where(upper >= NEVER, before, alone.outside(context, lower, upper))
+        second = second[repeated]
+        _, active = np.unique(combine(context, slices.astype(np.uint64)), return_index=True)
+        self._active = Occasions(group[active], slices[active], distinct=False)
+        self._firsts = Occasions(group[first], slices[first], distinct=False)
+        self._seconds = Occasions(group[second], slices[second], distinct=False)
+        self._alone = Occasions(group[single], slices[single], distinct=False)
+
+    def outside(self, key: Ids, lower: Ints, upper: Ints) -> tuple[Ints, Ints]:
+        """Active slices of all contexts in group ``key``, and their single values."""
+        active = self._active.outside(key, lower, upper)
+        if (upper >= NEVER).all():
+            before = self._firsts.outside(key, lower, upper)
+            return active, before - self._seconds.outside(key, lower, upper)
+        return active, self._alone.outside(key, lower, upper)
 
 
 class Occasions:

@@ -63,8 +63,7 @@ class Novelty:
         known = self._keys(table, rows, place="namespace")
         learnt = Counts.learn(context, value, slices).merge(Counts.learn(*known[:2], slices))
         past = learnt.history(context, value, slices, horizon)
-        rate = _class_rate(learnt, context, table.ids["class"][rows], horizon)
-        expected = rate[slices, np.unique(table.ids["class"][rows], return_inverse=True)[1]]
+        expected = _class_rate(learnt, context, table.ids["class"][rows], slices, horizon)
         new = 1 - np.exp(-(past.singles + _OTHERS * expected) / (past.active + _OTHERS))
         # Somebody without a past is judged by its peers alone.
         new[past.active == 0] = 1.0
@@ -104,22 +103,14 @@ class Novelty:
         return table.key(*context)[rows], value, shared
 
 
-def _class_rate(counts: Counts, context: Ids, classes: Ids, horizon: Horizon) -> Floats:
-    """How often contexts of each class show something new, as of each slice.
-
-    Shape (slices, distinct classes): single values per active slice, over all contexts.
-    """
-    contexts, at = np.unique(context, return_index=True)
-    kinds, kind = np.unique(classes, return_inverse=True)
-    of = kind[at]
-    rates = np.zeros((len(horizon.lower), len(kinds)))
-    for index in range(len(horizon.lower)):
-        here = np.full(len(contexts), index, dtype=np.int64)
-        past = counts.history(contexts, contexts, here, horizon)
-        singles = np.bincount(of, past.singles, len(kinds))
-        active = np.bincount(of, past.active, len(kinds))
-        rates[index] = (singles + 0.5) / (active + 5.0)
-    return rates
+def _class_rate(
+    counts: Counts, context: Ids, classes: Ids, slices: Ints, horizon: Horizon
+) -> Floats:
+    """How often contexts of a row's class show something new: single values per active slice."""
+    known, at = np.unique(context, return_index=True)
+    of = classes[at][np.searchsorted(known, counts.context)]
+    active, singles = counts.habits(of).outside(classes, *horizon.at(slices))
+    return (singles + 0.5) / (active + 5.0)
 
 
 def combine_atom(name: str, actor: Ids, context: Ids, value: Ids) -> Ids:
