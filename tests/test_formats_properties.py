@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubewitness.events.formats import Broken, Found, encode, outcomes
@@ -112,6 +112,7 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
+@settings(max_examples=25)
 @given(event=EVENT)
 def test_what_is_wrapped_comes_back(wrapper: str, event: dict[str, Any]) -> None:
     (outcome,) = outcomes(WRAPPERS[wrapper](event))

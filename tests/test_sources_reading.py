@@ -15,7 +15,7 @@ import duckdb
 import pytest
 import zstandard
 
-from kubewitness.errors import SourceError
+from kubewitness.errors import LakeError, SourceError
 from kubewitness.events.columns import JSON_COLUMNS
 from kubewitness.sources import reading
 from kubewitness.sources.reading import SUSPECT, Chunk, Reader
@@ -227,7 +227,8 @@ def test_an_unreadable_file_among_others_is_a_warning(tmp_path: Path, read: Read
     (tmp_path / "b.log").symlink_to(tmp_path / "gone")
     reader, found, _ = read(tmp_path)
     assert found == IDS[:20]
-    assert reader.tally.warnings == (f"{tmp_path / 'b.log'}: not read, no such file or directory",)
+    missing = tmp_path / "b.log"
+    assert reader.tally.warnings == (f"{missing}: not read to the end, no such file or directory",)
     assert reader.tally.sources == 1
 
 
@@ -305,3 +306,19 @@ def test_all_inputs_through_duckdb(read: Read) -> None:
     assert len(chunks) > 60
     assert all(found)
     assert reader.tally.sources == len(list(DATA.iterdir()))
+
+
+def test_a_full_disk_is_not_blamed_on_the_source(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    spool = tmp_path / "file" / "spool"
+    with (
+        Reader([DATA / "array.json"], quarantine=tmp_path / "q", spool=spool) as reader,
+        pytest.raises(LakeError, match="cannot be written"),
+    ):
+        list(reader.chunks())
+    quarantine = tmp_path / "file" / "q"
+    with (
+        Reader([DATA / "broken.jsonl"], quarantine=quarantine, spool=tmp_path) as reader,
+        pytest.raises(LakeError, match="cannot be written"),
+    ):
+        list(reader.chunks())

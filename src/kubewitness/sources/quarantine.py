@@ -17,6 +17,8 @@ from typing import BinaryIO
 
 import msgspec
 
+from kubewitness.sources.spool import writing
+
 KEPT = 64 << 10
 LIMIT = 256 << 20
 
@@ -48,17 +50,20 @@ class Quarantine:
         if self._size > LIMIT:
             self.full = True
             return
-        if self._file is None:
-            self._file = _private(self.path)
-        self._file.write(data)
+        with writing(self.path):
+            if self._file is None:
+                self._file = _private(self.path)
+            self._file.write(data)
 
     def flush(self) -> None:
         if self._file is not None:
-            self._file.flush()
+            with writing(self.path):
+                self._file.flush()
 
     def close(self) -> None:
         if self._file is not None and not self._file.closed:
-            self._file.close()
+            with writing(self.path):
+                self._file.close()
 
 
 def _private(path: Path) -> BinaryIO:

@@ -75,7 +75,8 @@ class Reader:
     ``quarantine`` is the file that broken lines go to, ``spool`` a directory for files that last as
     long as their chunk, of ``chunk_bytes`` at most. ``stdin`` is read for ``-``. Raises
     ``SourceError`` at once for a path that does not exist, and from ``chunks`` if nothing at all
-    could be read; an unreadable file among others is a warning of the tally.
+    could be read; an unreadable file among others is a warning of the tally. Raises ``LakeError``
+    where spool or quarantine cannot be written.
 
     Use it as a context manager, or call ``close``.
     """
@@ -120,7 +121,7 @@ class Reader:
                 yield from self._source(source)
             except OSError as error:
                 unread.append(SourceError(reason(error), where=source.name))
-                self.tally.warn(f"{source.name}: not read, {reason(error)}")
+                self.tally.warn(f"{source.name}: not read to the end, {reason(error)}")
             else:
                 self.tally.sources += 1
         self.quarantine.flush()

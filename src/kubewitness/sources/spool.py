@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from kubewitness.errors import LakeError
 
 _BATCH = 1 << 20
 
@@ -14,6 +18,19 @@ _BATCH = 1 << 20
 class Spooled:
     path: Path
     lines: int
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the disk says into a ``LakeError``: a full disk is no fault of the source."""
+    try:
+        yield
+    except OSError as error:
+        raise LakeError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(path),
+            remedy="Free some disk space or choose another --lake.",
+        ) from error
 
 
 class Spool:
@@ -52,14 +69,15 @@ class Spool:
         return Spooled(path, lines) if path is not None else None
 
     def _flush(self) -> None:
-        if self._path is None:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor, name = tempfile.mkstemp(".jsonl", "spool-", self._directory)
-            os.close(descriptor)
-            self._path = Path(name)
         self._batch.append(b"")
-        with self._path.open("ab") as file:
-            file.write(b"\n".join(self._batch))
+        with writing(self._directory):
+            if self._path is None:
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                descriptor, name = tempfile.mkstemp(".jsonl", "spool-", self._directory)
+                os.close(descriptor)
+                self._path = Path(name)
+            with self._path.open("ab") as file:
+                file.write(b"\n".join(self._batch))
         self._written += self._pending
         self._batch, self._pending = [], 0
 

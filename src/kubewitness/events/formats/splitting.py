@@ -30,11 +30,14 @@ _RAW_LIMIT = 64 << 10
 
 _BLANK = re.compile(rb"[ \t\r\n]*+")
 _NULS = re.compile(rb"\0++")
-# Everything up to the next bracket, newline or unfinished string. Possessive, so linear.
-_RUN = re.compile(
-    rb'[^"{}\[\]\n]*+(?:"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+"[^"{}\[\]\n]*+)*+',
-)
 _STRING = re.compile(rb'"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+"')
+_FLAT = rb"[^\"{}\[\]\n]++|" + _STRING.pattern
+# Everything up to the next bracket of something nested, unfinished string, or newline that needs a
+# closer look: one before an indented string or a closing bracket is pretty-printing. Possessive,
+# so linear.
+_RUN = re.compile(
+    rb"(?:%s|[{\[](?:%s)*+[}\]]|\n(?:[ \t]++(?=\")|[ \t]*+(?=[}\]])))*+" % (_FLAT, _FLAT)
+)
 _CONTINUATION = re.compile(
     rb'["{}\[\],:]|(?:true|false|null|-?\d[\d.eE+-]*+)[ \t\r]*+(?:[,\]}\n]|\Z)'
 )
@@ -182,8 +185,8 @@ class _Splitter:
 
     def _scan(self) -> Piece:
         """The value that begins here, found by its brackets."""
-        stack = bytearray()
-        length = 0  # scanned so far
+        stack = bytearray(self._text[self._at : self._at + 1])
+        length = 1  # scanned so far
         head: bytes | None = None  # of a value that grew too long
         first_line = self._line
         while True:
