@@ -20,7 +20,7 @@ import zstandard
 Compression: TypeAlias = Literal["none", "gzip", "zstd", "bzip2", "xz"]
 
 BLOCK = 1 << 20
-"""Bytes that are decompressed at a time, at most."""
+"""Bytes that are decompressed at a time; zstd may give 64 times as many of a file of zeros."""
 
 _MAGIC: tuple[tuple[bytes, Compression], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -33,7 +33,7 @@ _OPENERS: dict[str, Callable[[Any], Any]] = {
     "bzip2": bz2.BZ2File,
     "xz": lzma.LZMAFile,
 }
-# A zstd block of four bytes can stand for 128 KiB.
+# A zstd block of four bytes can stand for 128 KiB, so this much for 64 MiB.
 _ZSTD_FEED = 2048
 
 
