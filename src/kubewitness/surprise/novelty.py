@@ -15,7 +15,7 @@ Bayesian language model based on Pitman–Yor processes" (ACL 2006); Heard & Rub
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,6 +31,11 @@ _OTHERS = 2.0
 # A value that nobody in the cluster has: half an occurrence among all principals.
 _UNHEARD = 0.5
 _CLUSTER = np.uint64(1)
+
+
+def everywhere(table: ActivityTable) -> Mask:
+    """The question arises for every row."""
+    return np.ones(len(table), dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Novelty:
     context: tuple[str, ...]
     columns: tuple[str, ...]
     shown: str
-    asks: Callable[[ActivityTable], Mask] = field(default=lambda table: np.ones(len(table), bool))
+    asks: Callable[[ActivityTable], Mask] = everywhere
     open_ended: bool = False
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
