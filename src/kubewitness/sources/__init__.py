@@ -1,1 +1,1 @@
-""""""
+"""From what the user names to chunks of NDJSON: files, compression, sifting, quarantine."""
