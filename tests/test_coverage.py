@@ -252,7 +252,7 @@ def test_what_only_some_clusters_hide_names_them() -> None:
 
     found = dark(log("a", "Metadata"), log("b", "Request"), log("c", "Metadata"))
     assert len(found) == 1
-    assert found[0].endswith("(2 clusters: a, c)")
+    assert found[0].endswith(", in clusters a, c")
     everywhere = dark(log("a", "Metadata"), log("b", "Metadata"))
     assert len(everywhere) == 1
     assert "cluster" not in everywhere[0]

@@ -29,10 +29,10 @@ def weigh(connection: duckdb.DuckDBPyConnection) -> None:
         for i, name in enumerate(("verb", "resource", "subresource"))
     }
     columns["weight"] = np.array([row[3].weight for row in rows], dtype=np.float64)
-    columns["phrase"] = np.array([row[3].did for row in rows], dtype=object)
+    columns["did"] = np.array([row[3].did for row in rows], dtype=object)
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE weighed (verb VARCHAR, resource VARCHAR,"
-        " subresource VARCHAR, weight DOUBLE, phrase VARCHAR)"
+        " subresource VARCHAR, weight DOUBLE, did VARCHAR)"
     )
     if rows:
         connection.execute("INSERT INTO weighed SELECT * FROM columns")
@@ -85,21 +85,17 @@ def _places(namespaces: list[str]) -> str:
 
 
 # A request for all namespaces at once names none, like one for something outside of them.
-_PLACED = """placed AS (
-    SELECT *, CASE WHEN namespace = '' AND resource IN (
-            SELECT resource FROM activities WHERE namespace <> '' AND subresource <> 'status')
-        THEN '*' ELSE namespace END AS place
-    FROM activities
-)"""
+_PLACE = """CASE WHEN namespace = '' AND resource IN (
+    SELECT resource FROM activities WHERE namespace <> '') THEN '*' ELSE namespace END AS place"""
 
 _DENIED = f"""
-WITH {_PLACED}, refused AS (
+WITH refused AS (
     SELECT CASE WHEN class = 'anonymous' AND source_ip <> ''
             THEN principal || ' from ' || source_ip
             WHEN class = 'node' THEN 'system:nodes' ELSE principal END AS who,
         CASE WHEN class = 'anonymous' THEN '' ELSE action END AS kind,
-        action, place, n, first, last
-    FROM placed WHERE outcome IN ('denied', 'unauthenticated')
+        action, {_PLACE}, n, first, last
+    FROM activities WHERE outcome IN ('denied', 'unauthenticated')
 ), counted AS (
     SELECT who, kind, action, list(DISTINCT place) AS places, sum(n) AS n,
         min(first) AS first, max(last) AS last
@@ -110,41 +106,41 @@ SELECT who, arg_max(action, (n, action)), count(*) - 1, list_distinct(flatten(li
 FROM counted GROUP BY who, kind ORDER BY requests DESC, who, kind LIMIT {MOST_DENIED}"""
 
 _ACCESS = f"""
-WITH {_PLACED}, touched AS (
-    SELECT principal, class, phrase, weight, place, name_samples AS names, names AS many, n, last
-    FROM placed JOIN weighed USING (verb, resource, subresource)
-    WHERE (weight >= {_SENSITIVE} OR resource = 'secrets') AND outcome IN ('ok', 'unknown')
+WITH sensitive AS (
+    SELECT * FROM weighed WHERE weight >= {_SENSITIVE} OR resource = 'secrets'
+), touched AS (
+    SELECT principal, class, did, weight, resource, namespace, name_samples AS names,
+        names AS many, n, last
+    FROM activities JOIN sensitive USING (verb, resource, subresource)
+    WHERE outcome IN ('ok', 'unknown')
     UNION ALL
-    SELECT principal, class, '{IMPERSONATION.did}',
-        {IMPERSONATION.weight}, place, [acting_as], 1, n, last
-    FROM placed WHERE acting_as <> ''
-), told AS (
-    SELECT * REPLACE (
-        CASE WHEN class IN ('node', 'control-plane') THEN '{MACHINERY}' ELSE principal END
-            AS principal,
-        CASE WHEN class IN ('node', 'control-plane') THEN 'did what their job is'
-            ELSE phrase END AS phrase)
-    FROM touched
+    SELECT principal, class, '{IMPERSONATION.did}', {IMPERSONATION.weight}, resource,
+        namespace, [acting_as], 1, n, last
+    FROM activities WHERE acting_as <> ''
+), told AS MATERIALIZED (
+    SELECT principal, did, weight, class = 'workload' AS program, false AS machinery,
+        {_PLACE}, names, many, n, last
+    FROM touched WHERE class NOT IN ('node', 'control-plane')
+    UNION ALL
+    SELECT '{MACHINERY}', 'did what their job is', 0, true, true, '*', [], 0, sum(n), max(last)
+    FROM touched WHERE class IN ('node', 'control-plane') HAVING count(*) > 0
 ), objects AS (
-    SELECT principal, phrase, count(DISTINCT (place, name)) AS objects
-    FROM (SELECT principal, phrase, place, unnest(names) AS name FROM told)
+    SELECT principal, did, count(DISTINCT (place, name)) AS objects
+    FROM (SELECT principal, did, place, unnest(names) AS name FROM told)
     WHERE name <> '' GROUP BY ALL
 ), rows AS (
-    SELECT principal, phrase, max(weight) AS weight, any_value(class) AS class,
+    SELECT principal, did, machinery, program, max(weight) AS weight,
         list(DISTINCT place) AS places, sum(n)::BIGINT AS n, max(last) AS last,
         -- samples are eight at most
         coalesce(max(many) FILTER (many > 8), 0) AS many
     FROM told GROUP BY ALL
 ), ranked AS (
-    SELECT *, principal = '{MACHINERY}' AND class IN ('node', 'control-plane') AS machinery,
-        class = 'workload' AS program,
-        row_number() OVER (PARTITION BY phrase, class = 'workload' ORDER BY n DESC, principal)
-            AS round
+    SELECT *, row_number() OVER (PARTITION BY did, program ORDER BY n DESC, principal) AS round
     FROM rows
 ), chosen AS (
     SELECT * FROM ranked
-    ORDER BY machinery DESC, round, weight DESC, phrase, program LIMIT {MOST_SENSITIVE}
+    ORDER BY machinery DESC, round, weight DESC, did, program LIMIT {MOST_SENSITIVE}
 )
-SELECT principal, phrase, places, greatest(coalesce(objects, 0), many)::BIGINT, n, last
-FROM chosen LEFT JOIN objects USING (principal, phrase)
-ORDER BY machinery, round, weight DESC, phrase, program"""
+SELECT principal, did, places, greatest(coalesce(objects, 0), many)::BIGINT, n, last
+FROM chosen LEFT JOIN objects USING (principal, did)
+ORDER BY machinery, round, weight DESC, did, program"""

@@ -12,7 +12,7 @@ import duckdb
 
 from kubewitness.report.holdings import Holdings, holdings
 from kubewitness.report.model import Blind
-from kubewitness.report.wording import duration, percent, plural
+from kubewitness.report.wording import duration, percent
 
 # A log of fewer requests may lack anything by chance.
 PLENTY = 1000
@@ -47,9 +47,8 @@ def _named(found: dict[Blind, list[str]], clusters: int) -> Iterator[Blind]:
             yield spot
         else:
             shown = ", ".join(names[:3]) + (f", +{len(names) - 3} more" if names[3:] else "")
-            yield Blind(
-                f"{spot.what} ({plural(len(names), 'cluster')}: {shown})", spot.why, spot.remedy
-            )
+            where = f"in cluster {shown}" if len(names) == 1 else f"in clusters {shown}"
+            yield Blind(f"{spot.what}, {where}", spot.why, spot.remedy)
 
 
 def _answers(log: Holdings) -> Blind | None:

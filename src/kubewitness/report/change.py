@@ -124,27 +124,30 @@ def _folded(seen: Sequence[_Seen]) -> list[_Seen]:
     return list(folded.values())
 
 
-def _seen_by(kind: str, expression: str, example: str) -> str:
+def _seen_by(kind: str, example: str) -> str:
     ranks = ", ".join(f"'{name}'" for name in _CLASSES)
     return f"""
-    SELECT '{kind}', cluster, {expression} AS value, min(first), sum(n)::BIGINT,
+    SELECT '{kind}', cluster, {kind}, min(first), sum(n)::BIGINT,
         [{ranks}][min(list_position([{ranks}], class))], max(weight),
-        arg_max({example}, (weight, -epoch_us(first), {example})),
-        any_value(news_from)
-    FROM told WHERE {expression} NOT IN ('', 'unknown') GROUP BY cluster, value"""
+        arg_max({example}, (weight, -epoch_us(first), {example})), any_value(news_from)
+    FROM told WHERE {kind} NOT IN ('', 'unknown') GROUP BY cluster, {kind}"""
 
 
 _BY = "action || ' by ' || regexp_replace(principal, '^system:serviceaccount:', 'sa:')"
 _DID = "CASE WHEN namespace = '' THEN action ELSE action || ' in ' || namespace END"
 _SEEN = f"""
 WITH lives AS (
-    SELECT cluster, min(first) AS start, max(last) AS stop FROM activities GROUP BY cluster
+    SELECT cluster, make_timestamp((epoch_us(min(first)) + 2 * epoch_us(max(last))) // 3)
+        AS news_from
+    FROM activities GROUP BY cluster
     HAVING max(last) - min(first) >= INTERVAL '{int(_HISTORY.total_seconds())} seconds'
-), told AS (
-    SELECT activities.*, weight,
-        make_timestamp((epoch_us(start) + 2 * epoch_us(stop)) // 3) AS news_from
-    FROM activities JOIN lives USING (cluster) JOIN weighed USING (verb, resource, subresource)
+), deeds AS MATERIALIZED (
+    SELECT cluster, principal, class, network, client, action, verb, resource, subresource,
+        namespace, min(first) AS first, sum(n) AS n
+    FROM activities SEMI JOIN lives USING (cluster) GROUP BY ALL
+), told AS MATERIALIZED (
+    SELECT * FROM deeds JOIN lives USING (cluster) JOIN weighed USING (verb, resource, subresource)
 )
-{_seen_by("principal", "principal", _DID)}
-UNION ALL {_seen_by("network", "network", _BY)}
-UNION ALL {_seen_by("client", "client", _BY)}"""
+{_seen_by("principal", _DID)}
+UNION ALL {_seen_by("network", _BY)}
+UNION ALL {_seen_by("client", _BY)}"""

@@ -91,11 +91,7 @@ def chart_width(start: datetime, end: datetime) -> timedelta:
 
 
 def _period(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, datetime]:
-    # requests that were never answered are events without activity
-    row = connection.execute(
-        """SELECT coalesce((SELECT min(first) FROM activities), (SELECT min(stage_at) FROM events)),
-            coalesce((SELECT max(last) FROM activities), (SELECT max(stage_at) FROM events))"""
-    ).fetchone()
+    row = connection.execute("SELECT min(first), max(last) FROM activities").fetchone()
     if row is None or row[0] is None:
         return _EPOCH, _EPOCH
     return row[0].replace(tzinfo=UTC), row[1].replace(tzinfo=UTC)
