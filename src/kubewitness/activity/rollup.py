@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 
 from kubewitness.activity.action import action, outcome
@@ -77,16 +78,33 @@ def rollup(
 
     Returns the addresses taken for proxies: the configured ones, or those that were learnt.
     """
-    connection.execute(_GROUPED.replace("{seconds}", str(int(width.total_seconds()))))
+    answered = connection.execute(f"SELECT 1 FROM events WHERE {_ANSWERED} LIMIT 1").fetchone()
+    connection.execute(
+        _GROUPED.replace("$SECONDS", str(int(width.total_seconds()))).replace(
+            "$STAGES", _ANSWERED if answered else "true"
+        )
+    )
     proxies = frozenset(trusted_proxies) or learn_proxies(
-        connection.execute("SELECT DISTINCT source_ips, principal FROM grouped").fetchall()
+        [
+            (addresses.split(","), principal)
+            for addresses, principal in connection.execute(
+                "SELECT DISTINCT source_ips, principal FROM grouped"
+            ).fetchall()
+        ]
     )
     _parsed(
         connection,
         "addresses",
-        "SELECT DISTINCT array_to_string(source_ips, ',') FROM grouped",
+        "SELECT DISTINCT source_ips FROM grouped",
         ("source_ip", "network", "scope"),
         lambda joined: _address(joined.split(",") if joined else [], proxies),
+    )
+    _parsed(
+        connection,
+        "credentials",
+        "SELECT DISTINCT extra FROM grouped",
+        ("credential", "pod", "pod_uid", "node"),
+        _credential,
     )
     _parsed(
         connection,
@@ -122,7 +140,7 @@ def rollup(
     _parsed(
         connection,
         "answers",
-        "SELECT DISTINCT coalesce(CAST(code AS VARCHAR), '') || chr(10) || stage FROM grouped",
+        "SELECT DISTINCT answer FROM grouped",
         ("outcome",),
         lambda answer: (_outcome(answer),),
     )
@@ -141,9 +159,28 @@ def _person(text: str) -> tuple[str, str, str]:
     return principal, principal_class(principal), team(principal, tuple(groups))
 
 
-def _outcome(text: str) -> str:
-    code, _, stage = text.partition("\n")
-    return outcome(int(code) if code else None, stage)
+def _outcome(answer: str) -> str:
+    code = answer.rstrip("\n")
+    return outcome(int(code) if code else None, "Panic" if answer.endswith("\n") else "Response")
+
+
+def _credential(extra: str) -> tuple[str, str, str, str]:
+    """Credential id, pod, pod uid and node from ``user.extra`` (KEP-4193 and cloud IAM)."""
+    try:
+        claims = msgspec.json.decode(extra, type=dict[str, Any]) if extra else {}
+    except msgspec.MsgspecError:
+        claims = {}
+
+    def claim(name: str) -> str:
+        values = claims.get(name)
+        return str(values[0]) if isinstance(values, list) and values else ""
+
+    return (
+        claim(f"{_AUTH}/credential-id") or claim("accessKeyId"),
+        claim(f"{_AUTH}/pod-name"),
+        claim(f"{_AUTH}/pod-uid"),
+        claim(f"{_AUTH}/node-name"),
+    )
 
 
 def _parsed(
@@ -170,52 +207,42 @@ def _parsed(
 
 # Both ResponseStarted and ResponseComplete of one watch or exec are logged: n is the larger of
 # the two counts, so that neither a policy that omits a stage nor one that keeps all miscounts.
-# RequestReceived knows no answer and is left out, unless it is all there is.
-_GROUPED = (
-    """
+# A request belongs to the slot in which it was received, whenever its last stage came.
+_GROUPED = f"""
 CREATE OR REPLACE TEMP TABLE grouped AS
-SELECT time_bucket(INTERVAL '{seconds} seconds', stage_at) AS slot, cluster,
-    coalesce(nullif("user", ''), '"""
-    + UNAUTHENTICATED
-    + """') AS principal,
+SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
+    coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS principal,
     coalesce(impersonated_user, '') AS acting_as,
     any_value("groups") AS "groups",
-    coalesce(extra['"""
-    + _AUTH
-    + """/credential-id'][1], extra['accessKeyId'][1], '') AS credential,
-    coalesce(extra['"""
-    + _AUTH
-    + """/pod-name'][1], '') AS pod,
-    coalesce(extra['"""
-    + _AUTH
-    + """/pod-uid'][1], '') AS pod_uid,
-    coalesce(extra['"""
-    + _AUTH
-    + """/node-name'][1], '') AS node,
+    coalesce(CAST(extra AS VARCHAR), '') AS extra,
     verb,
-    coalesce(resource || CASE WHEN api_group = '' THEN '' ELSE '.' || api_group END, '') AS resource,
+    coalesce(resource || CASE WHEN api_group = '' THEN '' ELSE '.' || api_group END, '')
+        AS resource,
     coalesce(subresource, '') AS subresource,
     coalesce(namespace, '') AS namespace,
     coalesce(name, '') AS name,
     CASE WHEN resource IS NULL THEN split_part(request_uri, '?', 1) ELSE '' END AS path,
-    source_ips, coalesce(user_agent, '') AS user_agent, code,
-    CASE WHEN stage = 'Panic' THEN 'Panic' ELSE 'Response' END AS stage,
-    coalesce(annotations['authorization.k8s.io/reason'], '') AS reason,
-    {traits} AS traits,
+    coalesce(array_to_string(source_ips, ','), '') AS source_ips,
+    coalesce(user_agent, '') AS user_agent,
+    coalesce(CAST(code AS VARCHAR), '') || CASE WHEN stage = 'Panic' THEN chr(10) ELSE '' END
+        AS answer,
+    coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '') AS reason,
+    {sensitive_setting_sql()} AS traits,
     greatest(count(*) FILTER (stage = 'ResponseStarted'),
              count(*) FILTER (stage <> 'ResponseStarted')) AS n,
-    min(stage_at) AS first, max(stage_at) AS last,
-    arg_min(audit_id, stage_at, 8) AS audit_ids
+    min(received_at) AS first, max(received_at) AS last,
+    arg_min(audit_id, received_at, 8) AS audit_ids
 FROM events
-WHERE stage <> 'RequestReceived'
+WHERE $STAGES
 GROUP BY ALL
-""".replace("{traits}", sensitive_setting_sql())
-)
+"""
+# RequestReceived knows no answer and is left out, unless it is all there is.
+_ANSWERED = "stage <> 'RequestReceived'"
 
 _ACTIVITY = f"""
 CREATE OR REPLACE TABLE activities AS
-SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node, action, verb,
-    resource, subresource, namespace, template, source_ip, network, scope, client, release,
+SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node,
+    action, verb, resource, subresource, namespace, template, source_ip, network, scope, client, release,
     platform, outcome,
     CASE WHEN reason = '' THEN '' ELSE regexp_extract(reason, '{_BINDING}', 2) END AS binding,
     traits, CAST(sum(n) AS BIGINT) AS n, count(DISTINCT name) AS names,
@@ -223,12 +250,13 @@ SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_ui
     list_slice(flatten(arg_min(audit_ids, first, 8)), 1, 8) AS audit_ids,
     arg_min(name, first, 8) AS name_samples
 FROM grouped
-JOIN addresses ON addresses.key = coalesce(array_to_string(source_ips, ','), '')
+JOIN addresses ON addresses.key = source_ips
+JOIN credentials ON credentials.key = extra
 JOIN agents ON agents.key = user_agent
 JOIN templates ON templates.key = name
 JOIN people USING (principal)
 JOIN deeds ON deeds.key = verb || chr(10) || resource || chr(10) || subresource || chr(10) || path
-JOIN answers ON answers.key = coalesce(CAST(code AS VARCHAR), '') || chr(10) || stage
+JOIN answers ON answers.key = answer
 GROUP BY ALL
 """
 __all__ = ["ACTIVITY_COLUMNS", "TRAITS", "rollup", "slot_width"]

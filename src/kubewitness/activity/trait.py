@@ -66,11 +66,11 @@ def sensitive_setting_sql() -> str:
         for trait, (resources, condition) in TRAITS.items()
     )
     annotated = (
-        "CASE WHEN annotations['pod-security.kubernetes.io/audit-violations'] IS NOT NULL"
+        "CASE WHEN contains(annotations, 'pod-security.kubernetes.io/audit-violations')"
         " THEN 'pod security violation' END"
     )
     return (
         "CASE WHEN verb IN ('create', 'update', 'patch') AND (request_object IS NOT NULL OR"
-        " annotations['pod-security.kubernetes.io/audit-violations'] IS NOT NULL)"
+        " contains(annotations, 'pod-security.kubernetes.io/audit-violations'))"
         f" THEN concat_ws(', ', {cases}, {annotated}) ELSE '' END"
     )

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import duckdb
 
@@ -23,7 +24,6 @@ from kubewitness.sources.reading import SUSPECT, Chunk, Reader
 # Small row groups let both cores compress wide rows with bodies: 173k instead of 65k events/s
 # at one tenth more bytes (bench/README.md).
 PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480"
-_UNDATED = "date=__HIVE_DEFAULT_PARTITION__"
 
 # What makes two records of one stage the same record. auditID alone does not: the client may
 # set it (Audit-ID header), so a forged one must not hide another request.
@@ -96,34 +96,66 @@ def _stage(
     chunk: Chunk, run: Path, connection: duckdb.DuckDBPyConnection, cluster: str | None
 ) -> int | None:
     """Write one chunk as parts under ``run``; None when some rows were no events."""
-    folder = run / uuid.uuid4().hex
-    folder.mkdir(parents=True)
-    table = json_lines(str(chunk.path), chunk.compression)
+    draft = run / f"{uuid.uuid4().hex}.parquet"
+    draft.parent.mkdir(parents=True, exist_ok=True)
     select = event_rows(
-        table,
+        json_lines(str(chunk.path), chunk.compression),
         cluster=cluster,
         source=chunk.source,
         suspect=SUSPECT if chunk.verbatim else "false",
     )
     try:
-        result = connection.execute(
-            f"COPY ({select}) TO {quoted(str(folder))} ({PARQUET},"
-            " PARTITION_BY (cluster, date), FILENAME_PATTERN 'part-{uuid}', OVERWRITE_OR_IGNORE)"
-        ).fetchone()
+        rows = _copied(connection, select, draft)
     except (duckdb.InvalidInputException, duckdb.ConversionException):
         # A line longer than the limit or a broken compression stream: DuckDB gives up on the
         # whole file, the reader will not.
-        shutil.rmtree(folder, ignore_errors=True)
+        draft.unlink(missing_ok=True)
         if chunk.verbatim:
             return None
         raise
-    if any(folder.glob(f"*/{_UNDATED}")):
-        if chunk.verbatim:
-            shutil.rmtree(folder)
-            return None
-        for undated in folder.glob(f"*/{_UNDATED}"):
-            shutil.rmtree(undated)
-    return int(result[0]) if result else 0
+    days = connection.execute(
+        f"SELECT DISTINCT cluster, date FROM read_parquet({quoted(str(draft))})"
+    ).fetchall()
+    undated = any(date is None for _, date in days)
+    if undated and chunk.verbatim:
+        draft.unlink()
+        return None
+    # Writing by partition costs as much as reading the JSON, and most files hold one day: only
+    # those that do not are split, from Parquet.
+    for name, date in days:
+        if date is None:
+            continue
+        home = run / "parts" / _partition(name, date)
+        home.mkdir(parents=True, exist_ok=True)
+        part = home / f"part-{uuid.uuid4()}.parquet"
+        if len(days) == 1:
+            draft.replace(part)
+            return rows
+        kept = f"cluster = {quoted(name)} AND date = DATE '{date}'"
+        _copied(
+            connection, f"SELECT * FROM read_parquet({quoted(str(draft))}) WHERE {kept}", part
+        )
+    if undated:
+        lost = connection.execute(
+            f"SELECT count(*) FROM read_parquet({quoted(str(draft))}) WHERE date IS NULL"
+        ).fetchone()
+        rows -= int(lost[0]) if lost else 0
+    draft.unlink(missing_ok=True)
+    return rows
+
+
+def _copied(connection: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
+    row = connection.execute(f"COPY ({select}) TO {quoted(str(target))} ({PARQUET})").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _partition(cluster: str, date: object) -> Path:
+    """The folder of one cluster's day. A cluster's name comes from a log: no path may hide in it.
+
+    >>> _partition("../../etc", "2026-03-16").parts
+    ('cluster=..%2F..%2Fetc', 'date=2026-03-16')
+    """
+    return Path(f"cluster={quote(cluster, safe='')}", f"date={date}")
 
 
 def _settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection) -> Added:
@@ -142,14 +174,14 @@ def _settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection) -> Add
             home.mkdir(parents=True, exist_ok=True)
             for part in fresh:
                 part.replace(home / part.name)
-            added.days.add((partition.parts[0].partition("=")[2], partition.parts[1][5:]))
+            added.days.add((unquote(partition.parts[0].partition("=")[2]), partition.name[5:]))
         added.events += kept
         added.duplicates += total - kept
     return added
 
 
 def _staged(run: Path) -> list[Path]:
-    return sorted(run.glob("*/cluster=*/date=*/*.parquet"))
+    return sorted(run.glob("parts/cluster=*/date=*/*.parquet"))
 
 
 def _count(connection: duckdb.DuckDBPyConnection, parts: list[Path]) -> int:
@@ -187,7 +219,7 @@ def _distinct(
                 SELECT *, {_CONTENT} AS content, row_number() OVER (
                     PARTITION BY {_IDENTITY}, {_CONTENT} ORDER BY source) AS nth
                 FROM ({Lake.relation(staged)}))
-            SELECT * EXCLUDE (content, nth, cluster, date) FROM ranked
+            SELECT * EXCLUDE (content, nth) FROM ranked
             WHERE nth = 1 AND ({_IDENTITY}, content) NOT IN ({known})
         ) TO {quoted(str(merged))} ({PARQUET})"""
     ).fetchone()

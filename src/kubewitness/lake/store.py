@@ -87,8 +87,7 @@ class Lake:
         columns = ", ".join(f'"{name}"' for name in EVENT_COLUMNS)
         return (
             f"SELECT {columns}, date FROM read_parquet([{files}],"
-            " hive_partitioning=true, hive_types={'cluster': VARCHAR, 'date': DATE},"
-            " union_by_name=true)"
+            " hive_partitioning=false, union_by_name=true)"
         )
 
     def _open(self) -> _Header:
