@@ -51,7 +51,6 @@ def some_rows(days: int, seed: int = 3) -> list[Row]:
         person = who in ("ada", "ben")
         if person and not 8 <= at.hour < 20:
             continue
-        teams = range(number // 200 + 1)
         resource, sub = chance.choice(
             [("pods", ""), ("pods", ""), ("configmaps", ""), ("secrets", ""), ("pods", "exec")]
         )
@@ -82,7 +81,7 @@ def bad_day(day: int, addresses: dict[str, str]) -> list[Row]:
     at = START + day * DAY + 9 * HOUR
     robot, pod = account("shop/api"), f"uid-{account('shop/api')}-{(START + day * DAY).day // 3}"
     own: dict[str, Any] = {"source_ip": addresses["ada"], "namespace": "shop"}
-    its: dict[str, Any] = {"source_ip": addresses[robot], "namespace": "shop", "client": "client-go"}
+    its = {**own, "source_ip": addresses[robot], "client": "client-go"}
     minutes = [at + timedelta(minutes=5 * number) for number in range(20)]
     return [
         activity(minutes[0], "ada", "get", "pods", **own),
@@ -187,7 +186,8 @@ def check_small_tables(factor: Factor) -> None:
     """Nothing, and one row."""
     for rows in ([], [activity(START, "ada", "get", "pods", namespace="shop")]):
         small = loaded(rows)
-    XX = factor.score(small, of(small))
+        for horizon in (*(of(small) for of in HORIZONS.values()), prequential(small, None, 0)):
+            answer = factor.score(small, horizon)
             assert len(answer.nats) == len(rows)
             assert np.isfinite(answer.nats).all()
 
