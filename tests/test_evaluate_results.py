@@ -57,6 +57,7 @@ def test_a_baseline_without_its_package_is_a_note(tmp_path: Path) -> None:
 def test_every_row_is_as_long_as_its_header(found: Evaluation) -> None:
     tables = [*results.grids([found, found]), results.summary([found, found])]
     assert [table.title for table in tables[:3]] == ["small", "small", "Attack families"]
+    assert "With 1 attack, an alert recall of 1.00 is anything from 0.21 to 1.00" in tables[0].note
     for table in tables:
         assert table.rows
         assert {len(row) for row in table.rows} == {len(table.header)}

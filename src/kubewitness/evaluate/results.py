@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NamedTuple
@@ -68,6 +69,7 @@ def methods(evaluation: Evaluation) -> Grid:
         f" {plural(evaluation.misconfigurations, 'misconfiguration')}. False alerts are told apart"
         " by what they show: a benign change, a misconfiguration, or nothing that is labelled."
     )
+    what += _doubt(evaluation)
     if not daily:
         what += " The log is too short for a budget a day."
     return Grid(evaluation.dataset, header, rows, " ".join((what, *evaluation.notes)))
@@ -135,7 +137,12 @@ def ablation(evaluations: Sequence[Evaluation]) -> Grid:
             whole = figure(evaluation.product)
             row.append(_against(figure(left.judgement), whole) if left else NOTHING)
         rows.append(tuple(row))
-    note = "In brackets the difference it makes; a factor that never costs anything is not needed."
+    one = min(1 / max(1, evaluation.attacks) for evaluation in shown)
+    note = (
+        f"In brackets the difference it makes. One attack is {one:.2f}: that little is no evidence."
+        " A factor that costs nothing anywhere is a candidate for removal, unless another covers"
+        " for it here."
+    )
     return Grid("Ablation", tuple(header), tuple(rows), note)
 
 
@@ -157,6 +164,30 @@ def calibration(evaluations: Sequence[Evaluation]) -> Grid:
         " perfect calibration and no change in the cluster it would be at most the level itself."
     )
     return Grid("Calibration", header, tuple(rows), note)
+
+
+def interval(share: float, n: int) -> tuple[float, float]:
+    """What a share of ``n`` may be in truth: Wilson's interval of 95 %.
+
+    >>> "{:.2f} {:.2f}".format(*interval(16 / 19, 19))
+    '0.62 0.94'
+    """
+    z = 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _doubt(evaluation: Evaluation) -> str:
+    """How little so few attacks tell."""
+    if not evaluation.attacks:
+        return ""
+    share = evaluation.product.alert_recall
+    low, high = interval(share, evaluation.attacks)
+    return (
+        f" With {plural(evaluation.attacks, 'attack')}, an alert recall of {share:.2f} is anything"
+        f" from {low:.2f} to {high:.2f} (95 %)."
+    )
 
 
 def _recall(n: int) -> Figure:
@@ -186,7 +217,7 @@ def _share(measured: Measured, figure: Figure) -> str:
 def _against(value: float | None, whole: float | None) -> str:
     if value is None or whole is None:
         return NOTHING
-    difference = round(value, 2) - round(whole, 2)
+    difference = value - whole
     if abs(difference) < 0.005:
         return f"{value:.2f}"
     sign = "+" if difference > 0 else "−"
