@@ -20,7 +20,12 @@ from kubewitness.activity.name import name_template
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import principal_class, team
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
-from kubewitness.activity.table import ActivityTable, load
+from kubewitness.activity.table import ActivityTable, combine, load, texts
+from kubewitness.baseline.horizon import prequential
+from kubewitness.incidents.ledger import Ledger, enter
+from kubewitness.surprise.factor import Factor
+from kubewitness.surprise.registry import FACTORS
+from kubewitness.surprise.scoring import Findings
 
 START = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -234,3 +239,26 @@ def theft(at: datetime, who: str = "ada", **changes: Any) -> list[Row]:
         row(at + 2 * minute, who, "create", "clusterrolebindings.rbac.authorization.k8s.io",
             names=("helper",), **options),
     ]  # fmt: skip
+
+
+def ledger_of(rows: Sequence[tuple[Row, dict[str, float]]]) -> Ledger:
+    """A ledger in which each row testifies as told: nats by the name of a factor.
+
+    Rows without evidence are what the cluster knew before.
+    """
+    with connected(line for line, _ in rows) as connection:
+        table = load(connection, CLUSTER)
+        told = {line["audit_ids"][0]: evidence for line, evidence in rows}
+        order = texts(connection, np.arange(len(table)), ("audit_ids",))["audit_ids"]
+        evidence = [told[audit_ids[0]] for audit_ids in order]
+        findings = [_found(factor, table, evidence) for factor in FACTORS]
+        return enter(table, findings, prequential(table, None, 0), connection)
+
+
+def _found(factor: Factor, table: ActivityTable, evidence: list[dict[str, float]]) -> Findings:
+    rows = np.array([at for at, one in enumerate(evidence) if factor.name in one], dtype=np.int64)
+    weight = np.array([evidence[at][factor.name] for at in rows], dtype=float)
+    name = np.full(len(rows), table.id_of(factor.name))
+    atom = combine(name, table.key("actor", *factor.context, *factor.columns)[rows])
+    none = np.zeros(len(rows), dtype=np.int64)
+    return Findings(factor, rows, weight, np.exp(-weight - 1), atom, none, none, none, none)

@@ -1,0 +1,167 @@
+"""Which evidence belongs together, and what must not be glued."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activities import DAY, HOUR, OFFICE, OUTSIDE, START, Row, account, ledger_of, row
+from kubewitness.incidents.linking import link
+
+# Long after the cluster got to know its networks.
+NOW = START + 7 * DAY + 10 * HOUR
+SECRETS: dict[str, float] = {"action": 5.0}
+KNOWN: list[tuple[Row, dict[str, float]]] = [
+    (row(START + n * HOUR, "ben", "get", "pods", source_ip=address, client=f"c{n}"), {})
+    for n, address in enumerate(("10.8.0.4", "10.244.1.7", "198.51.100.7"))
+]
+
+
+def seen(at: timedelta, who: str, **changes: Any) -> Row:
+    """Somebody reads a secret some time after ``NOW``."""
+    changes = {"namespace": "shop", "source_ip": "10.8.0.4", **changes}
+    return row(NOW + at, who, changes.pop("verb", "get"), "secrets", **changes)
+
+
+def groups(*rows: Row, evidence: dict[str, float] | None = None) -> list[list[int]]:
+    """The groups of rows, each row by its position in time."""
+    ledger = ledger_of([*KNOWN, *((line, evidence or SECRETS) for line in rows)])
+    assert len(ledger) == len(rows), "every row is evidence"
+    return [group.tolist() for group in link(ledger)]
+
+
+def test_one_identity_at_one_address_is_one_session_while_it_goes_on() -> None:
+    steps = [2.9 * HOUR * n for n in range(4)]
+    deeds = [{"verb": verb} for verb in ("get", "list", "create", "delete")]
+    rows = [seen(at, "ada", **deed) for at, deed in zip(steps, deeds, strict=True)]
+    assert groups(*rows) == [[0, 1, 2, 3]]
+
+
+def test_a_session_ends_after_three_quiet_hours() -> None:
+    first, second = seen(0 * HOUR, "ada"), seen(3.1 * HOUR, "ada", verb="list")
+    assert groups(first, second) == [[0], [1]]
+    lasting = seen(0 * HOUR, "ada", lasts=timedelta(minutes=10))
+    assert groups(lasting, second) == [[0, 1]], "a request that lasts is no quiet time"
+
+
+def test_a_thief_sits_elsewhere() -> None:
+    own = [seen(n * HOUR / 4, "ada") for n in range(2)]
+    other = [seen(n * HOUR / 4 + HOUR / 9, "ada", source_ip="10.9.0.1") for n in range(2)]
+    assert groups(*own, *other) == [[0, 2], [1, 3]]
+
+
+def test_callers_without_a_name_are_one_by_their_address() -> None:
+    rows = [
+        seen(0 * HOUR, "system:anonymous", source_ip="198.51.100.7"),
+        seen(HOUR / 9, "<unauthenticated>", source_ip="198.51.100.7"),
+        seen(HOUR / 8, "system:anonymous", source_ip="198.51.100.8"),
+    ]
+    assert groups(*rows) == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize("factor", ["action", "deed", "setting", "impersonation"])
+def test_the_same_deed_on_another_day_continues_the_story(factor: str) -> None:
+    rows = [seen(n * DAY, "ada", acting_as="root", traits="privileged") for n in range(3)]
+    assert groups(*rows, evidence={factor: 5.0}) == [[0, 1, 2]]
+
+
+def test_a_place_or_a_time_continues_nothing() -> None:
+    rows = [seen(n * DAY, "ada") for n in range(3)]
+    for factor in ("network", "client", "hour"):
+        assert groups(*rows, evidence={factor: 5.0}) == [[0], [1], [2]]
+    assert groups(*rows, evidence={"action": 1.9}) == [[0], [1], [2]], "too weak to continue"
+
+
+def test_another_deed_or_another_place_is_another_story() -> None:
+    assert groups(seen(0 * DAY, "ada"), seen(DAY, "ada", verb="delete")) == [[0], [1]]
+    assert groups(seen(0 * DAY, "ada"), seen(DAY, "ada", source_ip="10.8.0.5")) == [[0], [1]]
+    assert groups(seen(0 * DAY, "ada"), seen(DAY, "ben")) == [[0], [1]]
+
+
+def test_the_pods_of_a_workload_move_within_their_network() -> None:
+    robot = account("shop/api")
+    rows = [seen(n * DAY, robot, source_ip=f"10.244.1.{n}") for n in range(2)]
+    assert groups(*rows) == [[0, 1]]
+    away = [seen(n * DAY, robot, source_ip=f"10.{n}.1.1") for n in range(2)]
+    assert groups(*away) == [[0], [1]]
+
+
+def test_a_foreign_address_behind_two_identities_links_them() -> None:
+    rows = [seen(0 * HOUR, "ada", source_ip=OUTSIDE), seen(HOUR, "cleo", source_ip=OUTSIDE)]
+    assert groups(*rows) == [[0, 1]]
+    late = [seen(0 * HOUR, "ada", source_ip=OUTSIDE), seen(25 * HOUR, "cleo", source_ip=OUTSIDE)]
+    assert groups(*late) == [[0], [1]], "a day later it is another story"
+
+
+@pytest.mark.parametrize("address", ["10.8.0.4", "198.51.100.7"])
+def test_an_address_of_a_known_network_links_nobody(address: str) -> None:
+    rows = [seen(0 * HOUR, "ada", source_ip=address), seen(HOUR, "cleo", source_ip=address)]
+    assert groups(*rows) == [[0], [1]]
+
+
+def test_a_hub_glues_nothing() -> None:
+    everybody = [*OFFICE, *(f"person-{n}" for n in range(7))]
+    for address in (OUTSIDE, "10.8.0.4"):
+        rows = [seen(n * HOUR / 9, who, source_ip=address) for n, who in enumerate(everybody)]
+        assert groups(*rows) == [[n] for n in range(len(everybody))]
+
+
+def minting(**changes: Any) -> Row:
+    options = {"namespace": "shop", "names": ("api",), "source_ip": "10.8.0.4", **changes}
+    return row(NOW, "ada", "create", "serviceaccounts", subresource="token", **options)
+
+
+def test_who_mints_a_token_leads_to_who_uses_it() -> None:
+    robot = account("shop/api")
+    used = seen(20 * HOUR, robot, source_ip="10.9.0.9")
+    assert groups(minting(), used) == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"outcome": "denied"}, {"namespace": "prod"}, {"names": ("worker",)}],
+    ids=["refused", "of another namespace", "of another name"],
+)
+def test_a_token_leads_only_to_its_own_account(changes: dict[str, Any]) -> None:
+    used = seen(HOUR, account("shop/api"), source_ip="10.9.0.9")
+    assert groups(minting(**changes), used) == [[0], [1]]
+
+
+def test_a_token_leads_to_nothing_before_it_was_minted_or_long_after() -> None:
+    robot = account("shop/api")
+    assert groups(seen(-HOUR, robot, source_ip="10.9.0.9"), minting()) == [[0], [1]]
+    assert groups(minting(), seen(25 * HOUR, robot, source_ip="10.9.0.9")) == [[0], [1]]
+
+
+ROWS = st.lists(
+    st.builds(
+        lambda minutes, who, address, sub: row(
+            NOW + timedelta(minutes=minutes), who, "create", "serviceaccounts", subresource=sub,
+            namespace="shop", names=("api",), source_ip=address,
+        ),
+        st.integers(0, 5000),
+        st.sampled_from(["ada", "ben", account("shop/api"), "system:anonymous"]),
+        st.sampled_from(["10.8.0.4", OUTSIDE, "10.244.1.7"]),
+        st.sampled_from(["", "token"]),
+    ),
+    max_size=25,
+    unique_by=lambda line: line["audit_ids"][0],
+)  # fmt: skip
+
+
+@given(ROWS)
+@settings(max_examples=40, deadline=None)
+def test_every_line_is_in_exactly_one_group(rows: list[Row]) -> None:
+    ledger = ledger_of([*KNOWN, *((line, SECRETS) for line in rows)])
+    found = [group.tolist() for group in link(ledger)]
+    assert sorted(line for group in found for line in group) == list(range(len(ledger)))
+    assert all(group == sorted(group) for group in found)
+    assert [group[0] for group in found] == sorted(group[0] for group in found)
+
+
+def test_nothing_has_no_groups() -> None:
+    assert link(ledger_of(KNOWN)) == []
