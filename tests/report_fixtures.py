@@ -1,7 +1,5 @@
 """A realistic week of a cluster, written by hand: what every report test shows."""
 
-# ruff: noqa: PLR0917  (rows of a hand-written table read best by position)
-
 from __future__ import annotations
 
 import math

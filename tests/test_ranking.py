@@ -148,13 +148,16 @@ def test_without_a_past_the_floor_remains() -> None:
     assert alert_threshold([], 0.0) == alert_threshold([], 30.0) == ALERT_FLOOR
 
 
-def level(alert: bool = True, **changes: Any) -> int:
+def level(*, alert: bool = True, **changes: Any) -> int:
     line = deed(0, **{"verb": "get", "resource": "pods", **changes})
     ledger = ledger_of([KNOWN, (line, {"action": 6.0, "network": 6.0})])
     return SEVERITIES.index(severity(ledger, case_of(ledger), alert))
 
 
-RIGHTS = {"verb": "create", "resource": "clusterrolebindings.rbac.authorization.k8s.io"}
+RIGHTS: dict[str, Any] = {
+    "verb": "create",
+    "resource": "clusterrolebindings.rbac.authorization.k8s.io",
+}
 
 
 def test_severity_follows_what_could_be_done() -> None:
@@ -163,7 +166,9 @@ def test_severity_follows_what_could_be_done() -> None:
     assert looked < level(**RIGHTS)
     assert level(resource="secrets", source_ip=OUTSIDE) > secrets, "from outside weighs more"
     assert level(**RIGHTS, source_ip=OUTSIDE) == SEVERITIES.index("critical")
-    assert level(False, **RIGHTS, source_ip=OUTSIDE) < SEVERITIES.index("critical"), "no alert"
+    assert level(alert=False, **RIGHTS, source_ip=OUTSIDE) < SEVERITIES.index("critical"), (
+        "no alert"
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,7 +188,7 @@ def test_severity_follows_what_could_be_done() -> None:
     ],
     ids=["deploy", "secrets", "exec", "permissions"],
 )
-def test_what_was_refused_is_a_step_less_severe(changes: dict[str, str]) -> None:
+def test_what_was_refused_is_a_step_less_severe(changes: dict[str, Any]) -> None:
     assert level(**changes, outcome="denied") == level(**changes) - 1
 
 

@@ -24,8 +24,10 @@ def client(user_agent: str) -> Client:
 
     >>> client("kubectl/v1.33.4 (darwin/arm64) kubernetes/74cdb42")
     Client(product='kubectl', release='1.33', platform='darwin/arm64')
-    >>> client("Fluent-Bit"), client("")
-    (Client(product='fluent-bit', release='', platform=''), Client(product='none', release='', platform=''))
+    >>> client("Fluent-Bit")
+    Client(product='fluent-bit', release='', platform='')
+    >>> client("").product
+    'none'
     """
     found = _PRODUCT.match(user_agent)
     if not found:

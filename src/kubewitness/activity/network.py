@@ -76,8 +76,10 @@ def _is_loopback(addresses: Sequence[str]) -> bool:
 def network(address: str) -> Network:
     """The network of an address.
 
-    >>> network("10.42.3.7"), network("203.0.113.9")
-    (Network(prefix='10.42.0.0/16', scope='private'), Network(prefix='203.0.113.0/24', scope='public'))
+    >>> network("10.42.3.7")
+    Network(prefix='10.42.0.0/16', scope='private')
+    >>> network("203.0.113.9")
+    Network(prefix='203.0.113.0/24', scope='public')
     >>> network("not an address")
     Network(prefix='unknown', scope='unknown')
     """

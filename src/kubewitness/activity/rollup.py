@@ -55,6 +55,7 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "name_samples": "up to 8 names, the earliest",
 }
 
+_DEED = "verb || chr(10) || resource || chr(10) || subresource || chr(10) || path"
 _BINDING = r'(ClusterRoleBinding|RoleBinding) "([^"]+)"'
 _AUTH = "authentication.kubernetes.io"
 
@@ -133,7 +134,7 @@ def rollup(
     _parsed(
         connection,
         "deeds",
-        "SELECT DISTINCT verb || chr(10) || resource || chr(10) || subresource || chr(10) || path FROM grouped",
+        f"SELECT DISTINCT {_DEED} FROM grouped",
         ("action",),
         lambda deed: (action(*deed.split("\n", 3)),),
     )
@@ -242,8 +243,8 @@ _ANSWERED = "stage <> 'RequestReceived'"
 _ACTIVITY = f"""
 CREATE OR REPLACE TABLE activities AS
 SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node,
-    action, verb, resource, subresource, namespace, template, source_ip, network, scope, client, release,
-    platform, outcome,
+    action, verb, resource, subresource, namespace, template, source_ip, network, scope, client,
+    release, platform, outcome,
     CASE WHEN reason = '' THEN '' ELSE regexp_extract(reason, '{_BINDING}', 2) END AS binding,
     traits, CAST(sum(n) AS BIGINT) AS n, count(DISTINCT name) AS names,
     min(first) AS first, max(last) AS last,
@@ -255,7 +256,7 @@ JOIN credentials ON credentials.key = extra
 JOIN agents ON agents.key = user_agent
 JOIN templates ON templates.key = name
 JOIN people USING (principal)
-JOIN deeds ON deeds.key = verb || chr(10) || resource || chr(10) || subresource || chr(10) || path
+JOIN deeds ON deeds.key = {_DEED}
 JOIN answers ON answers.key = answer
 GROUP BY ALL
 """

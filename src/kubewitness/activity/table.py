@@ -157,8 +157,9 @@ FROM aged"""
 def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
     """Make the table ``activity`` of one cluster from ``activities`` and load its ids.
 
-    Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who), ``habit`` (whose habits count),
-    ``place`` and ``kind`` (the namespace and the resource, or ``YOUNG``), ``hours``.
+    Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who),
+    ``habit`` (whose habits count), ``place`` and ``kind`` (the namespace and the resource, or
+    ``YOUNG``), ``hours``.
     """
     bounds = connection.execute(
         "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",

@@ -33,7 +33,8 @@ TRAITS: dict[str, tuple[list[str], str]] = {
     "hostIPC": (_WORKLOADS, f"contains({_BODY}, '\"hostIPC\":true')"),
     "capabilities": (
         _WORKLOADS,
-        rf"regexp_matches({_BODY}, '\"add\":\[\"(ALL|SYS_ADMIN|SYS_PTRACE|SYS_MODULE|NET_ADMIN|BPF)')",
+        rf"regexp_matches({_BODY}, '\"add\":\[\"(ALL|SYS_ADMIN|SYS_PTRACE|SYS_MODULE|NET_ADMIN"
+        "|BPF)')",
     ),
     "wildcard rule": (
         _ROLES,
@@ -41,15 +42,18 @@ TRAITS: dict[str, tuple[list[str], str]] = {
     ),
     "escalating rule": (
         _ROLES,
-        rf"regexp_matches({_BODY}, '\"(escalate|bind|impersonate|nodes/proxy|serviceaccounts/token|pods/exec|secrets)\"')",
+        rf"regexp_matches({_BODY}, '\"(escalate|bind|impersonate|nodes/proxy"
+        "|serviceaccounts/token|pods/exec|secrets)\"')",
     ),
     "cluster-admin": (
         _BINDINGS,
-        rf"regexp_matches({_BODY}, '\"roleRef\":\{{[^}}]*\"(cluster-admin|admin|edit|system:masters)\"')",
+        rf"regexp_matches({_BODY}, '\"roleRef\":\{{[^}}]*\"(cluster-admin|admin|edit"
+        "|system:masters)\"')",
     ),
     "bound to everyone": (
         _BINDINGS,
-        rf"regexp_matches({_BODY}, '\"(system:anonymous|system:unauthenticated|system:authenticated|system:masters|system:serviceaccounts)\"')",
+        rf"regexp_matches({_BODY}, '\"(system:anonymous|system:unauthenticated"
+        "|system:authenticated|system:masters|system:serviceaccounts)\"')",
     ),
 }
 

@@ -84,7 +84,7 @@ def analyze(
             headers=not no_headers,
         )
     elif output:
-        exports.write(found, output, click.get_binary_stream("stdout"))
+        exports.write(found, output, sys.stdout.buffer)
     else:
         terminal.analysis_report(found, Console())
     if report is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -38,6 +39,6 @@ def incident(identity: str, lake: Path | None, output: str | None) -> None:
             remedy=f"there are: {names}" if names else "the last analysis found none",
         )
     if output:
-        exports.write(found, output, click.get_binary_stream("stdout"))
+        exports.write(found, output, sys.stdout.buffer)
     else:
         terminal.incident_detail(found[0], Console())

@@ -42,6 +42,6 @@ def summary(
             progress=progress,
         )
     if output:
-        exports.write(found, output, click.get_binary_stream("stdout"))
+        exports.write(found, output, sys.stdout.buffer)
     else:
         terminal.summary_report(found, intake, Console())

@@ -8,12 +8,23 @@ line from a real one, and the partition of NULL is where the lake looks for them
 from __future__ import annotations
 
 from kubewitness.events.columns import JSON_COLUMNS
-from kubewitness.events.redaction import SUSPECT_BODY, SUSPECT_URI
+from kubewitness.events.formats.times import EARLIEST, LATEST
+from kubewitness.events.redaction import SUSPECT_URI, suspect_body, suspect_text
 
-# Kubernetes is younger than the first bound; the second only has to be absurd.
-FIRST_TIME, LAST_TIME = "2014-01-01", "2200-01-01"
 # One request body is at most 3 MiB in etcd's and the API server's defaults; lists are larger.
 MAXIMUM_LINE_BYTES = 64 * 1024 * 1024
+
+# A name of a folder has 255 bytes on most file systems.
+MAXIMUM_CLUSTER_BYTES = 200
+
+# What clients, webhooks and authorizers are free to say.
+_TEXTS = ("user", "impersonated_user", "user_agent", "name", "message")
+_SPOKEN = (
+    """concat_ws(' ', request_uri, "user", impersonated_user, user_agent, name, message,"""
+    " CAST(annotations AS VARCHAR), CAST(extra AS VARCHAR))"
+)
+# A mutating webhook's patch of a secret stands in an annotation.
+_PATCHED = "(resource = 'secrets' AND contains(CAST(annotations AS VARCHAR), 'patch'))"
 
 
 def quoted(text: str) -> str:
@@ -35,17 +46,26 @@ def json_lines(path: str, compression: str) -> str:
     )
 
 
+def _redacted(column: str) -> str:
+    return f'CASE WHEN secretive THEN redact_text("{column}") ELSE "{column}" END AS "{column}"'
+
+
+def _walked(column: str, suspect: str) -> str:
+    redacted = f"CAST(redact_body(CAST({column} AS VARCHAR), resource) AS JSON)"
+    return (
+        f"CASE WHEN {column} IS NOT NULL AND ({suspect}) THEN {redacted} ELSE {column} END"
+        f" AS {column}"
+    )
+
+
 def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "false") -> str:
     """The SELECT that turns rows of ``JSON_COLUMNS`` into ``EVENT_COLUMNS`` plus ``date``.
 
-    Needs the functions ``redact_uri`` and ``redact_body`` on the connection.
+    Needs the functions ``redact_uri``, ``redact_text`` and ``redact_body`` on the connection.
     ``cluster`` overrides what the input says of itself; rows that match ``suspect`` (SQL over
     ``JSON_COLUMNS``) get a NULL ``date``, too.
     """
     named = quoted(cluster) if cluster else "coalesce(nullif(cluster, ''), 'default')"
-    request, response = (
-        SUSPECT_BODY.format(body=f"{side}_object") for side in ("request", "response")
-    )
     return f"""
     WITH flat AS (
         SELECT {named} AS cluster,
@@ -59,28 +79,34 @@ def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "
             objectRef.resource AS resource, objectRef.subresource AS subresource,
             objectRef.namespace AS namespace,
             -- a generateName create has its name only in the answer
-            coalesce(objectRef.name, CASE WHEN verb = 'create' AND responseObject IS NOT NULL
-                THEN json_extract_string(responseObject, '$.metadata.name') END) AS name,
+            coalesce(nullif(objectRef.name, ''), CASE WHEN verb = 'create' THEN coalesce(
+                json_extract_string(responseObject, '$.metadata.name'),
+                json_extract_string(requestObject, '$.metadata.name')) END) AS name,
             objectRef.uid AS object_uid, objectRef.resourceVersion AS resource_version,
             responseStatus.code AS code, responseStatus.reason AS reason,
             responseStatus.message AS message,
-            CAST(requestObject AS VARCHAR) AS request_object,
-            CAST(responseObject AS VARCHAR) AS response_object,
+            requestObject AS request_object, responseObject AS response_object,
             coalesce(requestReceivedTimestamp, stageTimestamp) AS received_at,
             stageTimestamp AS stage_at, annotations, {quoted(source)} AS source,
             {suspect} AS suspect
         FROM {table}
+    ), signed AS (
+        SELECT *, {suspect_text(_SPOKEN)} AS secretive FROM flat
     )
-    SELECT * EXCLUDE (suspect) REPLACE (
-            CASE WHEN {SUSPECT_URI} THEN redact_uri(request_uri) ELSE request_uri END
+    SELECT * EXCLUDE (suspect, secretive) REPLACE (
+            CASE WHEN strlen(url_encode(cluster)) <= {MAXIMUM_CLUSTER_BYTES} THEN cluster
+                ELSE 'cluster-' || left(sha256(cluster), 32) END AS cluster,
+            CASE WHEN secretive OR {SUSPECT_URI} THEN redact_uri(request_uri) ELSE request_uri END
                 AS request_uri,
-            CAST(CASE WHEN {request} THEN redact_body(request_object, resource)
-                ELSE request_object END AS JSON) AS request_object,
-            CAST(CASE WHEN {response} THEN redact_body(response_object, resource)
-                ELSE response_object END AS JSON) AS response_object
+            {", ".join(_redacted(column) for column in _TEXTS)},
+            {_walked("extra", "secretive")},
+            {_walked("annotations", f"secretive OR {_PATCHED}")},
+            {_walked("request_object", suspect_body("request_object"))},
+            {_walked("response_object", suspect_body("response_object"))}
         ),
         CASE WHEN NOT suspect AND audit_id IS NOT NULL AND stage IS NOT NULL AND verb IS NOT NULL
                 AND request_uri IS NOT NULL
-                AND stage_at >= TIMESTAMP '{FIRST_TIME}' AND stage_at < TIMESTAMP '{LAST_TIME}'
+                AND stage_at >= TIMESTAMP '{EARLIEST:%Y-%m-%d}'
+                AND stage_at < TIMESTAMP '{LATEST:%Y-%m-%d}'
             THEN CAST(stage_at AS DATE) END AS date
-    FROM flat"""
+    FROM signed"""

@@ -181,7 +181,7 @@ def _related(
         (int(ledger.first[case.lines].min()), int(ledger.last[case.lines].max())) for case in cases
     ]
     ordered = sorted(windows)
-    asked = {
+    asked = {  # noqa: F841 (DuckDB finds it by its name)
         "number": np.array([window[0] for window in ordered], dtype=np.int64),
         "actor": np.array([window[1] for window in ordered], dtype=object),
         "source_ip": np.array([window[2] for window in ordered], dtype=object),
@@ -191,7 +191,8 @@ def _related(
     }
     found: list[dict[str, None]] = [{} for _ in cases]
     for number, audit_ids in connection.execute(
-        """SELECT number, activity.audit_ids FROM asked JOIN activity USING (actor, source_ip, client)
+        """SELECT number, activity.audit_ids
+        FROM asked JOIN activity USING (actor, source_ip, client)
         WHERE epoch_us(activity.first) BETWEEN since AND until
         QUALIFY row_number() OVER (PARTITION BY number ORDER BY activity.row) <= 400
         ORDER BY number, activity.row"""

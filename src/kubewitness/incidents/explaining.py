@@ -143,7 +143,7 @@ def _look_up(
     """What was usual instead, for several lines of one factor at once."""
     rows = ledger.rows[np.array(lines, dtype=np.int64)]
     lower, upper = horizon.at(table.slice[rows])
-    asked = {
+    asked = {  # noqa: F841 (DuckDB finds it by its name)
         "line": np.array(lines, dtype=np.int64),
         "row": rows,
         "lower": np.asarray(lower, dtype=np.int64),

@@ -76,7 +76,8 @@ class Ledger:
 
     ``weight[aspect]``, ``finding[aspect]``, ``entry[aspect]``: the strongest evidence of each
     row, by which of ``findings`` (−1: none) and at which place in it. ``total``: all aspects
-    together. ``foreign``: from a network that nobody in the cluster ever used before. ``texts``: the columns ``COLUMNS`` of these rows; ``techniques`` likewise.
+    together. ``foreign``: from a network that nobody in the cluster ever used before.
+    ``texts``: the columns ``COLUMNS`` of these rows; ``techniques`` likewise.
     """
 
     rows: Ints

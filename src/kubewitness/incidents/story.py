@@ -203,11 +203,13 @@ def next_steps(ledger: Ledger, case: Case, identity: str) -> tuple[str, ...]:
         "had client certificates issued",
     }:
         steps.append(
-            "Compare the changed RBAC, webhooks and certificates with their source; undo what nobody ordered."
+            "Compare the changed RBAC, webhooks and certificates with their source; undo what"
+            " nobody ordered."
         )
     if deeds & {"entered containers", "injected debug containers", "opened tunnels into pods"}:
         steps.append(
-            "What was typed inside is not in an audit log: inspect or replace the pods that were entered."
+            "What was typed inside is not in an audit log: inspect or replace the pods that were"
+            " entered."
         )
     if deeds & {"deployed workloads", "deployed recurring workloads"}:
         steps.append("Inspect what was deployed: images, mounts, service accounts.")

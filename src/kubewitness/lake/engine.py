@@ -36,6 +36,7 @@ def engine(spill: Path, redactor: Redactor | None = None) -> Iterator[duckdb.Duc
     try:
         if redactor is not None:
             connection.create_function("redact_uri", redactor.uri, [VARCHAR], VARCHAR)
+            connection.create_function("redact_text", redactor.text, [VARCHAR], VARCHAR)
             connection.create_function(
                 "redact_body",
                 redactor.body,

@@ -132,9 +132,7 @@ def _stage(
             draft.replace(part)
             return rows
         kept = f"cluster = {quoted(name)} AND date = DATE '{date}'"
-        _copied(
-            connection, f"SELECT * FROM read_parquet({quoted(str(draft))}) WHERE {kept}", part
-        )
+        _copied(connection, f"SELECT * FROM read_parquet({quoted(str(draft))}) WHERE {kept}", part)
     if undated:
         lost = connection.execute(
             f"SELECT count(*) FROM read_parquet({quoted(str(draft))}) WHERE date IS NULL"

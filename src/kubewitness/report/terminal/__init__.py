@@ -16,10 +16,16 @@ from kubewitness.report.model import Analysis
 from kubewitness.report.terminal.incident import incident_detail, incident_section
 from kubewitness.report.terminal.layout import bullets, heading, more, prose, severity, show, whole
 from kubewitness.report.terminal.listing import incidents_table
-from kubewitness.report.terminal.period import summary_report, summary_sections
+from kubewitness.report.terminal.period import intake_report, summary_report, summary_sections
 from kubewitness.report.wording import moment, period, plural
 
-__all__ = ["analysis_report", "incident_detail", "incidents_table", "summary_report"]
+__all__ = [
+    "analysis_report",
+    "incident_detail",
+    "incidents_table",
+    "intake_report",
+    "summary_report",
+]
 
 FULL = 10
 """Incidents told in full; the others are listed, and each has its own command."""

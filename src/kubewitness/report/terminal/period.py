@@ -68,7 +68,7 @@ def summary_sections(
     _tables(summary, console, top)
     _coverage(summary.coverage, console)
     if intake is not None:
-        _intake(intake, console)
+        intake_report(intake, console)
 
 
 def _volume(summary: Summary, console: Console) -> None:
@@ -207,7 +207,7 @@ def _coverage(coverage: Coverage, console: Console) -> None:
     show(console, *bullets(blind, console))
 
 
-def _intake(intake: Intake, console: Console) -> None:
+def intake_report(intake: Intake, console: Console) -> None:
     heading(console, "Intake", "every line is accounted for")
     read = (
         f"{plural(intake.lines, 'line')} of {plural(intake.sources, 'source')}: "
