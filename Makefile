@@ -13,7 +13,7 @@ $(BIN)/kubewitness: pyproject.toml requirements.lock
 
 demo: $(BIN)/kubewitness
 	@mkdir -p demo
-	$(BIN)/kubewitness analyze examples/ --cluster demo --report demo/report.html
+	$(BIN)/kubewitness analyze examples/ --cluster demo --since 30m --report demo/report.html
 	@echo "report: demo/report.html"
 
 check: $(BIN)/kubewitness
