@@ -17,7 +17,7 @@ import numpy as np
 
 from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, load
 from kubewitness.baseline.horizon import YOUNGEST, Horizon, guard_for, prequential, retrospective
-from kubewitness.incidents import story
+from kubewitness.incidents import advice, story, timeline
 from kubewitness.incidents.explaining import explain
 from kubewitness.incidents.ledger import Ledger, enter
 from kubewitness.incidents.linking import link, session_key
@@ -29,6 +29,7 @@ from kubewitness.incidents.ranking import (
     severity,
     weigh,
 )
+from kubewitness.incidents.wording import periods
 from kubewitness.surprise.factor import Factor
 from kubewitness.surprise.registry import FACTORS
 from kubewitness.surprise.scoring import find
@@ -82,7 +83,7 @@ def detect(
     reasons = explain(listed, ledger, table, horizon, connection)
     related = _related(listed, ledger, connection)
     incidents = tuple(
-        _incident(case, ledger, cluster, told, further, threshold, table.unit)
+        _incident(case, ledger, cluster, told, further, threshold)
         for case, told, further in zip(listed, reasons, related, strict=True)
     )
     return Detection(mode, incidents, threshold, tuple(_notes(table, since)))
@@ -118,7 +119,6 @@ def _incident(
     reasons: tuple[Reason, ...],
     related: tuple[str, ...],
     threshold: float,
-    unit: str,
 ) -> Incident:
     alert = case.score > threshold
     strongest = float(ledger.total[case.lines].max())
@@ -129,9 +129,8 @@ def _incident(
         for audit_id in ledger.texts["audit_ids"][line]:
             (evidence if counts else events)[audit_id] = None
     events.update(dict.fromkeys(related))
-    identity = _identity(ledger, case)
     return Incident(
-        id=identity,
+        id=_identity(ledger, case),
         cluster=cluster,
         score=round(case.score, 3),
         severity=severity(ledger, case, alert),
@@ -141,14 +140,14 @@ def _incident(
         principals=story.principals(ledger, case),
         source_ips=tuple(sorted({ledger.texts["source_ip"][line] for line in case.lines} - {""})),
         title=story.title(ledger, case),
-        summary=story.summary(ledger, case, reasons, unit),
+        summary=story.summary(ledger, case, reasons),
         tactics=story.tactics(ledger, case),
         techniques=story.techniques(ledger, case),
-        objects=story.objects(ledger, case),
+        objects=timeline.objects(ledger, case),
         reasons=reasons,
-        timeline=story.timeline(ledger, case),
-        considered=story.considered(ledger, case, reasons),
-        next_steps=story.next_steps(ledger, case, identity),
+        timeline=timeline.timeline(ledger, case),
+        considered=advice.considered(ledger, case, reasons),
+        next_steps=advice.next_steps(ledger, case),
         evidence=tuple(evidence)[:EVIDENCE_IDS],
         events=tuple(audit_id for audit_id in events if audit_id not in evidence)[:EVENT_IDS],
     )
@@ -206,7 +205,7 @@ def _notes(table: ActivityTable, since: datetime | None) -> list[str]:
     slices = int(table.slice.max()) + 1
     if slices < 4:
         notes.append(
-            f"This log covers only {slices} {table.unit}{'s' if slices > 1 else ''}: what is usual"
+            f"This log covers only {periods(slices, table.unit)}: what is usual"
             " can hardly be told from it. Add older logs for a better judgement."
         )
     if since is not None and not (table.first < since.timestamp() * MICROSECONDS).any():

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 
-from kubewitness.activity.table import ActivityTable
+from kubewitness.activity.table import YOUNG, ActivityTable
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Expected, Reason
 from kubewitness.incidents.ranking import Atom, Case
+from kubewitness.incidents.wording import named, periods, place, sentence, thing
 from kubewitness.surprise.factor import Factor
 
 REASONS = 6
@@ -83,20 +84,21 @@ def _reason(
     seen, active = int(finding.seen[entry]), int(finding.active[entry])
     sharing, members = int(finding.peers[entry]), int(finding.members[entry])
     team = str(ledger.texts["team"][atom.line])
-    observed = shown(
-        finding.factor, {key: values[atom.line] for key, values in ledger.texts.items()}
-    )
+    values = {key: column[atom.line] for key, column in ledger.texts.items()}
+    own = not finding.factor.holders
     total = sum(one.weight for one in atoms)
     return Reason(
         factor=finding.factor.name,
         question=finding.factor.question,
-        sentence=_sentence(observed, seen, active, sharing, members, team, table.unit),
-        observed=observed,
+        sentence=_sentence(
+            finding.factor, values, seen, active, f"{sharing} of {members}", table.unit
+        ),
+        observed=shown(finding.factor, values),
         expected=usual.expected,
-        days_self=seen,
+        days_self=seen if own else 0,
         days_peers=usual.days_peers,
         days_cluster=usual.days_cluster,
-        days_active=active,
+        days_active=active if own else 0,
         unit=table.unit,
         peers=f"{sharing} of {members} others of {team}",
         p=float(finding.chance[entry]),
@@ -106,30 +108,44 @@ def _reason(
 
 
 def shown(factor: Factor, values: dict[str, Any]) -> str:
-    """How a value of this factor reads.
+    """How a value of this factor reads in a table.
 
-    An empty namespace is the cluster scope; a young one is told as such.
+    An empty namespace is the cluster scope, no name stands for all objects; namespaces that
+    are new in this log are one.
     """
+    special = {("place", ""): "(cluster scope)", ("place", YOUNG): "(new)", ("template", ""): "*"}
     named = {
-        column: ("(cluster scope)" if column == "place" and not value else value or "(none)")
-        for column, value in ((column, values[column]) for column in factor.columns)
+        column: special.get((column, values[column])) or values[column] or "(none)"
+        for column in factor.columns
     }
     return factor.shown.format(**named)
 
 
 def _sentence(
-    observed: str, seen: int, active: int, sharing: int, members: int, team: str, unit: str
+    factor: Factor, values: dict[str, Any], seen: int, active: int, sharing: str, unit: str
 ) -> str:
-    plural = unit if unit.endswith("s") else f"{unit}s"
-    if active == 0:
-        own = f"{observed}: nothing was known of this principal in this respect"
-    elif seen == 0:
-        own = f"{observed}: never before, on {active} {unit if active == 1 else plural} of activity"
+    """What happened, against the habits of who did it and of its peers ("0 of 3")."""
+    told = factor.told.format(
+        **{key: "(none)" if value == "" else value for key, value in values.items()},
+        where=place(values["place"]),
+        thing=thing(values),
+    )
+    who = sentence(named(values["principal"]))
+    if factor.holders:
+        return f"{who} {told}; {seen} of {active} {factor.holders} ever did before."
+    if seen:
+        own = f"{who} {told} in only {seen} of {periods(active, unit, 'active')} before"
+    elif active:
+        own = f"{who} never {told} before, in {periods(active, unit, 'active')}"
     else:
-        own = f"{observed}: before on only {seen} of {active} {plural} of activity"
-    if members == 0:
-        return f"{own}; it has no peers to compare it with."
-    return f"{own}; known of {sharing} of {members} peers ({team})."
+        own = f"{who} never {told} before"
+    sharers, members = sharing.split(" of ")
+    if members == "0":
+        return f"{own}."
+    team = f"{'peer' if members == '1' else 'peers'} ({values['team']})"
+    if sharers == "0":
+        return f"{own}; nor did {'its one' if members == '1' else f'any of its {members}'} {team}."
+    return f"{own}; {sharing} {team} did."
 
 
 def _look_up(
@@ -170,6 +186,7 @@ def _look_up(
     outside = '(seen.slice < mine."lower" OR seen.slice > mine."upper")'
     expected: dict[int, list[Expected]] = defaultdict(list)
     values = ", ".join(f'seen."{column}"' for column in factor.columns)
+    order = ", ".join(f'counted."{column}"' for column in factor.columns)
     for line, days, *found in connection.execute(
         f"""WITH counted AS (
             SELECT line, count(DISTINCT seen.slice) AS days, {values}
@@ -181,8 +198,9 @@ def _look_up(
         )
         SELECT line, counted.days / active.days, counted.* EXCLUDE (line, days)
         FROM counted JOIN active USING (line)
-        QUALIFY row_number() OVER (PARTITION BY line ORDER BY counted.days DESC, ALL) <= {_EXPECTED}
-        ORDER BY line, counted.days DESC, ALL""".replace(", ALL", "")
+        QUALIFY row_number() OVER (PARTITION BY line ORDER BY counted.days DESC, {order})
+            <= {_EXPECTED}
+        ORDER BY line, counted.days DESC, {order}"""
     ).fetchall():
         reading = shown(factor, dict(zip(factor.columns, found, strict=True)))
         expected[line].append(Expected(reading, float(days)))

@@ -34,7 +34,13 @@ class Surprise:
 
 
 class Factor(Protocol):
-    """A question. ``columns`` are the columns whose values answer it, for the explanation."""
+    """A question. ``columns`` are the columns whose values answer it, for the explanation.
+
+    ``shown`` tells how a value reads in a table, as a format string over ``columns``. ``told``
+    completes "somebody (never) …" in the past tense, over the columns of the ledger and ``where``
+    and ``thing`` (the namespace and the object in words). ``holders`` names what ``active`` and
+    ``seen`` count where that is not time slices.
+    """
 
     @property
     def name(self) -> str: ...
@@ -53,6 +59,12 @@ class Factor(Protocol):
 
     @property
     def shown(self) -> str: ...
+
+    @property
+    def told(self) -> str: ...
+
+    @property
+    def holders(self) -> str: ...
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """Score every row of ``table`` by its past under ``horizon``. Never changes ``table``."""

@@ -43,7 +43,7 @@ class Novelty:
     """Novelty of ``columns`` given ``context``, among rows that ``asks`` selects.
 
     ``context`` always starts with whose habit it is; peers are asked with the rest of it.
-    ``shown`` tells how a value reads, as a format string over ``columns``. Where the
+    For ``shown`` and ``told`` see ``Factor``. Where the
     values are open-ended (names of objects), nobody's having seen one says little about a
     principal that meets new ones all the time: ``open_ended`` lets peers count the less, the
     more a context explores.
@@ -55,8 +55,10 @@ class Novelty:
     context: tuple[str, ...]
     columns: tuple[str, ...]
     shown: str
+    told: str
     asks: Callable[[ActivityTable], Mask] = everywhere
     open_ended: bool = False
+    holders: str = ""
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""

@@ -33,6 +33,8 @@ class Displacement:
     context: tuple[str, ...] = ("pod_uid",)
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "used from {source_ip}"
+    told: str = "used a pod's token from {source_ip}, which is not that pod's address"
+    holders: str = "pods"
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
@@ -56,6 +58,8 @@ class Concurrency:
     context: tuple[str, ...] = ("actor",)
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "{source_ip} and another address at the same time"
+    told: str = "worked from {source_ip} and another address at the same time"
+    holders: str = "people"
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""

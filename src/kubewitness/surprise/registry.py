@@ -58,6 +58,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit",),
         ("action",),
         "{action}",
+        "did “{action}”",
     ),
     Novelty(
         "namespace",
@@ -66,6 +67,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit",),
         ("place",),
         "namespace {place}",
+        "worked in {where}",
         _own_choice,
     ),
     Novelty(
@@ -75,6 +77,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit",),
         ("action", "place"),
         "{action} in {place}",
+        "did “{action}” in {where}",
         _own_choice,
     ),
     Novelty(
@@ -84,6 +87,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit", "resource", "subresource"),
         ("place", "template"),
         "{place}/{template}",
+        "touched {thing}",
         _sensitive_by_machine,
         open_ended=True,
     ),
@@ -94,6 +98,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit",),
         ("traits",),
         "{traits}",
+        "wrote settings of this kind ({traits})",
         _dangerous_choice,
     ),
     Novelty(
@@ -103,6 +108,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit",),
         ("acting_as",),
         "as {acting_as}",
+        "acted as {acting_as}",
         _impersonating,
     ),
     Novelty(
@@ -112,6 +118,7 @@ FACTORS: tuple[Factor, ...] = (
         ("actor",),
         ("network",),
         "{network}",
+        "came from {network}",
     ),
     Novelty(
         "client",
@@ -120,6 +127,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit",),
         ("client",),
         "{client}",
+        "used {client}",
     ),
     Novelty(
         "platform",
@@ -128,6 +136,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit", "client"),
         ("platform",),
         "{platform}",
+        "ran {client} on {platform}",
     ),
     Novelty(
         "refusal",
@@ -136,6 +145,7 @@ FACTORS: tuple[Factor, ...] = (
         ("habit",),
         ("action", "outcome"),
         "{action}: {outcome}",
+        "got “{outcome}” for “{action}”",
         _refused,
     ),
     Displacement(),
@@ -147,6 +157,7 @@ FACTORS: tuple[Factor, ...] = (
         ("actor",),
         ("hours",),
         "{hours}",
+        "worked at this time of the week ({hours})",
         _people,
     ),
 )

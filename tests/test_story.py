@@ -1,0 +1,148 @@
+"""What an auditor reads: every word of it must be borne out by the lines of the incident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from activities import CLUSTER, DAY, HOUR, OUTSIDE, START, Row, account, connected, ledger_of, row
+from activities import week as quiet_week
+from kubewitness.incidents import advice, story, timeline
+from kubewitness.incidents.detection import detect
+from kubewitness.incidents.ledger import Ledger
+from kubewitness.incidents.model import Incident
+from kubewitness.incidents.ranking import Case, weigh
+
+NOW = START + 7 * DAY
+API = account("shop/api")
+
+
+def case(*rows: Row, factors: Sequence[str] = ("action",)) -> tuple[Ledger, Case]:
+    """A ledger in which every row is odd by these factors, and the one case of them all."""
+    ledger = ledger_of([(line, dict.fromkeys(factors, 4.0)) for line in rows])
+    return ledger, weigh(ledger, np.arange(len(ledger)))
+
+
+def secrets(verb: str = "list", *names: str, who: str = "ada", **changes: Any) -> Row:
+    return row(NOW, who, verb, "secrets", namespace="shop", names=names or ("",), **changes)
+
+
+def test_what_was_only_refused_is_never_told_as_done() -> None:
+    ledger, found = case(
+        row(NOW, "ada", "get", "pods", namespace="shop"),
+        secrets(outcome="denied"),
+        row(NOW, "ada", "create", "clusterrolebindings.rbac.authorization.k8s.io",
+            outcome="denied"),
+    )  # fmt: skip
+
+    told = story.title(ledger, found)
+    assert told.startswith("ada looked around and tried in vain to ")
+    assert "read secrets" in told or "change permissions" in told
+    steps = " ".join(advice.next_steps(ledger, found))
+    assert "Rotate" not in steps
+    assert "Compare the permissions" not in steps
+
+
+def test_a_deed_that_was_refused_here_and_served_there_is_told_once() -> None:
+    ledger, found = case(secrets(), secrets("get", "db", outcome="denied"))
+
+    assert story.title(ledger, found) == "ada read secrets"
+    assert "2 unusual requests, 1 of them refused" in story.summary(ledger, found, ())
+
+
+def test_an_address_is_told_of_the_one_who_used_it_and_only_as_far_as_it_was_used() -> None:
+    inside = row(NOW, API, "create", "clusterrolebindings.rbac.authorization.k8s.io",
+                 source_ip="10.244.0.7")  # fmt: skip
+    outside = secrets(who=API, source_ip=OUTSIDE)
+    other = row(NOW + HOUR, "ben", "get", "pods", source_ip="198.51.100.7")
+
+    ledger, found = case(inside, outside, other, factors=("action", "network"))
+
+    assert story.principals(ledger, found)[0] == API
+    assert story.title(ledger, found).endswith(f", partly from a new outside address ({OUTSIDE})")
+    assert story.title(ledger, found).startswith("Service account shop/api ")
+    assert "198.51.100.7" not in story.title(ledger, found)
+
+
+@pytest.mark.parametrize(
+    ("who", "told", "step"),
+    [
+        ("ada", "ada read", "Ask ada whether this was theirs"),
+        (API, "Service account shop/api read", "Find out who or what ran this in the pods of"),
+        ("system:anonymous", "An anonymous caller read", "should it reach the API server at all?"),
+        ("system:node:w-1", "Node w-1 read", "See whether an upgrade or somebody with access"),
+    ],
+)
+def test_each_kind_of_principal_is_named_and_followed_up_in_its_own_way(
+    who: str, told: str, step: str
+) -> None:
+    ledger, found = case(secrets(who=who))
+
+    assert story.title(ledger, found).startswith(told)
+    assert step in advice.next_steps(ledger, found)[0]
+
+
+def test_next_steps_name_what_to_look_at() -> None:
+    ledger, found = case(
+        secrets("get", "db-password"),
+        row(NOW, "ada", "create", "pods", subresource="exec", namespace="shop", names=("web-0",)),
+        row(NOW, "ada", "delete", "deployments.apps", namespace="shop", names=("web",)),
+    )
+
+    steps = advice.next_steps(ledger, found)
+    assert "Rotate the secrets that were read: secrets/db-password in shop." in steps
+    assert any(step.endswith("typed: pods/web-0 in shop.") for step in steps)
+    assert any(step.endswith("restore it if not: deployments/web in shop.") for step in steps)
+
+
+def test_objects_without_a_name_are_told_as_their_kind() -> None:
+    ledger, found = case(secrets(), row(NOW, "ada", "list", "nodes", names=("",)))
+
+    assert set(timeline.objects(ledger, found)) == {"secrets in shop", "nodes"}
+    shown = {moment.action: moment.object for moment in timeline.timeline(ledger, found)}
+    assert shown == {"list secrets": "*", "list nodes": "*"}
+
+
+def test_a_generated_name_that_nobody_logged_is_not_told_as_everything() -> None:
+    ledger, found = case(row(NOW, "ada", "create", "pods", namespace="shop", names=("",)))
+
+    assert [moment.object for moment in timeline.timeline(ledger, found)] == [""]
+
+
+@pytest.fixture(scope="module")
+def theft() -> Incident:
+    """A service account of a quiet cluster whose token somebody uses from outside."""
+    rows = [
+        *quiet_week(),
+        *(
+            row(NOW + i * HOUR / 60, API, "list", "secrets", namespace=place, names=("",),
+                source_ip=OUTSIDE, client="curl", groups=())
+            for i, place in enumerate(("shop", "ci", "kube-system"))
+        ),
+    ]  # fmt: skip
+    with connected(rows) as connection:
+        found = detect(connection, CLUSTER, since=NOW).incidents
+    return next(incident for incident in found if API in incident.principals)
+
+
+def test_reasons_are_sentences_about_somebody(theft: Incident) -> None:
+    for reason in theft.reasons:
+        assert reason.sentence.startswith("Service account shop/api ")
+        assert reason.sentence.endswith(".")
+        assert (
+            " never " in reason.sentence
+            or " only " in reason.sentence
+            or "ever" in (reason.sentence)
+        )
+    assert theft.reasons[0].sentence in theft.summary
+
+
+def test_a_new_program_is_told_even_where_the_network_is_the_stronger_reason(
+    theft: Incident,
+) -> None:
+    told = " ".join(theft.considered)
+    assert "both the network and the program are new" in told
+    assert "the program is the usual one" not in told
