@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubewitness.activity.table import Floats, Ints, Mask
-from kubewitness.surprise.calibration import Calibration, by_class
+from activities import loaded
+from kubewitness.activity.table import GRAVE, Floats, Ints, Mask
+from kubewitness.surprise.calibration import MINIMUM_NATS, Calibration, calibrated
 
 NATS = st.lists(st.floats(0, 100), max_size=40).map(lambda values: np.array(values, dtype=float))
 
@@ -104,11 +107,23 @@ def test_days_learnt_apart_are_learnt_at_once(seed: int) -> None:
 
 
 def test_each_class_is_measured_by_itself_and_by_the_reference_alone() -> None:
+    """And within a class what is grave apart from the rest, on all days of the class."""
     nats, actor, slices = _rows(2)
+    nats = nats * 2
     classes = (actor % np.uint64(2)).astype(np.uint64)
+    grave = np.random.default_rng(7).random(300) < 0.3
+    table = replace(
+        loaded([]), ids={"class": classes, "actor": actor}, slice=slices, first=slices,
+        importance=np.where(grave, GRAVE, GRAVE / 2),
+    )  # fmt: skip
     reference = slices < 5
-    found = by_class(nats, classes, actor, slices, reference)
-    assert set(found) == {0, 1}
-    for kind, calibration in found.items():
-        chosen = (classes == kind) & reference
-        assert same(calibration, Calibration.learn(nats[chosen], actor[chosen], slices[chosen]))
+    chance = calibrated(table, nats, reference)
+    assert (chance[nats <= MINIMUM_NATS] == 1).all()
+    for kind in (0, 1):
+        learnt = (classes == kind) & reference
+        for stratum in (grave, ~grave):
+            past = np.where(stratum, nats, 0.0)[learnt]
+            asked = (classes == kind) & stratum & (nats > MINIMUM_NATS)
+            expected = Calibration.learn(past, actor[learnt], slices[learnt]).chance(nats[asked])
+            assert asked.any()
+            assert np.array_equal(chance[asked], expected)

@@ -55,6 +55,7 @@ def empty_table(slices: list[int]) -> ActivityTable:
     none = ints([0] * len(slices))
     return ActivityTable(
         {}, first=none, last=none, slice=ints(slices), requests=none,
+        importance=np.ones(len(slices)),
         slice_width=DAY, start=0, salt=0,
     )  # fmt: skip
 

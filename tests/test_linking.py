@@ -137,6 +137,39 @@ def test_a_token_leads_to_nothing_before_it_was_minted_or_long_after() -> None:
     assert groups(minting(), seen(25 * HOUR, robot, source_ip="10.9.0.9")) == [[0], [1]]
 
 
+def entering(verb: str, resource: str, template: str, **changes: Any) -> Row:
+    options = {"namespace": "shop", "names": (template,), "source_ip": "10.8.0.4", **changes}
+    return row(NOW, "ada", verb, resource, **options)
+
+
+DEPLOYED = entering("create", "cronjobs.batch", "cleanup")
+ENTERED = entering("get", "pods", "cleanup-2961-x7m2d", subresource="exec")
+POD = {"bearer": "cleanup-*", "source_ip": "10.9.0.9"}
+
+
+@pytest.mark.parametrize("first", [DEPLOYED, ENTERED], ids=["deployed", "entered"])
+def test_who_gets_into_a_pod_leads_to_what_its_account_does(first: Row) -> None:
+    assert groups(first, seen(20 * HOUR, account("shop/default"), **POD)) == [[0, 1]]
+    for changes in ({"bearer": "web-*"}, {"bearer": ""}):
+        other = seen(HOUR, account("shop/default"), **POD | changes)
+        assert groups(first, other) == [[0], [1]], "another pod"
+    assert groups(first, seen(HOUR, account("prod/default"), **POD)) == [[0], [1]]
+    assert groups(first, seen(25 * HOUR, account("shop/default"), **POD)) == [[0], [1]]
+
+
+def test_who_was_kept_out_leads_to_nothing() -> None:
+    refused = {**ENTERED, "outcome": "denied"}
+    assert groups(refused, seen(HOUR, account("shop/default"), **POD)) == [[0], [1]]
+
+
+def test_no_story_reaches_over_the_end_of_the_history() -> None:
+    rows = [seen(n * HOUR, "ada") for n in range(4)]
+    ledger = ledger_of([*KNOWN, *((line, SECRETS) for line in rows)])
+    assert [group.tolist() for group in link(ledger)] == [[0, 1, 2, 3]]
+    border = int(ledger.first[2])
+    assert [group.tolist() for group in link(ledger, border)] == [[0, 1], [2, 3]]
+
+
 ROWS = st.lists(
     st.builds(
         lambda minutes, who, address, sub: row(

@@ -91,6 +91,17 @@ def principal_class(user: str) -> PrincipalClass:
     return "human"
 
 
+def account_namespace(user: str) -> str:
+    """The namespace of a service account, '' for anybody else.
+
+    >>> account_namespace("system:serviceaccount:shop:api"), account_namespace("maria")
+    ('shop', '')
+    """
+    if not user.startswith(_SERVICE_ACCOUNT):
+        return ""
+    return user.removeprefix(_SERVICE_ACCOUNT).partition(":")[0]
+
+
 def team(user: str, groups: tuple[str, ...]) -> str:
     """The peer group that identity alone tells: the service account's namespace, or the groups
     of a person other than those that everybody has.

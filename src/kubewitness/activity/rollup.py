@@ -19,7 +19,7 @@ from kubewitness.activity.client import client
 from kubewitness.activity.name import name_template
 from kubewitness.activity.network import learn_proxies, network, peer_address
 from kubewitness.activity.principal import UNAUTHENTICATED, principal_class, team
-from kubewitness.activity.trait import TRAITS, sensitive_setting_sql
+from kubewitness.activity.trait import TRAITS, origins_sql, sensitive_setting_sql
 
 ACTIVITY_COLUMNS: dict[str, str] = {
     "slot": "start of the time slot (UTC)",
@@ -32,6 +32,7 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "pod": "the pod a bound token was issued to, or ''",
     "pod_uid": "its uid, or ''",
     "node": "the node a bound token was issued to, or ''",
+    "bearer": "the pod's name without generated suffixes: the program that holds the token, or ''",
     "action": "see activity.action",
     "verb": "",
     "resource": "resource[.group], '' for non-resource requests",
@@ -47,6 +48,7 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "outcome": "see activity.action",
     "binding": "the RBAC binding that allowed it, or ''",
     "traits": "dangerous settings in what was written, see activity.trait",
+    "origins": "where the images of a written workload come from, see activity.trait",
     "n": "requests",
     "names": "distinct object names",
     "first": "first stage time",
@@ -104,7 +106,7 @@ def rollup(
         connection,
         "credentials",
         "SELECT DISTINCT extra FROM grouped",
-        ("credential", "pod", "pod_uid", "node"),
+        ("credential", "pod", "pod_uid", "node", "bearer"),
         _credential,
     )
     _parsed(
@@ -165,8 +167,9 @@ def _outcome(answer: str) -> str:
     return outcome(int(code) if code else None, "Panic" if answer.endswith("\n") else "Response")
 
 
-def _credential(extra: str) -> tuple[str, str, str, str]:
-    """Credential id, pod, pod uid and node from ``user.extra`` (KEP-4193 and cloud IAM)."""
+def _credential(extra: str) -> tuple[str, str, str, str, str]:
+    """Credential id, pod, pod uid, node and the pod's name template, from ``user.extra``
+    (KEP-4193 and cloud IAM)."""
     try:
         claims = msgspec.json.decode(extra, type=dict[str, Any]) if extra else {}
     except msgspec.MsgspecError:
@@ -176,11 +179,13 @@ def _credential(extra: str) -> tuple[str, str, str, str]:
         values = claims.get(name)
         return str(values[0]) if isinstance(values, list) and values else ""
 
+    pod = claim(f"{_AUTH}/pod-name")
     return (
         claim(f"{_AUTH}/credential-id") or claim("accessKeyId"),
-        claim(f"{_AUTH}/pod-name"),
+        pod,
         claim(f"{_AUTH}/pod-uid"),
         claim(f"{_AUTH}/node-name"),
+        name_template(pod),
     )
 
 
@@ -229,6 +234,7 @@ SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
         AS answer,
     coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '') AS reason,
     {sensitive_setting_sql()} AS traits,
+    {origins_sql()} AS origins,
     greatest(count(*) FILTER (stage = 'ResponseStarted'),
              count(*) FILTER (stage <> 'ResponseStarted')) AS n,
     min(received_at) AS first, max(received_at) AS last,
@@ -242,11 +248,11 @@ _ANSWERED = "stage <> 'RequestReceived'"
 
 _ACTIVITY = f"""
 CREATE OR REPLACE TABLE activities AS
-SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node,
+SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node, bearer,
     action, verb, resource, subresource, namespace, template, source_ip, network, scope, client,
     release, platform, outcome,
     CASE WHEN reason = '' THEN '' ELSE regexp_extract(reason, '{_BINDING}', 2) END AS binding,
-    traits, CAST(sum(n) AS BIGINT) AS n, count(DISTINCT name) AS names,
+    traits, origins, CAST(sum(n) AS BIGINT) AS n, count(DISTINCT name) AS names,
     min(first) AS first, max(last) AS last,
     list_slice(flatten(arg_min(audit_ids, first, 8)), 1, 8) AS audit_ids,
     arg_min(name, first, 8) AS name_samples

@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from kubewitness.activity.technique import technique
 from kubewitness.events.normalisation import quoted
 
 Ids = NDArray[np.uint64]
@@ -38,11 +39,14 @@ ID_COLUMNS = [
     "platform",
     "outcome",
     "traits",
+    "origins",
     "actor",
     "pod_uid",
+    "bearer",
     "habit",
     "place",
     "kind",
+    "home",
     "hours",
 ]
 
@@ -64,9 +68,15 @@ class ActivityTable:
     last: Ints
     slice: Ints
     requests: Ints
+    importance: Floats
     slice_width: int
     start: int
     salt: int
+
+    @property
+    def grave(self) -> Mask:
+        """Which rows are of actions that attacks are made of, see ``activity.technique``."""
+        return self.importance >= GRAVE
 
     def __len__(self) -> int:
         return len(self.first)
@@ -122,6 +132,8 @@ def slice_width(span: int) -> int:
 # yesterday, says little about who usually works where: for its first week it is "a young one",
 # and acting on such is a habit of its own. How old those of the first two slices are, nobody
 # knows: they count as old.
+# What an attack is made of, rather than what surrounds it (``activity.technique``).
+GRAVE = 1.4
 YOUTH = 7
 YOUNG = "(young)"
 
@@ -129,15 +141,20 @@ _DERIVED = f"""
 CREATE OR REPLACE TABLE activity AS
 WITH timed AS (
     SELECT *, (epoch_us(first) - {{start}}) // {{width}} AS slice
-    FROM activities WHERE cluster = {{cluster}}
+    FROM activities JOIN deed_weights USING (verb, resource, subresource)
+    WHERE cluster = {{cluster}}
 ), aged AS (
     SELECT *, slice - min(slice) OVER (PARTITION BY namespace) AS namespace_age,
-        slice - min(slice) OVER (PARTITION BY resource) AS resource_age
+        slice - min(slice) OVER (PARTITION BY resource) AS resource_age,
+        CASE WHEN class = 'workload' THEN split_part(principal, ':', 3) ELSE '' END AS home_name
     FROM timed
+), born AS (
+    SELECT namespace AS home_name, min(slice) AS home_born
+    FROM timed WHERE namespace <> '' GROUP BY namespace
 )
 SELECT row_number() OVER (ORDER BY first, last, principal, action, namespace, template, source_ip,
         client, outcome, audit_ids) - 1 AS row,
-    * EXCLUDE (namespace_age, resource_age),
+    * EXCLUDE (namespace_age, resource_age, home_name, home_born),
     -- nobody has authenticated an anonymous caller: the address tells them apart
     CASE WHEN class = 'anonymous' THEN principal || '@' || source_ip ELSE principal END AS actor,
     -- all kubelets run one program, and the scheduler decides what each has to do
@@ -147,19 +164,21 @@ SELECT row_number() OVER (ORDER BY first, last, principal, action, namespace, te
         ELSE namespace END AS place,
     CASE WHEN slice - resource_age > 1 AND resource_age < {YOUTH} THEN '{YOUNG}'
         ELSE resource END AS kind,
+    CASE WHEN home_born > 1 AND slice - home_born < {YOUTH} THEN '{YOUNG}'
+        ELSE home_name END AS home,
     -- three hours of a working day or of a weekend day
     (CASE WHEN isodow(first) >= 6 THEN 'weekend ' ELSE 'workday ' END)
         || lpad(CAST(hour(first) // 3 * 3 AS VARCHAR), 2, '0') || '–'
         || lpad(CAST(hour(first) // 3 * 3 + 3 AS VARCHAR), 2, '0') || ' UTC' AS hours
-FROM aged"""
+FROM aged LEFT JOIN born USING (home_name)"""
 
 
 def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
     """Make the table ``activity`` of one cluster from ``activities`` and load its ids.
 
     Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who),
-    ``habit`` (whose habits count), ``place`` and ``kind`` (the namespace and the resource, or
-    ``YOUNG``), ``hours``.
+    ``habit`` (whose habits count), ``place``, ``kind`` and ``home`` (the namespace, the
+    resource and a service account's own namespace, or ``YOUNG``), ``hours``.
     """
     bounds = connection.execute(
         "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",
@@ -168,11 +187,12 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
     first, last = bounds if bounds and bounds[0] is not None else (0, 0)
     width = slice_width(last - first)
     start = first // width * width
+    _weigh_deeds(connection)
     connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
     hashed = ", ".join(f'hash({salt}::UBIGINT, "{column}") AS "{column}"' for column in ID_COLUMNS)
     arrays: dict[str, Any] = connection.execute(
         f"SELECT {hashed}, slice, epoch_us(first) AS first_us, epoch_us(last) AS last_us,"
-        " n AS requests FROM activity ORDER BY row"
+        " n AS requests, importance FROM activity ORDER BY row"
     ).fetchnumpy()
     return ActivityTable(
         ids={column: np.asarray(arrays[column], dtype=np.uint64) for column in ID_COLUMNS},
@@ -180,10 +200,31 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
         last=np.asarray(arrays["last_us"], dtype=np.int64),
         slice=np.asarray(arrays["slice"], dtype=np.int64),
         requests=np.asarray(arrays["requests"], dtype=np.int64),
+        importance=np.asarray(arrays["importance"], dtype=np.float64),
         slice_width=width,
         start=start,
         salt=salt,
     )
+
+
+def _weigh_deeds(connection: duckdb.DuckDBPyConnection) -> None:
+    """The table ``deed_weights``: how much each kind of request matters."""
+    deeds = connection.execute(
+        "SELECT DISTINCT verb, resource, subresource FROM activities"
+    ).fetchall()
+    weighed = {
+        "verb": np.array([deed[0] for deed in deeds], dtype=object),
+        "resource": np.array([deed[1] for deed in deeds], dtype=object),
+        "subresource": np.array([deed[2] for deed in deeds], dtype=object),
+        "importance": np.array([technique(*deed).weight for deed in deeds], dtype=np.float64),
+    }
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE deed_weights (verb VARCHAR, resource VARCHAR,"
+        " subresource VARCHAR, importance DOUBLE)"
+    )
+    if deeds:
+        connection.execute("INSERT INTO deed_weights SELECT * FROM weighed")
+    weighed.clear()
 
 
 def texts(

@@ -58,6 +58,22 @@ TRAITS: dict[str, tuple[list[str], str]] = {
 }
 
 
+# REGISTRY[:PORT]/OWNER of REGISTRY[:PORT]/OWNER/NAME:TAG; a bare NAME is Docker Hub's own.
+_ORIGIN = r'"image":\s*"(?:([^"@]+)/)?[^"/]+"'
+
+
+def origins_sql() -> str:
+    """A SQL expression over event columns: where the images of a written workload come from
+    (registry and owner), sorted and comma-separated, '' if it names none."""
+    return (
+        f"CASE WHEN verb IN ('create', 'update', 'patch') AND resource IN"
+        f" ({', '.join(repr(r) for r in _WORKLOADS)}) AND contains({_BODY}, '\"image\":')"
+        f" THEN array_to_string(list_sort(list_distinct(list_transform(regexp_extract_all("
+        f"{_BODY}, '{_ORIGIN}', 1), lambda origin: coalesce(nullif(origin, ''),"
+        f" 'docker.io/library')))), ', ') ELSE '' END"
+    )
+
+
 def sensitive_setting_sql() -> str:
     """A SQL expression over event columns: the traits of a write, comma-separated, '' if none.
 

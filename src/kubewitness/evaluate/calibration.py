@@ -16,7 +16,7 @@ from kubewitness.activity.table import MICROSECONDS, ActivityTable, Floats, Mask
 from kubewitness.baseline.horizon import YOUNGEST
 from kubewitness.evaluate.dataset import ATTACK, Trial
 from kubewitness.evaluate.memory import Remembered
-from kubewitness.surprise.calibration import by_class
+from kubewitness.surprise.calibration import calibrated
 from kubewitness.surprise.factor import Factor
 
 BINS = 20
@@ -54,12 +54,7 @@ def _histogram(factor: Remembered, table: ActivityTable, trial: Trial, benign: M
     judged = (table.first >= begin) & benign
     first = int(np.clip((begin - table.start) // table.slice_width, 0, table.slice.max() + 1))
     reference = (table.slice >= min(YOUNGEST, first // 3)) & (table.first < begin)
-    nats, classes = factor.known.nats, table.ids["class"]
-    calibrations = by_class(nats, classes, table.ids["actor"], table.slice, reference)
-    chance = np.ones(len(table))
-    for kind, calibration in calibrations.items():
-        rows = classes == np.uint64(kind)
-        chance[rows] = calibration.chance(nats[rows])
+    chance = calibrated(table, factor.known.nats, reference)
     smallest = _smallest(
         chance[judged],
         combine(table.ids["actor"][judged], table.slice[judged].astype(np.uint64)),

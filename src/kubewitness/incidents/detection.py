@@ -69,7 +69,7 @@ def detect(
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
     begin, horizon, reference, replayed = _plan(table, since)
     ledger = enter(table, find(table, horizon, reference, factors), horizon, connection)
-    cases = [weigh(ledger, lines) for lines in link(ledger)]
+    cases = [weigh(ledger, lines) for lines in link(ledger, begin)]
     past: list[Case] = []
     judged: list[Case] = []
     for case in cases:

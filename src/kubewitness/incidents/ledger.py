@@ -22,11 +22,11 @@ from kubewitness.surprise.factor import Aspect
 from kubewitness.surprise.scoring import Findings
 
 ASPECTS: tuple[Aspect, ...] = ("what", "whose", "answer", "where from", "when")
-_CONTEXT: frozenset[Aspect] = frozenset({"where from", "when"})
+CIRCUMSTANCES: frozenset[Aspect] = frozenset({"where from", "when"})
 # Where and when matter less than what: a stolen credential that only looks around has done little.
 _CONTEXT_WEIGHT = 1.2
-# A machine in a namespace that is being set up, or on a kind of object that was just installed,
-# does what it was installed for.
+# A machine in a namespace that is being set up or of one, or on a kind of object that was just
+# installed, does what it was installed for.
 _YOUNG_WEIGHT = 0.35
 # A row that testifies less than this is not worth a line in a story.
 MINIMUM_ROW = 1.5
@@ -57,6 +57,8 @@ COLUMNS = [
     "outcome",
     "binding",
     "traits",
+    "origins",
+    "bearer",
     "actor",
     "place",
     "kind",
@@ -116,9 +118,9 @@ def enter(
         for deed in zip(deeds["verb"], deeds["resource"], deeds["subresource"], strict=True)
     ]
     what_for = np.array([one.weight for one in every])
+    young = {column: table.are(column, (YOUNG,))[rows] for column in ("place", "kind", "home")}
     machine = ~table.are("class", ("human", "anonymous"))[rows]
-    young = (table.are("place", (YOUNG,)) | table.are("kind", (YOUNG,)))[rows]
-    trust = np.where(machine & young, _YOUNG_WEIGHT, 1.0)
+    installed = machine & (young["place"] | young["kind"] | young["home"])
 
     size = len(rows)
     weight = {aspect: np.zeros(size) for aspect in ASPECTS}
@@ -129,10 +131,14 @@ def enter(
         aspect = finding.factor.aspect
         at = place[finding.rows]
         importance = what_for
-        if aspect in _CONTEXT:
+        if aspect in CIRCUMSTANCES:
             importance = np.minimum(what_for, _CONTEXT_WEIGHT)
         elif aspect == "whose":
             importance = np.maximum(what_for, IMPERSONATION.weight)
+        # Where a new team gathers, everybody is new; what they do there is judged as anywhere.
+        local = "place" in (*finding.factor.context, *finding.factor.columns)
+        new_there = installed | young["place"] if local else installed
+        trust = np.where(new_there, _YOUNG_WEIGHT, 1.0)
         worth = finding.weight * trust[at] * importance[at]
         better = np.flatnonzero(worth > weight[aspect][at])
         weight[aspect][at[better]] = worth[better]

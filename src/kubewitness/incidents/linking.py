@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator
 
 import numpy as np
 
+from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.table import DAY, MICROSECONDS, Ints
 from kubewitness.incidents.ledger import Ledger
 
@@ -22,6 +23,15 @@ CONTINUES_FROM = 2.0
 # An address used by at most this many identities with evidence can link them.
 _RARE_ADDRESS = 2
 _LINK_WITHIN = DAY
+# What puts somebody in the place of the service account of a pod.
+_OPENS = frozenset(
+    {
+        "entered containers",
+        "injected debug containers",
+        "deployed workloads",
+        "deployed recurring workloads",
+    }
+)
 
 
 class _Union:
@@ -47,19 +57,28 @@ class _Union:
         return [np.array(group, dtype=np.int64) for group in members.values()]
 
 
-def link(ledger: Ledger) -> list[Ints]:
-    """Groups of ledger lines, each in order of time; every line is in exactly one."""
+def link(ledger: Ledger, since: int = 0) -> list[Ints]:
+    """Groups of ledger lines, each in order of time; every line is in exactly one.
+
+    No group reaches over ``since`` (µs): what began in the history and goes on is told anew.
+    """
     union = _Union(len(ledger))
+    for links in (_sessions(ledger), _continued(ledger), _handed_over(ledger)):
+        for earlier, later in links:
+            if not ledger.first[earlier] < since <= ledger.first[later]:
+                union.join(earlier, later)
+    return union.groups()
+
+
+def _sessions(ledger: Ledger) -> Iterator[tuple[int, int]]:
+    """One identity at one address, without a long pause."""
     previous: dict[Hashable, int] = {}
     for line in range(len(ledger)):
         key = session_key(ledger, line)
         before = previous.get(key)
         if before is not None and ledger.first[line] - ledger.last[before] <= SESSION_GAP:
-            union.join(before, line)
+            yield before, line
         previous[key] = line
-    for earlier, later in (*_continued(ledger), *_handed_over(ledger)):
-        union.join(earlier, later)
-    return union.groups()
 
 
 def session_key(ledger: Ledger, line: int) -> Hashable:
@@ -71,10 +90,12 @@ def session_key(ledger: Ledger, line: int) -> Hashable:
 
 
 def _neighbourhood(ledger: Ledger, line: int) -> Hashable:
-    """Where the same deed continues a story: the pods of a workload move within their network."""
-    place = "network" if ledger.texts["class"][line] == "workload" else "source_ip"
-    who, where = ledger.texts["actor"][line], ledger.texts[place][line]
-    return (ledger.texts["cluster"][line], who, where)
+    """Where the same deed continues a story: the pods of a workload come and go, each with an
+    address of its own."""
+    texts = ledger.texts
+    where = "network" if texts["class"][line] == "workload" else "source_ip"
+    who = (texts["actor"][line], texts["bearer"][line])
+    return (texts["cluster"][line], who, texts[where][line])
 
 
 def _continued(ledger: Ledger) -> Iterator[tuple[int, int]]:
@@ -104,6 +125,7 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
         identities[place].add(ledger.texts["actor"][line])
     at_address: dict[Hashable, int] = {}
     minted: dict[Hashable, int] = {}
+    prepared: dict[Hashable, int] = {}
     for line in range(len(ledger)):
         texts = ledger.texts
         cluster, address = texts["cluster"][line], texts["source_ip"][line]
@@ -119,6 +141,17 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
         maker = minted.get((cluster, texts["principal"][line]))
         if maker is not None and ledger.first[line] - ledger.last[maker] <= _LINK_WITHIN:
             yield maker, line
+        home = account_namespace(texts["principal"][line])
+        opened = prepared.get((cluster, home, texts["bearer"][line].removesuffix("-*")))
+        if opened is not None and ledger.first[line] - ledger.last[opened] <= _LINK_WITHIN:
+            yield opened, line
+        if (
+            ledger.techniques[line].did in _OPENS
+            and texts["outcome"][line] == "ok"
+            and ledger.total[line] >= CONTINUES_FROM
+        ):
+            workload = texts["template"][line].removesuffix("-*")
+            prepared[cluster, texts["namespace"][line], workload] = line
         if texts["subresource"][line] == "token" and texts["outcome"][line] == "ok":
             for name in texts["name_samples"][line]:
                 account = f"system:serviceaccount:{texts['namespace'][line]}:{name}"

@@ -1,26 +1,33 @@
 """How much an incident weighs, how severe it is, and whether anybody should be woken.
 
 **Models set rank, knowledge sets severity.** The score adds the atoms of each aspect with
-harmonically falling weight (the tenth new secret says less than the first), and what is strange
+harmonically falling weight, twice: those that speak of the same kind of deed first (the tenth new
+secret says much less than the first), then the kinds. What is strange
 both in what was done and in where from or when counts more than either alone. Whether it alerts
 is decided by replay: what would have alerted on the cluster's own past at most once a day.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kubewitness.activity.table import Ints
-from kubewitness.incidents.ledger import ASPECTS, Ledger
+from kubewitness.incidents.ledger import ASPECTS, CIRCUMSTANCES, Ledger
 from kubewitness.incidents.model import SEVERITIES, Severity
 from kubewitness.surprise.factor import Aspect
 
-# The second atom of an aspect counts 1/(1 + FALL), the third 1/(1 + 2·FALL), …
+# The second kind of deed counts 1/(1 + FALL), the third 1/(1 + 2·FALL), …
 FALL = 0.5
+# More of the same kind adds less: who restarts one workload in a strange place restarts ten.
+FALL_OF_SAME = 2.0
 TOGETHER = 0.5
+# From which weight of a technique an incident is of medium and of high severity.
+_STEPS = (1.1, 1.5)
+_REFUSED = 0.4
 # Below this nothing is worth reporting: one fairly unusual ordinary act.
 REPORT_FROM = 4.0
 ALERTS_A_DAY = 1.0
@@ -30,9 +37,13 @@ ALERT_FLOOR = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """The strongest line of one atom: ``weight`` in nats after weighing, ``line`` of the ledger."""
+    """The strongest line of one atom: ``weight`` in nats after weighing, ``line`` of the ledger.
+
+    ``kind``: the deed or, where it is about circumstances, the factor that found them strange.
+    """
 
     aspect: Aspect
+    kind: str
     weight: float
     line: int
 
@@ -61,7 +72,7 @@ def weigh(ledger: Ledger, lines: Ints) -> Case:
             weight = float(ledger.weight[aspect][line])
             atom = (aspect, int(ledger.atom[aspect][line]))
             if weight > 0 and (atom not in best or weight > best[atom].weight):
-                best[atom] = Atom(aspect, weight, int(line))
+                best[atom] = Atom(aspect, _kind(ledger, aspect, int(line)), weight, int(line))
         if score < REPORT_FROM:
             score = _total(best.values())
             opened = int(ledger.first[line])
@@ -69,18 +80,29 @@ def weigh(ledger: Ledger, lines: Ints) -> Case:
     return Case(lines, _total(atoms), atoms, opened)
 
 
+def _kind(ledger: Ledger, aspect: Aspect, line: int) -> str:
+    if aspect in CIRCUMSTANCES:
+        return ledger.findings[int(ledger.finding[aspect][line])].factor.name
+    return ledger.techniques[line].did
+
+
 def _total(atoms: Iterable[Atom]) -> float:
-    known = list(atoms)
-    sums: dict[str, float] = {}
-    for aspect in ASPECTS:
-        weights = sorted(
-            (atom.weight for atom in known if atom.aspect == aspect),
-            reverse=True,
-        )
-        sums[aspect] = sum(weight / (1 + FALL * place) for place, weight in enumerate(weights))
+    same: dict[tuple[Aspect, str], list[float]] = defaultdict(list)
+    for atom in atoms:
+        same[atom.aspect, atom.kind].append(atom.weight)
+    kinds: dict[Aspect, list[float]] = defaultdict(list)
+    for (aspect, _), weights in same.items():
+        kinds[aspect].append(_falling(weights, FALL_OF_SAME))
+    sums = {aspect: _falling(kinds[aspect], FALL) for aspect in ASPECTS}
     deed = sums["what"] + sums["whose"] + sums["answer"]
     circumstance = sums["where from"] + sums["when"]
     return deed + circumstance + TOGETHER * float(np.sqrt(deed * circumstance))
+
+
+def _falling(weights: Iterable[float], fall: float) -> float:
+    """The strongest counts in full, each further one less."""
+    ranked = sorted(weights, reverse=True)
+    return sum(weight / (1 + fall * place) for place, weight in enumerate(ranked))
 
 
 def alert_threshold(past_scores: Sequence[float], days: float) -> float:
@@ -101,15 +123,14 @@ def severity(ledger: Ledger, case: Case, alert: bool) -> Severity:
     Refused attempts weigh one step less; several tactics in one story, or a sensitive deed from
     a public address that is new, one more.
     """
-    strongest = 0.0
+    level, strongest = 0, 0.0
     public = False
     for atom in case.atoms:
         weight = ledger.techniques[atom.line].weight
-        if ledger.texts["outcome"][atom.line] in ("denied", "unauthenticated", "missing"):
-            weight -= 0.4
-        strongest = max(strongest, weight)
+        refused = ledger.texts["outcome"][atom.line] in ("denied", "unauthenticated", "missing")
+        level = max(level, int(np.searchsorted(_STEPS, weight, side="right")) - refused)
+        strongest = max(strongest, weight - _REFUSED * refused)
         public |= atom.aspect == "where from" and ledger.texts["scope"][atom.line] == "public"
     tactics = {ledger.techniques[atom.line].tactic for atom in case.atoms}
-    level = int(np.searchsorted([1.1, 1.5], strongest, side="right"))
     level += int(public and strongest >= 1.4) + int(len(tactics) >= 4)
     return SEVERITIES[min(level if alert else min(level, 2), 3)]

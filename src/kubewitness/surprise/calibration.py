@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kubewitness.activity.table import Floats, Ids, Ints, Mask, combine
+from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask, combine
 
 # The tail is fitted to this share of the non-zero maxima, and to at least so many.
 _TAIL_SHARE = 0.1
 _TAIL_COUNT = 3
 _MINIMUM_SCALE = 0.5
+# What every other row shows is not surprising, whatever its rank among unsurprising rows.
+MINIMUM_NATS = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,24 @@ class Calibration:
         return np.where(nats > top, p * np.exp(-np.maximum(nats - top, 0) / self.scale), p)
 
 
-def by_class(
-    nats: Floats, classes: Ids, actor: Ids, slices: Ints, reference: Mask
-) -> dict[int, Calibration]:
-    """One calibration for each class, from the rows in ``reference``."""
-    return {
-        int(kind): Calibration.learn(
-            nats[rows := np.flatnonzero((classes == kind) & reference)], actor[rows], slices[rows]
-        )
-        for kind in np.unique(classes)
-    }
+def calibrated(table: ActivityTable, nats: Floats, reference: Mask) -> Floats:
+    """The chance of each row's surprise, 1 where it is not asked for.
+
+    One calibration for each class, and within a class one for what matters (``grave``) and one
+    for the rest: somebody tries something new every day, but hardly ever anything grave. They
+    learn from the rows in ``reference``.
+    """
+    chance = np.ones(len(table))
+    classes = table.ids["class"]
+    for kind in np.unique(classes):
+        of_class = classes == kind
+        learnt = np.flatnonzero(of_class & reference)
+        actor, slices = table.ids["actor"][learnt], table.slice[learnt]
+        for stratum in (table.grave, ~table.grave):
+            asked = np.flatnonzero(of_class & stratum & (nats > MINIMUM_NATS))
+            if len(asked):
+                calibration = Calibration.learn(
+                    np.where(stratum[learnt], nats[learnt], 0.0), actor, slices
+                )
+                chance[asked] = calibration.chance(nats[asked])
+    return chance

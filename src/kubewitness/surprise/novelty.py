@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask, combine
-from kubewitness.baseline.counts import Counts
+from kubewitness.baseline.counts import Counts, Occasions
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.baseline.peers import Peers, share
 from kubewitness.surprise.factor import Aspect, Surprise
@@ -77,6 +77,11 @@ class Novelty:
 
         twice_actor, twice_slices = np.tile(actor, 2), np.tile(slices, 2)
         twice_shared = np.concatenate([shared, known[2]])
+        # What the principal itself did, whatever the rest of its context was, is no peer's.
+        lower, upper = horizon.at(slices)
+        own_value = Occasions(combine(twice_actor, twice_shared), twice_slices)
+        knows_value = own_value.outside(combine(actor, shared), lower, upper)
+        knows_any = Occasions(actor, slices).outside(actor, lower, upper)
         prior = np.full(len(rows), np.nan)
         sharing = members = np.zeros(len(rows), dtype=np.int64)
         for level, (group, weight) in enumerate(
@@ -87,12 +92,13 @@ class Novelty:
             )
         ):
             peers = Peers(np.tile(group, 2), twice_actor, twice_shared, twice_slices, horizon)
-            company = peers.company(group, shared, slices, past.seen, past.active)
+            company = peers.company(group, shared, slices, knows_value, knows_any)
             if level == 0:
                 prior = (company.sharing + _UNHEARD) / (company.members + 1.0)
             else:
                 prior = share(company, prior, weight)
                 sharing, members = company.sharing, company.members
+        prior = np.maximum(prior, self._expected(table, rows, context, horizon))
         trust = 1 - new if self.open_ended else np.ones(len(rows))
         novel = new * prior**trust
         usual = past.seen / (past.active + 1.0)
@@ -100,6 +106,19 @@ class Novelty:
         nats = -np.log(np.clip(p, 1e-9, 1.0))
         atom = combine_atom(self.name, actor, context, value)
         return _spread(table, rows, nats, atom, past.seen, past.active, sharing, members)
+
+    def _expected(self, table: ActivityTable, rows: Ints, context: Ids, horizon: Horizon) -> Floats:
+        """How likely the combination is if its columns have nothing to do with each other: who
+        deletes pods and works in this namespace will sooner or later delete pods in it."""
+        if len(self.columns) < 2 or self.open_ended:
+            return np.zeros(len(rows))
+        together = np.ones(len(rows))
+        slices = table.slice[rows]
+        for column in self.columns:
+            value = table.ids[column][rows]
+            past = Counts.learn(context, value, slices).history(context, value, slices, horizon)
+            together *= past.seen / (past.active + 1.0)
+        return together
 
     def _keys(self, table: ActivityTable, rows: Ints, place: str = "place") -> tuple[Ids, Ids, Ids]:
         """Context, value, and what peers are asked for (the value with the rest of the context)."""

@@ -16,7 +16,7 @@ from kubewitness.baseline.horizon import Horizon
 from kubewitness.surprise.factor import Aspect, Surprise
 
 # Two sessions of one person that alternate within this time overlap.
-_OVERLAP = 2 * 3600 * MICROSECONDS
+OVERLAP = 2 * 3600 * MICROSECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Displacement:
 class Concurrency:
     """A person's requests alternate between two addresses: one session from each at a time.
 
-    Changing the address once (a VPN that reconnects) is not alternating.
+    Changing the address once (a VPN that reconnects) is not alternating; so a request becomes
+    odd in hindsight, within ``OVERLAP``, when the elder address is used again.
     """
 
     name: str = "concurrency"
@@ -76,7 +77,10 @@ class Concurrency:
 
 
 def _alternates(actor: Ids, address: Ids, at: Ints) -> Mask:
-    """Which rows lie between two uses of another address, or after such a return."""
+    """Which rows are of an address that came later than the one it alternates with.
+
+    Both ends of an alternation are in two places at once; the newcomer is the one to explain.
+    """
     order = np.lexsort((at, actor))
     who, where, when = actor[order], address[order], at[order]
     # the previous row of the same person at the same address
@@ -88,14 +92,19 @@ def _alternates(actor: Ids, address: Ids, at: Ints) -> Mask:
     returned = (
         (previous >= 0)
         & (position - previous > 1)
-        & (when - when[np.maximum(previous, 0)] <= _OVERLAP)
+        & (when - when[np.maximum(previous, 0)] <= OVERLAP)
     )
-    # mark from the row after the earlier use up to the return
-    steps = np.zeros(len(who) + 1, dtype=np.int64)
-    np.add.at(steps, previous[returned] + 1, 1)
-    np.add.at(steps, position[returned] + 1, -1)
+    # Between the earlier use of an address and the return to it, whatever is newer than it.
+    _, met, place = np.unique(combine(who, where), return_index=True, return_inverse=True)
+    known_since = met[place]
+    eldest = np.full(len(who), -1, dtype=np.int64)
+    for back in np.flatnonzero(returned):
+        between = slice(previous[back] + 1, back)
+        eldest[between] = np.maximum(eldest[between], 0)
+        newer = known_since[between] > known_since[back]
+        eldest[between][newer] = 1
     marked = np.empty(len(who), dtype=bool)
-    marked[order] = np.cumsum(steps[:-1]) > 0
+    marked[order] = eldest == 1
     return marked
 
 

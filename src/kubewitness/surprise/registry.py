@@ -45,6 +45,14 @@ def _dangerous_choice(table: ActivityTable) -> Mask:
     return _with_traits(table) & _own_choice(table)
 
 
+def _with_image(table: ActivityTable) -> Mask:
+    return ~table.are("origins", ("",)) & _own_choice(table)
+
+
+def _workloads(table: ActivityTable) -> Mask:
+    return table.are("class", ("workload",))
+
+
 def _people(table: ActivityTable) -> Mask:
     """Hours are a habit only where there are days."""
     return table.are("class", ("human",)) & (table.slice_width == DAY)
@@ -102,6 +110,16 @@ FACTORS: tuple[Factor, ...] = (
         _dangerous_choice,
     ),
     Novelty(
+        "image",
+        "what",
+        "Does this principal deploy images from there?",
+        ("habit",),
+        ("origins",),
+        "images from {origins}",
+        "deployed images from {origins}",
+        _with_image,
+    ),
+    Novelty(
         "impersonation",
         "whose",
         "Does this principal act as this other identity?",
@@ -147,6 +165,16 @@ FACTORS: tuple[Factor, ...] = (
         "{action}: {outcome}",
         "got “{outcome}” for “{action}”",
         _refused,
+    ),
+    Novelty(
+        "bearer",
+        "where from",
+        "Is this token held by the program that usually holds it?",
+        ("habit",),
+        ("bearer",),
+        "token of pod {bearer}",
+        "used a token of pod {bearer}",
+        _workloads,
     ),
     Displacement(),
     Concurrency(),

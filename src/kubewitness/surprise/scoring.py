@@ -9,15 +9,13 @@ import numpy as np
 
 from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask
 from kubewitness.baseline.horizon import Horizon
-from kubewitness.surprise.calibration import by_class
+from kubewitness.surprise.calibration import calibrated
 from kubewitness.surprise.factor import Factor
 from kubewitness.surprise.registry import FACTORS
 
 # ev = min(−ln p, CLIP) − 1 (MODELS §5): what happens to a third of all on a normal day is no
 # evidence, and no single fact outweighs everything else.
 CLIP = 7.0
-# What every other row shows is not surprising, whatever its rank among unsurprising rows.
-MINIMUM_NATS = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +43,10 @@ def find(
     factors: Sequence[Factor] = FACTORS,
 ) -> list[Findings]:
     """Score ``table`` by every factor; calibrate on the rows in ``reference``."""
-    classes = table.ids["class"]
     findings = []
     for factor in factors:
         surprise = factor.score(table, horizon)
-        calibrations = by_class(surprise.nats, classes, table.ids["actor"], table.slice, reference)
-        chance = np.ones(len(table))
-        for kind, calibration in calibrations.items():
-            rows = np.flatnonzero((classes == np.uint64(kind)) & (surprise.nats > MINIMUM_NATS))
-            chance[rows] = calibration.chance(surprise.nats[rows])
+        chance = calibrated(table, surprise.nats, reference)
         weight = np.minimum(-np.log(chance), CLIP) - 1
         rows = np.flatnonzero(weight > 0)
         findings.append(
