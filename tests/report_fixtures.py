@@ -102,7 +102,7 @@ def reason(
         days_peers=days[1],
         days_cluster=days[2],
         days_active=7,
-        unit="days",
+        unit="day",
         peers=peers,
         p=p,
         share=share,

@@ -53,6 +53,16 @@ def test_a_deed_that_was_refused_here_and_served_there_is_told_once() -> None:
     assert "2 unusual requests, 1 of them refused" in story.summary(ledger, found, ())
 
 
+def test_the_places_told_are_those_where_it_was_done() -> None:
+    ledger, found = case(
+        secrets(),
+        row(NOW, "ada", "list", "secrets", namespace="vault", outcome="denied"),
+        row(NOW, "ben", "get", "pods", namespace="ci"),
+    )
+
+    assert "ada read secrets in namespace shop;" in story.summary(ledger, found, ())
+
+
 def test_an_address_is_told_of_the_one_who_used_it_and_only_as_far_as_it_was_used() -> None:
     inside = row(NOW, API, "create", "clusterrolebindings.rbac.authorization.k8s.io",
                  source_ip="10.244.0.7")  # fmt: skip

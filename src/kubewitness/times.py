@@ -1,4 +1,4 @@
-"""Points in time as people write them on a command line."""
+"""Points in time as people write them on a command line, and slices of time in words."""
 
 from __future__ import annotations
 
@@ -48,3 +48,14 @@ def moment(text: str) -> Moment:
             f"{text!r} is no time: write 2026-03-16, 2026-03-16T08:00:00Z or a duration like 7d"
         ) from None
     return Moment(when=instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+
+
+def periods(n: int, unit: str, kind: str = "") -> str:
+    """``n`` time slices.
+
+    >>> periods(1, "day"), periods(7, "hour", "active"), periods(7, "5 minutes", "active")
+    ('1 day', '7 active hours', '7 active periods of 5 minutes')
+    """
+    slices = f"period of {unit}" if unit[:1].isdigit() else unit
+    noun, _, length = slices.partition(" ")
+    return " ".join(filter(None, (str(n), kind, noun if n == 1 else f"{noun}s", length)))

@@ -74,6 +74,9 @@ def analyze(
             progress=progress,
         )
     library.save(found, last_analysis())
+    # Before anything is printed: whoever reads our output may have seen enough (`| head`).
+    if report is not None:
+        _write_page(found, report)
     everything = (*found.incidents, *found.queue)
     if output in ("table", "wide"):
         terminal.incidents_table(
@@ -87,8 +90,6 @@ def analyze(
         exports.write(found, output, sys.stdout.buffer)
     else:
         terminal.analysis_report(found, Console())
-    if report is not None:
-        _write_page(found, report)
     if fail_on and any(
         SEVERITIES.index(incident.severity) >= SEVERITIES.index(fail_on)
         for incident in found.incidents

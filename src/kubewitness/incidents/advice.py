@@ -9,7 +9,8 @@ from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Reason
 from kubewitness.incidents.ranking import Case
 from kubewitness.incidents.story import REFUSED, principals
-from kubewitness.incidents.wording import named, periods, some
+from kubewitness.incidents.wording import named, some
+from kubewitness.times import periods
 
 _FEW = 3
 

@@ -29,10 +29,10 @@ from kubewitness.incidents.ranking import (
     severity,
     weigh,
 )
-from kubewitness.incidents.wording import periods
 from kubewitness.surprise.factor import Factor
 from kubewitness.surprise.registry import FACTORS
 from kubewitness.surprise.scoring import find
+from kubewitness.times import periods
 
 # Values learnt late (MODELS §8): what is judged does not become normal within a week.
 LEARNING_DELAY = 7

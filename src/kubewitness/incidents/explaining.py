@@ -18,8 +18,9 @@ from kubewitness.baseline.horizon import Horizon
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Expected, Reason
 from kubewitness.incidents.ranking import Atom, Case
-from kubewitness.incidents.wording import named, periods, place, sentence, thing
+from kubewitness.incidents.wording import named, place, sentence, thing
 from kubewitness.surprise.factor import Factor
+from kubewitness.times import periods
 
 REASONS = 6
 _EXPECTED = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from kubewitness.activity.technique import Technique
@@ -58,8 +58,8 @@ def summary(ledger: Ledger, case: Case, reasons: Sequence[Reason]) -> str:
     requests = sum(int(texts["n"][line]) for line in case.lines)
     refused = sum(int(texts["n"][line]) for line in case.lines if texts["outcome"][line] in REFUSED)
     who = principals(ledger, case)
-    places = sorted({texts["namespace"][line] for line in case.lines} - {""})
-    text = f"{_span(first, last)}, {named(who[0])} {_told(ledger, case, who[0], 3)}{_in(places)}"
+    places = _in(_places(ledger, case, who[0], 3))
+    text = f"{_span(first, last)}, {named(who[0])} {_told(ledger, case, who[0], 3, places)}"
     for other in who[1:4]:
         told = _told(ledger, case, other, 2)
         text += f"; {named(other)} {told}" if told else f"; acting as {named(other)}"
@@ -83,9 +83,11 @@ def techniques(ledger: Ledger, case: Case) -> tuple[str, ...]:
     return tuple(sorted({ledger.techniques[atom.line].technique for atom in case.atoms}))
 
 
-def _deeds(ledger: Ledger, case: Case, who: str) -> tuple[list[str], list[str]]:
-    """What ``who`` did and was only refused, what matters before what does not, then by how
-    strange it was."""
+def _deeds(
+    ledger: Ledger, case: Case, who: str, most: int
+) -> tuple[list[Technique], list[Technique]]:
+    """At most ``most`` of what ``who`` did and was only refused, what matters before what does
+    not, then by how strange it was."""
     worth: dict[tuple[bool, Technique], float] = {}
     for atom in case.atoms:
         if ledger.texts["principal"][atom.line] == who:
@@ -93,20 +95,43 @@ def _deeds(ledger: Ledger, case: Case, who: str) -> tuple[list[str], list[str]]:
             deed = (refused, ledger.techniques[atom.line])
             worth[deed] = worth.get(deed, 0.0) + atom.weight
     ranked = sorted(worth, key=lambda deed: (deed[1].weight < _PLAIN, -worth[deed], deed[1].did))
-    done = list(dict.fromkeys(deed.did for refused, deed in ranked if not refused))
-    tried = [deed.tried for refused, deed in ranked if refused and deed.did not in done]
-    return done, list(dict.fromkeys(tried))
+    done = _apart(deed for refused, deed in ranked if not refused)
+    served = {deed.did for deed in done}
+    vain = _apart(deed for refused, deed in ranked if refused and deed.did not in served)
+    return done[: most - bool(vain)], vain[: max(1, most - len(done))]
 
 
-def _told(ledger: Ledger, case: Case, who: str, most: int) -> str:
-    """At most ``most`` deeds as a clause: "read secrets and tried in vain to …"."""
-    done, tried = _deeds(ledger, case, who)
-    room = most - bool(tried)
-    vain = tried[: max(1, most - len(done))]
-    clauses = [joined(done[:room])] if done[:room] else []
+def _apart(deeds: Iterable[Technique]) -> list[Technique]:
+    """Each deed once: some serve several techniques."""
+    return list({deed.did: deed for deed in reversed(list(deeds))}.values())[::-1]
+
+
+def _told(ledger: Ledger, case: Case, who: str, most: int, places: str = "") -> str:
+    """The deeds as a clause: "read secrets in 2 namespaces and tried in vain to …"."""
+    done, vain = _deeds(ledger, case, who, most)
+    clauses = [joined([deed.did for deed in done]) + places] if done else []
     if vain:
-        clauses.append(f"tried in vain to {joined(vain)}")
+        tried = joined([deed.tried for deed in vain])
+        clauses.append(f"tried in vain to {tried}{'' if done else places}")
     return ", and ".join(clauses) if len(done) > 1 else " and ".join(clauses)
+
+
+def _places(ledger: Ledger, case: Case, who: str, most: int) -> list[str]:
+    """The namespaces in which the deeds were done that are told of ``who``; if nothing was done,
+    those in which it was tried."""
+    done, vain = _deeds(ledger, case, who, most)
+    told = {deed.did for deed in done or vain}
+    texts = ledger.texts
+    return sorted(
+        {
+            texts["namespace"][line]
+            for line in case.lines
+            if texts["principal"][line] == who
+            and ledger.techniques[line].did in told
+            and (not done or texts["outcome"][line] not in REFUSED)
+        }
+        - {""}
+    )
 
 
 def _circumstance(ledger: Ledger, case: Case, who: str) -> str:

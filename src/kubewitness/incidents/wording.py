@@ -49,17 +49,6 @@ def sentence(text: str) -> str:
     return text[0].upper() + text[1:] if text.startswith(opening) else text
 
 
-def periods(n: int, unit: str, kind: str = "") -> str:
-    """``n`` time slices.
-
-    >>> periods(1, "day"), periods(7, "hour", "active"), periods(7, "5 minutes", "active")
-    ('1 day', '7 active hours', '7 active periods of 5 minutes')
-    """
-    slices = f"period of {unit}" if unit[:1].isdigit() else unit
-    noun, _, length = slices.partition(" ")
-    return " ".join(filter(None, (str(n), kind, noun if n == 1 else f"{noun}s", length)))
-
-
 def joined(phrases: Sequence[str]) -> str:
     """
     >>> joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])

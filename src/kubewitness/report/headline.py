@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date
+from itertools import groupby
+from typing import NamedTuple
 
 from kubewitness.incidents.model import SEVERITIES, Incident, Moment
 from kubewitness.report.inert import plain
 from kubewitness.report.model import Analysis
-from kubewitness.report.wording import duration, moment, plural
+from kubewitness.report.wording import duration, moment, plural, utc
 
 
 def further(analysis: Analysis) -> tuple[Incident, ...]:
@@ -45,10 +48,45 @@ def paragraph(analysis: Analysis) -> str:
     first = incidents[0]
     worth = "1 incident is" if len(incidents) == 1 else f"{len(incidents)} incidents are"
     lead = "It" if len(incidents) == 1 else "The first to look at"
+    rest = len(further(analysis))
+    lower = f" {rest} more {'ranks' if rest == 1 else 'rank'} lower." if rest else ""
     return (
-        f"{read} {worth} worth attention ({severities(incidents)}). "
+        f"{read} {worth} worth attention ({severities(incidents)}).{lower} "
         f"{lead} began {moment(first.opened_at)} UTC: {plain(first.title.rstrip('.'), 300)}."
     )
+
+
+def judged(analysis: Analysis) -> str:
+    """By what the incidents were judged, and from when on."""
+    if analysis.since is None:
+        return "the whole log, each part judged by the rest"
+    return f"incidents since {moment(analysis.since)} UTC, judged by what came before"
+
+
+class Scene(NamedTuple):
+    """Moments in a row of one actor: the same principal, address and program on one day."""
+
+    principal: str
+    acting_as: str
+    source_ip: str
+    client: str
+    day: date
+    moments: tuple[Moment, ...]
+
+
+def scenes(timeline: Iterable[Moment]) -> tuple[Scene, ...]:
+    """The moments, in their order, cut where somebody else acts or another day begins."""
+
+    def actor(event: Moment) -> tuple[str, str, str, str, date]:
+        return (
+            event.principal,
+            event.acting_as,
+            event.source_ip,
+            event.client,
+            utc(event.at).date(),
+        )
+
+    return tuple(Scene(*who, tuple(events)) for who, events in groupby(timeline, key=actor))
 
 
 def folded(timeline: tuple[Moment, ...], rows: int) -> tuple[Moment, ...]:

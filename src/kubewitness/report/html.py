@@ -51,8 +51,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("chance", "compact", "deed", "duration", "moment", "percent", "period", "plural",
-                 "principal", "rfc3339", "seen", "unremarkable"):  # fmt: skip
+    for name in ("brief", "chance", "compact", "deed", "duration", "history", "moment", "percent",
+                 "period", "plural", "principal", "rfc3339", "slices", "unremarkable"):  # fmt: skip
         environment.filters[name] = getattr(wording, name)
     environment.filters.update(cut=inert.plain, name=_breakable)
     environment.globals.update(charts=charts, headline=headline, lanes=lanes, tactics=tactics)

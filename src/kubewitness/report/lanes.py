@@ -10,7 +10,7 @@ from markupsafe import Markup
 from kubewitness.incidents.model import Incident, Moment
 from kubewitness.report.inert import plain
 from kubewitness.report.svg import LETTER, WIDTH, TimeAxis, element, label, picture, tip
-from kubewitness.report.wording import deed, moment, plural, principal
+from kubewitness.report.wording import brief, deed, moment, plural, principal
 
 _GUTTER, _HIGH, _TOP = 236.0, 56.0, 4.0
 _MOST_LANES, _MOST_MOMENTS = 8, 600
@@ -101,7 +101,7 @@ def _words(events: Sequence[Moment], axis: TimeAxis, y: float) -> str:
         if not event.notable:
             continue
         action, name = deed(event)
-        text = plain(action if " " in action else f"{action} {name.partition('/')[0]}", 34)
+        text = plain(brief(action if " " in action else f"{action} {name.partition('/')[0]}"), 34)
         if text == before:
             continue
         wide = len(text) * LETTER

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from kubewitness.incidents.model import Moment, Reason
+from kubewitness.times import periods
 
+_BUILT_IN = re.compile(
+    r"(?<![\w.-])(?:([a-z]+)\.(?:admissionregistration|apiextensions|apiregistration"
+    r"|authentication|rbac\.authorization|authorization|certificates|coordination|discovery"
+    r"|events|flowcontrol\.apiserver|networking|node|scheduling|storage)\.k8s\.io"
+    r"|(deployments|daemonsets|statefulsets|replicasets|controllerrevisions)\.apps"
+    r"|(jobs|cronjobs)\.batch|(horizontalpodautoscalers)\.autoscaling"
+    r"|(poddisruptionbudgets)\.policy)(?![\w.-])"
+)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -45,11 +55,11 @@ def percent(share: float) -> str:
 def chance(p: float) -> str:
     """How often something at least as surprising happens on a normal day.
 
-    >>> chance(0.00031), chance(0.4), chance(0)
-    ('1 in 3,200', '1 in 2.5', 'below measure')
+    >>> chance(0.00031), chance(0.4), chance(1e-14)
+    ('1 in 3,200', '1 in 2.5', 'under 1 in a million')
     """
-    if p <= 0:
-        return "below measure"
+    if p < 1e-6:
+        return "under 1 in a million"
     odds = 1 / p
     if odds < 10:
         return f"1 in {odds:.1f}".removesuffix(".0")
@@ -139,8 +149,20 @@ def principal(name: str) -> str:
     return name if account == name else f"sa:{account}"
 
 
+def brief(text: str) -> str:
+    """``text`` without the API groups that Kubernetes itself brings; those of others stay.
+
+    >>> brief("create roles.rbac.authorization.k8s.io"), brief("list pods.metrics.k8s.io")
+    ('create roles', 'list pods.metrics.k8s.io')
+    """
+    return _BUILT_IN.sub(r"\1\2\3\4\5", text)
+
+
 def deed(event: Moment) -> tuple[str, str]:
-    """What was done, and to what by name: the resource, which both may carry, said once."""
+    """What was done, and to what by name: the resource, which both may carry, said once, and
+    no name where it was all of them."""
+    if event.object == "*":
+        return event.action, ""
     resource = event.action.partition(" ")[2].partition("/")[0]
     kind, _, name = event.object.partition("/")
     if not resource:
@@ -153,19 +175,23 @@ def unremarkable(outcome: str) -> bool:
     return outcome in {"", "ok", "allowed"}
 
 
-def seen(reason: Reason) -> str:
-    """Who did the observed thing before, in words."""
-    unit = reason.unit.removesuffix("s") or "day"
-    whole = plural(reason.days_active, unit)
-    peers = f"its peers ({reason.peers})" if reason.peers else "its peers"
-    if reason.days_self:
-        own = f"seen on {reason.days_self} of {whole} by this principal"
-        return f"{own}, on {reason.days_peers} by {peers}"
-    if reason.days_peers:
-        return f"never by this principal; on {plural(reason.days_peers, unit)} by {peers}"
-    if reason.days_cluster:
-        return f"new for it and {peers}; others did it on {plural(reason.days_cluster, unit)}"
-    return f"never seen before in {whole}, by anyone"
+def history(reason: Reason) -> tuple[tuple[str, str], ...]:
+    """In how many time slices the observed thing was seen before: by itself, its peers, anybody."""
+    own = f"{reason.days_self} of {reason.days_active}" if reason.days_active else "no history"
+    return (
+        ("itself", own),
+        ("peers", f"{reason.days_peers:,}"),
+        ("anyone", f"{reason.days_cluster:,}"),
+    )
+
+
+def slices(unit: str) -> str:
+    """The unit of a history, in the plural.
+
+    >>> slices("day"), slices("5 minutes")
+    ('days', 'periods of 5 minutes')
+    """
+    return periods(2, unit).removeprefix("2 ")
 
 
 def usual(reason: Reason, limit: int = 3) -> str:

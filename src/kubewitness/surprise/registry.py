@@ -74,7 +74,7 @@ FACTORS: tuple[Factor, ...] = (
         "Does this principal work in this namespace?",
         ("habit",),
         ("place",),
-        "namespace {place}",
+        "{place}",
         "worked in {where}",
         _own_choice,
     ),

@@ -7,14 +7,26 @@ reaches the console only as ``rich.text.Text`` of ``inert.plain``, never as mark
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
+from kubewitness.incidents.model import Incident
 from kubewitness.report import headline
 from kubewitness.report.inert import plain
 from kubewitness.report.model import Analysis
 from kubewitness.report.terminal.incident import incident_detail, incident_section
-from kubewitness.report.terminal.layout import bullets, heading, more, prose, severity, show, whole
+from kubewitness.report.terminal.layout import (
+    bullets,
+    columns,
+    heading,
+    more,
+    prose,
+    severity,
+    show,
+)
 from kubewitness.report.terminal.listing import incidents_table
 from kubewitness.report.terminal.period import intake_report, summary_report, summary_sections
 from kubewitness.report.wording import moment, period, plural
@@ -30,6 +42,8 @@ __all__ = [
 FULL = 10
 """Incidents told in full; the others are listed, and each has its own command."""
 LISTED = 30
+NARROW = 100
+"""Below so many columns a title gets lines of its own."""
 
 
 def analysis_report(analysis: Analysis, console: Console, *, full: int = FULL) -> None:
@@ -47,12 +61,9 @@ def _header(analysis: Analysis, console: Console) -> None:
     title = Text("kubewitness", style="bold")
     if analysis.cluster:
         title.append(f"  {plain(analysis.cluster)}", style="bold cyan")
-    if analysis.mode:
-        title.append(f"  {plain(analysis.mode)}", style="dim")
     summary, intake = analysis.summary, analysis.intake
     show(console, title, Text(period(summary.start, summary.end), style="dim"))
-    if analysis.since is not None:
-        show(console, Text(f"incidents since {moment(analysis.since)} UTC", style="dim"))
+    show(console, Text(headline.judged(analysis), style="dim"))
     read = f"read {plural(intake.events, 'event')} from {plural(intake.sources, 'source')}"
     lost = sum(r.n for r in intake.broken)
     show(console, Text(read + (f"; {plural(lost, 'line')} broken" if lost else ""), style="dim"))
@@ -78,14 +89,27 @@ def _contents(analysis: Analysis, console: Console) -> None:
         )
         return
     show(console, Text())
-    for rank, incident in enumerate(analysis.incidents[:LISTED], 1):
-        line = Text(f"{rank:>3}  ").append_text(severity(incident.severity))
-        line.append(f"{'':{10 - len(incident.severity)}}{moment(incident.opened_at):<18}")
-        line.append(plain(incident.title, 160))
-        if console.is_terminal:
-            line.truncate(console.width, overflow="ellipsis")
-        whole(console, line)
+    _list([(str(rank), one) for rank, one in enumerate(analysis.incidents[:LISTED], 1)], console)
     more(console, len(analysis.incidents) - LISTED)
+
+
+def _list(rows: Sequence[tuple[str, Incident]], console: Console) -> None:
+    """Incidents with what they are called by; no title is cut."""
+    marked = [
+        (
+            Text(mark, style="dim"),
+            severity(incident.severity),
+            Text(moment(incident.opened_at)),
+            Text(plain(incident.title, 300)),
+        )
+        for mark, incident in rows
+    ]
+    if console.width < NARROW:
+        for mark, level, began, title in marked:
+            line = Text("  ").append_text(Text("  ").join((mark, level, began)))
+            show(console, line, Padding(title, (0, 0, 0, 4)))
+    else:
+        show(console, columns(("", "", "", ""), marked, fixed=(0, 1, 2)))
 
 
 def _further(analysis: Analysis, console: Console, full: int) -> None:
@@ -94,5 +118,6 @@ def _further(analysis: Analysis, console: Console, full: int) -> None:
         return
     heading(console, "Further down the queue", f"{plural(len(rest), 'incident')}, lower ranked")
     show(console, Text())
-    incidents_table(rest[:20], console, now=analysis.summary.end)
-    more(console, len(rest) - 20, "(all are in -o table)")
+    _list([(plain(one.id, 40), one) for one in rest[:LISTED]], console)
+    more(console, len(rest) - LISTED, "(all are in -o table)")
+    show(console, Text(), Text("  any of them in full: kubewitness incident ID", style="dim"))

@@ -24,20 +24,24 @@ from kubewitness.report.terminal.layout import (
     show,
 )
 from kubewitness.report.wording import (
+    brief,
     chance,
     deed,
     duration,
+    history,
     percent,
     period,
     plural,
     principal,
-    seen,
+    slices,
     unremarkable,
     usual,
     utc,
 )
 
 ROWS, REASONS, ITEMS = 12, 8, 8
+_TABLE = 110
+"""Columns from which on reasons fit into a table."""
 _ALL = 200
 
 
@@ -70,22 +74,29 @@ def _title(incident: Incident, number: str, console: Console, *, name_cluster: b
 
 
 def _story(incident: Incident, console: Console, *, rows: int, reasons: int, items: int) -> None:
-    show(console, prose(plain(incident.summary, 1200), console), Text(), *_facts(incident, console))
+    show(
+        console,
+        prose(brief(plain(incident.summary, 1200)), console),
+        Text(),
+        *_facts(incident, console),
+    )
     if incident.reasons:
-        wide = console.width >= 100
-        note = "observed, and what is usual instead"
-        part(console, "Why it stands out", note + ("; seen by it/its peers/anyone" if wide else ""))
+        note = "share of the score, what was observed, what is usual"
+        if console.width >= _TABLE:
+            unit = plain(slices(incident.reasons[0].unit), 40)
+            note += f"; in how many {unit} it was seen before"
+        part(console, "Why it stands out", note)
         _reasons(incident.reasons[:reasons], console)
         more(console, len(incident.reasons) - reasons, "smaller reasons")
     if incident.timeline:
         _timeline(incident.timeline, rows, console)
     for title, style, sentences in (
-        ("Benign explanations considered", bullets, incident.considered),
         ("What to do next", numbered, incident.next_steps),
+        ("Benign explanations considered", bullets, incident.considered),
     ):
         if sentences:
             part(console, title)
-            show(console, *style((plain(s, 600) for s in sentences[:items]), console))
+            show(console, *style((brief(plain(s, 600)) for s in sentences[:items]), console))
             more(console, len(sentences) - items)
 
 
@@ -96,7 +107,7 @@ def _facts(incident: Incident, console: Console) -> list[RenderableType]:
         ("who", _several(incident.principals)),
         ("from", _several(incident.source_ips)),
         ("when", f"{when} ({duration(span)})" if span.total_seconds() >= 1 else when),
-        ("what", _several(incident.objects)),
+        ("what", brief(_several(incident.objects, 8))),
         ("tactics", " › ".join(plain(t, 60) for t in tactics.touched(incident)[:14])),
     )
     return [labelled(name, value, console) for name, value in facts if value]
@@ -112,32 +123,27 @@ def _reasons(reasons: Sequence[Reason], console: Console) -> None:
     rows: list[tuple[Text, ...]] = []
     for reason in reasons:
         weight = Text(f"{percent(reason.share):>4} ").append(bar(reason.share, 8), style="cyan")
-        observed = Text(plain(reason.observed, 120), style="bold")
-        instead = plain(usual(reason), 200)
-        if console.width < 100:
-            fact = Text(f"{plain(reason.factor, 24)}: ").append_text(observed)
-            history = f"{plain(seen(reason), 240)} (chance {chance(reason.p)})"
+        observed = Text(brief(plain(reason.observed, 120)), style="bold")
+        fact = Text(f"{plain(reason.factor, 24)}: ").append_text(observed)
+        instead = brief(plain(usual(reason), 200))
+        times = history(reason)
+        if console.width < _TABLE:
+            before = ", ".join(f"{who} {n}" for who, n in times)
+            before += f" ({plain(slices(reason.unit), 40)})"
             rows.append((weight, fact))
             rows.append((Text(), Text(f"usual: {instead}")))
-            rows.append((Text(), Text(history, style="dim")))
+            rows.append((Text(), Text(f"seen before: {before}", style="dim")))
+            rows.append((Text(), Text(f"chance: {chance(reason.p)}", style="dim")))
         else:
-            times = f"{reason.days_self}/{reason.days_peers}/{reason.days_cluster}"
-            history = f"{times} of {reason.days_active} {plain(reason.unit, 12)}"
-            rows.append(
-                (
-                    weight,
-                    Text(plain(reason.factor, 24)),
-                    observed,
-                    Text(instead),
-                    Text(history, style="dim"),
-                    Text(chance(reason.p)),
-                )
-            )
-    if console.width < 100:
+            told = Text(brief(plain(reason.sentence, 400)), style="dim")
+            fact.append("\n").append_text(told)
+            counts = (Text(n) for _, n in times)
+            rows.append((weight, fact, Text(instead), *counts, Text(chance(reason.p))))
+    if console.width < _TABLE:
         show(console, columns(("", ""), rows, fixed=(0,)))
     else:
-        headers = ("SHARE", "FACTOR", "OBSERVED", "USUAL", "SEEN", "CHANCE")
-        show(console, columns(headers, rows, fixed=(0, 1, 4, 5)))
+        headers = ("SHARE", "OBSERVED", "USUAL INSTEAD", "ITSELF", "PEERS", "ANYONE", "CHANCE")
+        show(console, columns(headers, rows, fixed=(0, 3, 4, 5, 6)))
 
 
 def _timeline(timeline: tuple[Moment, ...], rows: int, console: Console) -> None:
@@ -173,7 +179,7 @@ def _actor(event: Moment) -> str:
 def _what(event: Moment) -> Text:
     action, name = deed(event)
     strong = "bold" if event.notable else ""
-    what = Text(plain(action, 60), style="" if name else strong)
+    what = Text(brief(plain(action, 90)), style=strong)
     if name:
         what.append(f" {plain(name, 100)}", style=strong)
     if event.namespace:

@@ -23,6 +23,7 @@ from kubewitness.report.terminal.layout import (
     sparkline,
 )
 from kubewitness.report.wording import (
+    brief,
     compact,
     duration,
     moment,
@@ -34,6 +35,8 @@ from kubewitness.report.wording import (
 )
 
 TOP = 5
+NARROW = 100
+"""Below so many columns tables keep to what matters most."""
 
 
 def summary_report(summary: Summary, intake: Intake | None, console: Console) -> None:
@@ -62,7 +65,7 @@ def summary_sections(
     )
     show(console, Text())
     for label, counts in counted:
-        shown = ", ".join(f"{plain(c.value, 60)} {compact(c.n)}" for c in counts[:8])
+        shown = ", ".join(f"{brief(plain(c.value, 60))} {compact(c.n)}" for c in counts[:8])
         rest = f", +{len(counts) - 8} more" if len(counts) > 8 else ""
         show(console, labelled(label, shown + rest or "none", console))
     _tables(summary, console, top)
@@ -132,6 +135,7 @@ def _tables(summary: Summary, console: Console, top: int) -> None:
             for a in summary.sensitive
         ],
         right=(3, 4),
+        wide=(3, 5),
     )
     table.show(
         "Denied most",
@@ -141,6 +145,7 @@ def _tables(summary: Summary, console: Console, top: int) -> None:
             for d in summary.denied
         ],
         right=(3,),
+        wide=(4,),
     )
     table.show(
         "New in this period",
@@ -150,6 +155,7 @@ def _tables(summary: Summary, console: Console, top: int) -> None:
             for n in summary.newcomers
         ],
         right=(3,),
+        wide=(3,),
     )
     table.show(
         "Moved most",
@@ -175,11 +181,22 @@ class _Tables:
         rows: Sequence[Sequence[str]],
         *,
         right: Sequence[int],
+        wide: Sequence[int] = (),
     ) -> None:
+        """``wide`` columns are left out where there is no room for them."""
         if rows:
-            cells = [[Text(plain(value, 70)) for value in row] for row in rows[: self.top]]
+            kept = [
+                number
+                for number in range(len(headers))
+                if self.console.width >= NARROW or number not in wide
+            ]
+            cells = [
+                [Text(brief(plain(row[number], 70))) for number in kept] for row in rows[: self.top]
+            ]
             part(self.console, title)
-            show(self.console, columns(headers, cells, right=right))
+            numbers = [kept.index(number) for number in right if number in kept]
+            heads = [headers[number] for number in kept]
+            show(self.console, columns(heads, cells, right=numbers))
             more(self.console, len(rows) - self.top)
 
 
