@@ -83,17 +83,14 @@ def analyze(
     """Read, judge and summarise. ``since`` and ``until`` bound what is reported and read."""
     with opened(
         paths, lake=lake, cluster=cluster, strict=strict, stdin=stdin, progress=progress
-    ) as (home, connection, intake):
+    ) as (_, connection, intake):
         first, last = _bounds(connection, cluster)
         end = until.at(last) if until else None
         begin = since.at(last if end is None else min(end, last)) if since else None
         _narrow(connection, cluster, end)
         rollup(connection, width=slot_width(first, last))
         detections = {name: detect(connection, name, since=begin) for name in _clusters(connection)}
-        analysis = _told(detections, cluster, begin, intake, connection)
-        if lake is not None:
-            save(analysis, home.root / "analysis.json")
-        return analysis
+        return _told(detections, cluster, begin, intake, connection)
 
 
 def summarize(
@@ -120,9 +117,12 @@ def save(analysis: Analysis, path: Path) -> None:
     """Keep an analysis for ``kubewitness incident``; readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_bytes(msgspec.json.encode(analysis))
-    draft.replace(path)
+    try:
+        draft.touch(mode=0o600)
+        draft.write_bytes(msgspec.json.encode(analysis))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def recall(path: Path) -> Analysis:
@@ -149,6 +149,9 @@ def _told(
         key=lambda incident: (-incident.score, incident.id),
     )
     notes = [note for found in detections.values() for note in found.notes]
+    summary = summarise(connection)
+    if since is not None and since > summary.end:
+        notes.append("The last event lies before --since: nothing was judged.")
     modes = {found.mode for found in detections.values()}
     return Analysis(
         mode=modes.pop() if modes else "retrospective",
@@ -156,7 +159,7 @@ def _told(
         since=since,
         incidents=tuple(incident for incident in incidents if incident.alert),
         queue=tuple(incident for incident in incidents if not incident.alert),
-        summary=summarise(connection),
+        summary=summary,
         intake=intake,
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -170,6 +173,12 @@ def _bounds(
         [cluster, cluster],
     ).fetchone()
     if not row or row[0] is None:
+        others = connection.execute("SELECT DISTINCT cluster FROM events ORDER BY 1").fetchall()
+        if others:
+            raise KubewitnessError(
+                f"no events of cluster {cluster!r}",
+                remedy=f"there are: {', '.join(name for (name,) in others)}",
+            )
         now = datetime.now(UTC)
         return now, now
     return row[0].replace(tzinfo=UTC), row[1].replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 _DURATION = re.compile(r"^(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$")
 
 
@@ -20,7 +21,9 @@ class Moment:
         """The instant, in a log whose last event is at ``last``."""
         if self.when is not None:
             return self.when
-        return last - (self.before or timedelta())
+        before = self.before or timedelta()
+        # So long ago that the calendar ends: before everything.
+        return last - before if before < last - EARLIEST else EARLIEST
 
 
 def moment(text: str) -> Moment:
@@ -47,7 +50,12 @@ def moment(text: str) -> Moment:
         raise ValueError(
             f"{text!r} is no time: write 2026-03-16, 2026-03-16T08:00:00Z or a duration like 7d"
         ) from None
-    return Moment(when=instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+    if instant.tzinfo is None:
+        return Moment(when=instant.replace(tzinfo=UTC))
+    try:
+        return Moment(when=instant.astimezone(UTC))
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is out of the calendar") from error
 
 
 def periods(n: int, unit: str, kind: str = "") -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import NoReturn
 
 import click
 
 from kubewitness import __version__
+from kubewitness.cli import streams
 from kubewitness.errors import KubewitnessError
+
+INTERRUPTED = 130
 
 # Loaded when called or asked for help: `kubewitness --help` must not wait for numpy.
 _COMMANDS = {
@@ -44,17 +48,46 @@ def cli() -> None:
     """Reads Kubernetes audit logs and testifies."""
 
 
-def main(args: list[str] | None = None) -> Any:
-    """Run, print what went wrong as what, where and what to do, and exit with its code."""
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run, print what went wrong as what, where and what to do, and exit with its code.
+
+    0 is fine, 1 an error, 2 a usage mistake, 3 what ``--fail-on`` asked for; 130, 143 and 129
+    stand for Ctrl-C, SIGTERM and SIGHUP, as in a shell.
+    """
+    streams.fill_missing()
+    with streams.cleaning_up():
+        sys.exit(_exit_code(args))
+
+
+def _exit_code(args: list[str] | None) -> int:
     try:
-        return cli.main(args=args, prog_name=_program())
+        # --help and --version end with a code, the commands with none.
+        code = int(cli.main(args=args, prog_name=_program(), standalone_mode=False) or 0)
+        with streams.stdout():
+            return code
+    except click.ClickException as error:
+        with suppress(OSError):
+            error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
     except KubewitnessError as error:
-        click.echo(f"kubewitness: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has seen enough (`| head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return _complain(error)
+    except OSError as error:
+        what = error.strerror or str(error)
+        return _complain(KubewitnessError(what, where=str(error.filename or "")))
+
+
+def _complain(error: KubewitnessError) -> int:
+    from kubewitness.report.inert import plain
+
+    # A file may be named by whoever wrote it.
+    told = KubewitnessError(
+        plain(error.what, 1000), where=plain(error.where, 1000), remedy=plain(error.remedy, 1000)
+    )
+    with suppress(OSError):
+        click.echo(f"kubewitness: {told}", err=True)
+    return error.exit_code
 
 
 def _program() -> str:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from kubewitness.cli import streams
 from kubewitness.cli.options import Time, reading, require_input
+from kubewitness.cli.page import require_writable, write_page
 from kubewitness.incidents.model import SEVERITIES, Severity
 from kubewitness.times import Moment
+
+if TYPE_CHECKING:
+    from kubewitness.report.model import Analysis
 
 FAIL_ON = 3
 FORMATS = ("table", "wide", "json", "yaml", "jsonl", "name")
@@ -56,11 +62,11 @@ def analyze(
     compressed or not.
     """
     require_input(paths, lake)
-    from rich.console import Console
-
+    if report is not None:
+        require_writable(report)
     from kubewitness import analysis as library
     from kubewitness.cli.progress import reading_progress
-    from kubewitness.report import exports, terminal
+    from kubewitness.report import exports, html, terminal
 
     with reading_progress(paths) as progress:
         found = library.analyze(
@@ -73,23 +79,27 @@ def analyze(
             stdin=sys.stdin.buffer,
             progress=progress,
         )
-    library.save(found, last_analysis())
-    # Before anything is printed: whoever reads our output may have seen enough (`| head`).
+    # First what has to last: whoever reads stdout may stop at any line.
+    _keep(found, lake)
     if report is not None:
-        _write_page(found, report)
-    everything = (*found.incidents, *found.queue)
-    if output in ("table", "wide"):
-        terminal.incidents_table(
-            everything,
-            Console(),
-            wide=output == "wide",
-            now=found.summary.end,
-            headers=not no_headers,
-        )
-    elif output:
-        exports.write(found, output, sys.stdout.buffer)
-    else:
-        terminal.analysis_report(found, Console())
+        write_page(report, html.render(found))
+    with streams.data() as console:
+        if output in ("table", "wide"):
+            everything = (*found.incidents, *found.queue)
+            if everything:
+                terminal.incidents_table(
+                    everything,
+                    console,
+                    wide=output == "wide",
+                    now=found.summary.end,
+                    headers=not no_headers,
+                )
+        elif output:
+            exports.write(found, output, sys.stdout.buffer)
+        else:
+            terminal.analysis_report(found, console)
+    if output:
+        _tell(found)
     if fail_on and any(
         SEVERITIES.index(incident.severity) >= SEVERITIES.index(fail_on)
         for incident in found.incidents
@@ -97,23 +107,43 @@ def analyze(
         sys.exit(FAIL_ON)
 
 
-def last_analysis() -> Path:
+def _tell(found: Analysis) -> None:
+    """What a report has in it and data has not: what was wrong with the input, and no incidents."""
+    from kubewitness.report import terminal
+    from kubewitness.report.inert import plain
+
+    with streams.talk() as console:
+        intake = found.intake
+        if intake.skipped or intake.broken or intake.warnings:
+            terminal.intake_report(intake, console)
+        for note in found.notes:
+            click.echo(f"Note: {plain(note, 600)}", err=True)
+        if not found.incidents and not found.queue:
+            click.echo("No incidents found.", err=True)
+
+
+def _keep(found: Analysis, lake: Path | None) -> None:
+    """For ``kubewitness incident``; an analysis is worth as much where nothing can be kept."""
+    from kubewitness.analysis import save
+
+    for path in (last_analysis(), lake / "analysis.json" if lake else None):
+        if path is None:
+            continue
+        try:
+            save(found, path)
+        except OSError as error:
+            click.echo(
+                f"kubewitness: {path}: not kept for 'kubewitness incident': {error.strerror}",
+                err=True,
+            )
+
+
+def last_analysis() -> Path | None:
     """Where the last analysis is kept for ``kubewitness incident`` (XDG state directory)."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    state = os.environ.get("XDG_STATE_HOME")
+    if not state:
+        try:
+            state = str(Path.home() / ".local" / "state")
+        except RuntimeError:  # nobody's home
+            return None
     return Path(state) / "kubewitness" / "analysis.json"
-
-
-def _write_page(found: object, path: Path) -> None:
-    from kubewitness.errors import KubewitnessError
-    from kubewitness.report import html
-    from kubewitness.report.model import Analysis
-
-    assert isinstance(found, Analysis)
-    try:
-        path.write_text(html.render(found), encoding="utf-8")
-    except OSError as error:
-        raise KubewitnessError(
-            f"the report cannot be written: {error.strerror}",
-            where=str(path),
-            remedy="choose another file with --report",
-        ) from error

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubewitness.errors import KubewitnessError
+from kubewitness.cli import streams
+from kubewitness.cli.page import require_writable, write_page
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -44,6 +45,8 @@ def evaluate(
 
     DIR holds audit logs and the truth about them (truth.jsonl): see docs/evaluation.md.
     """
+    if report is not None:
+        require_writable(report)
     from functools import partial
 
     import msgspec
@@ -69,21 +72,15 @@ def evaluate(
                         progress=partial(_tell, status, dataset.name),
                     )
                 )
-    if output == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(evaluations), indent=2))
-    else:
-        terminal.tables(evaluations)
     if report is not None:
         from kubewitness.evaluate import page
 
-        try:
-            report.write_text(page.render(evaluations), encoding="utf-8")
-        except OSError as error:
-            raise KubewitnessError(
-                f"the report cannot be written: {error.strerror}",
-                where=str(report),
-                remedy="choose another file with --report",
-            ) from error
+        write_page(report, page.render(evaluations))
+    with streams.data() as console:
+        if output == "json":
+            click.echo(msgspec.json.format(msgspec.json.encode(evaluations), indent=2))
+        else:
+            terminal.tables(evaluations, console)
 
 
 def _tell(status: Status, name: str, what: str) -> None:

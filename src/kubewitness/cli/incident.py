@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from kubewitness.cli import streams
+
 
 @click.command()
 @click.argument("identity", metavar="ID")
@@ -19,14 +21,14 @@ import click
 @click.option("-o", "--output", type=click.Choice(("json", "yaml", "jsonl")), help="Data.")
 def incident(identity: str, lake: Path | None, output: str | None) -> None:
     """Everything about one incident of the last analysis; the beginning of its ID is enough."""
-    from rich.console import Console
-
     from kubewitness import analysis as library
     from kubewitness.cli.analyze import last_analysis
     from kubewitness.errors import KubewitnessError
     from kubewitness.report import exports, terminal
 
     path = lake / "analysis.json" if lake else last_analysis()
+    if path is None:
+        raise click.UsageError("without a home directory, say with --lake which analysis is meant")
     known = library.recall(path)
     everything = (*known.incidents, *known.queue)
     found = [one for one in everything if one.id.startswith(identity)]
@@ -38,7 +40,8 @@ def incident(identity: str, lake: Path | None, output: str | None) -> None:
             where=str(path),
             remedy=f"there are: {names}" if names else "the last analysis found none",
         )
-    if output:
-        exports.write(found, output, sys.stdout.buffer)
-    else:
-        terminal.incident_detail(found[0], Console())
+    with streams.data() as console:
+        if output:
+            exports.write(found, output, sys.stdout.buffer)
+        else:
+            terminal.incident_detail(found[0], console)

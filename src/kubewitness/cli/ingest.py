@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kubewitness.cli import streams
 from kubewitness.cli.options import reading
 
 
@@ -18,8 +19,6 @@ def ingest(paths: tuple[str, ...], cluster: str | None, lake: Path | None, stric
         raise click.UsageError("say where the lake is with --lake DIR")
     if not paths:
         raise click.UsageError("give a PATH to read ('-' for standard input)")
-    from rich.console import Console
-
     from kubewitness import analysis as library
     from kubewitness.cli.progress import reading_progress
     from kubewitness.report import terminal
@@ -36,9 +35,10 @@ def ingest(paths: tuple[str, ...], cluster: str | None, lake: Path | None, stric
         ) as (home, _, intake),
     ):
         parts = len(home.parts())
-    terminal.intake_report(intake, Console(stderr=True))
-    click.echo(
-        f"{intake.added:,} events added, {intake.duplicates:,} were there already; the lake has"
-        f" {parts:,} part{'s' if parts != 1 else ''}",
-        err=True,
-    )
+    with streams.talk() as console:
+        terminal.intake_report(intake, console)
+        click.echo(
+            f"{intake.added:,} events added, {intake.duplicates:,} were there already; the lake has"
+            f" {parts:,} part{'s' if parts != 1 else ''}",
+            err=True,
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from kubewitness.cli import streams
 from kubewitness.cli.options import Time, reading, require_input
 from kubewitness.times import Moment
 
@@ -25,8 +26,6 @@ def summary(
 ) -> None:
     """Trends, statistics and coverage of audit logs, without judging anybody."""
     require_input(paths, lake)
-    from rich.console import Console
-
     from kubewitness import analysis as library
     from kubewitness.cli.progress import reading_progress
     from kubewitness.report import exports, terminal
@@ -41,7 +40,12 @@ def summary(
             stdin=sys.stdin.buffer,
             progress=progress,
         )
+    with streams.data() as console:
+        if output:
+            exports.write(found, output, sys.stdout.buffer)
+        else:
+            terminal.summary_report(found, intake, console)
     if output:
-        exports.write(found, output, sys.stdout.buffer)
-    else:
-        terminal.summary_report(found, intake, Console())
+        with streams.talk() as console:
+            if intake.skipped or intake.broken or intake.warnings:
+                terminal.intake_report(intake, console)

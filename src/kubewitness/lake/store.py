@@ -91,6 +91,12 @@ class Lake:
         )
 
     def _open(self) -> _Header:
+        if not _is_utf8(self.root):
+            raise LakeError(
+                "the name of a lake's folder has to be UTF-8",
+                where=str(self.root),
+                remedy="choose another folder with --lake",
+            )
         try:
             for folder in (self.root, self.events, self.staging, self.quarantine):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +127,14 @@ class Lake:
                 remedy="upgrade kubewitness",
             )
         return found
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

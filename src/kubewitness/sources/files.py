@@ -40,7 +40,7 @@ def expand(paths: Iterable[str | Path]) -> list[Source]:
         for path in found:
             identity = _identity(path)
             if identity is None or identity not in seen:
-                sources.append(Source(str(path), path))
+                sources.append(Source(_name(path), path))
             if identity is not None:
                 seen.add(identity)
     if not sources:
@@ -48,6 +48,11 @@ def expand(paths: Iterable[str | Path]) -> list[Source]:
     if sum(source.path is None for source in sources) > 1:
         raise SourceError("named twice", where=STDIN, remedy="Standard input can be read once.")
     return sources
+
+
+def _name(path: Path) -> str:
+    """The path as text that can be written anywhere, even where its bytes are no UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _files(given: str) -> Iterator[Path]:

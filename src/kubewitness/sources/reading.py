@@ -152,20 +152,21 @@ class Reader:
         with source.path.open("rb") as file:
             blocks = Blocks(file)
             head = blocks.head(HEAD_BYTES)
-            if self._trusts(source.path, blocks, head):
+            if self._trusts(source, source.path, blocks, head):
                 compression = blocks.compression
                 assert compression in ("none", "gzip", "zstd")
                 yield Chunk(source.path.absolute(), compression, source.name, True, None)
             else:
                 yield from self._sifted(source, blocks)
 
-    def _trusts(self, path: Path, blocks: Blocks, head: bytes) -> bool:
+    def _trusts(self, source: Source, path: Path, blocks: Blocks, head: bytes) -> bool:
         """Whether DuckDB can read the file by itself, as far as its beginning tells."""
         return (
             not self._sift_all
             and blocks.compression in ("none", "gzip", "zstd")
             and not blocks.problem
             and not glob.has_magic(str(path))  # DuckDB would expand it
+            and source.name == str(path)  # DuckDB takes UTF-8 only
             and stat.S_ISREG(path.stat().st_mode)
             and _is_plain(head)
         )

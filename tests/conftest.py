@@ -1,0 +1,101 @@
+"""What the tests of the command line share: the command in this process and as a program."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubewitness.cli import main
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def talk(self) -> str:
+        return self.err.decode()
+
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state directory and a temporary directory of this test's own."""
+    home, scratch = tmp_path / "state", tmp_path / "scratch"
+    home.mkdir()
+    scratch.mkdir()
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture
+def kubewitness(
+    state: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Command:
+    """``kubewitness ARGS`` in this process, its streams no terminals."""
+
+    def run(*args: str | Path, stdin: bytes = b"") -> Ran:
+        capfdbinary.readouterr()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            main([str(arg) for arg in args])
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return Ran(code, *capfdbinary.readouterr())
+
+    return run
+
+
+def program(*args: str | Path) -> list[str]:
+    """The command line of the program itself."""
+    return [sys.executable, "-m", "kubewitness", *map(str, args)]
+
+
+@pytest.fixture
+def process(state: Path) -> Command:
+    """``kubewitness ARGS`` as a program of its own."""
+
+    def run(
+        *args: str | Path,
+        stdin: bytes = b"",
+        env: Mapping[str, str | None] | None = None,
+        **options: Any,
+    ) -> Ran:
+        wanted = {**os.environ, **(env or {})}
+        done = subprocess.run(
+            program(*args),
+            input=stdin,
+            capture_output=True,
+            env={name: value for name, value in wanted.items() if value is not None},
+            timeout=120,
+            check=False,
+            **options,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
