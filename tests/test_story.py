@@ -12,9 +12,11 @@ from activities import CLUSTER, DAY, HOUR, OUTSIDE, START, Row, account, connect
 from activities import week as quiet_week
 from kubewitness.incidents import advice, story, timeline
 from kubewitness.incidents.detection import detect
+from kubewitness.incidents.explaining import told
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Incident
 from kubewitness.incidents.ranking import Case, weigh
+from kubewitness.surprise.registry import FACTORS
 
 NOW = START + 7 * DAY
 API = account("shop/api")
@@ -38,9 +40,9 @@ def test_what_was_only_refused_is_never_told_as_done() -> None:
             outcome="denied"),
     )  # fmt: skip
 
-    told = story.title(ledger, found)
-    assert told.startswith("ada looked around and tried in vain to ")
-    assert "read secrets" in told or "change permissions" in told
+    title = story.title(ledger, found)
+    assert title.startswith("ada looked around and tried in vain to ")
+    assert "read secrets" in title or "change permissions" in title
     steps = " ".join(advice.next_steps(ledger, found))
     assert "Rotate" not in steps
     assert "Compare the permissions" not in steps
@@ -78,7 +80,7 @@ def test_an_address_is_told_of_the_one_who_used_it_and_only_as_far_as_it_was_use
 
 
 @pytest.mark.parametrize(
-    ("who", "told", "step"),
+    ("who", "opening", "step"),
     [
         ("ada", "ada read", "Ask ada whether this was theirs"),
         (API, "Service account shop/api read", "Find out who or what ran this in the pods of"),
@@ -87,11 +89,11 @@ def test_an_address_is_told_of_the_one_who_used_it_and_only_as_far_as_it_was_use
     ],
 )
 def test_each_kind_of_principal_is_named_and_followed_up_in_its_own_way(
-    who: str, told: str, step: str
+    who: str, opening: str, step: str
 ) -> None:
     ledger, found = case(secrets(who=who))
 
-    assert story.title(ledger, found).startswith(told)
+    assert story.title(ledger, found).startswith(opening)
     assert step in advice.next_steps(ledger, found)[0]
 
 
@@ -150,9 +152,40 @@ def test_reasons_are_sentences_about_somebody(theft: Incident) -> None:
     assert theft.reasons[0].sentence in theft.summary
 
 
+@pytest.mark.parametrize(
+    ("own", "company", "words"),
+    [
+        (
+            (0, 12),
+            (0, 3),
+            "never used curl before, in 12 active days; nor did any of its 3 peers (dev).",
+        ),
+        ((0, 1), (0, 1), "never used curl before, in 1 active day; nor did its 1 peer (dev)."),
+        ((0, 0), (0, 0), "never used curl before."),
+        ((0, 5), (2, 3), "never used curl before, in 5 active days; 2 of 3 peers (dev) did."),
+        ((2, 9), (0, 3), "used curl in only 2 of 9 active days before; none of 3 peers (dev) did."),
+    ],
+)
+def test_a_reason_tells_its_own_past_and_that_of_its_peers(
+    own: tuple[int, int], company: tuple[int, int], words: str
+) -> None:
+    client = next(factor for factor in FACTORS if factor.name == "client")
+    values = {**row(NOW, "ada", "get", "pods", client="curl"), "place": "shop", "team": "dev"}
+    assert told(client, values, own, company, "day") == f"ada {words}"
+
+
+def test_a_fact_about_an_address_counts_who_it_ever_held_for() -> None:
+    token = next(factor for factor in FACTORS if factor.name == "token")
+    values = {**row(NOW, API, "get", "pods", source_ip=OUTSIDE), "place": "shop"}
+    assert told(token, values, (1, 40), (0, 0), "day") == (
+        f"Service account shop/api used a pod's token from {OUTSIDE}, which is not that pod's"
+        " address; 1 of 40 pods ever did before."
+    )
+
+
 def test_a_new_program_is_told_even_where_the_network_is_the_stronger_reason(
     theft: Incident,
 ) -> None:
-    told = " ".join(theft.considered)
-    assert "both the network and the program are new" in told
-    assert "the program is the usual one" not in told
+    tried = " ".join(theft.considered)
+    assert "both the network and the program are new" in tried
+    assert "the program is the usual one" not in tried

@@ -91,9 +91,7 @@ def _reason(
     return Reason(
         factor=finding.factor.name,
         question=finding.factor.question,
-        sentence=_sentence(
-            finding.factor, values, seen, active, f"{sharing} of {members}", table.unit
-        ),
+        sentence=told(finding.factor, values, (seen, active), (sharing, members), table.unit),
         observed=shown(finding.factor, values),
         expected=usual.expected,
         days_self=seen if own else 0,
@@ -122,31 +120,39 @@ def shown(factor: Factor, values: dict[str, Any]) -> str:
     return factor.shown.format(**named)
 
 
-def _sentence(
-    factor: Factor, values: dict[str, Any], seen: int, active: int, sharing: str, unit: str
+def told(
+    factor: Factor,
+    values: dict[str, Any],
+    own: tuple[int, int],
+    company: tuple[int, int],
+    unit: str,
 ) -> str:
-    """What happened, against the habits of who did it and of its peers ("0 of 3")."""
-    told = factor.told.format(
+    """What happened, against the habits of who did it (seen in how many of its active slices) and
+    of its peers (how many of how many)."""
+    (seen, active), (sharing, members) = own, company
+    deed = factor.told.format(
         **{key: "(none)" if value == "" else value for key, value in values.items()},
         where=place(values["place"]),
         thing=thing(values),
     )
     who = sentence(named(values["principal"]))
     if factor.holders:
-        return f"{who} {told}; {seen} of {active} {factor.holders} ever did before."
+        return f"{who} {deed}; {seen} of {active} {factor.holders} ever did before."
     if seen:
-        own = f"{who} {told} in only {seen} of {periods(active, unit, 'active')} before"
+        habit = f"{who} {deed} in only {seen} of {periods(active, unit, 'active')} before"
     elif active:
-        own = f"{who} never {told} before, in {periods(active, unit, 'active')}"
+        habit = f"{who} never {deed} before, in {periods(active, unit, 'active')}"
     else:
-        own = f"{who} never {told} before"
-    sharers, members = sharing.split(" of ")
-    if members == "0":
-        return f"{own}."
-    team = f"{'peer' if members == '1' else 'peers'} ({values['team']})"
-    if sharers == "0":
-        return f"{own}; nor did {'its one' if members == '1' else f'any of its {members}'} {team}."
-    return f"{own}; {sharing} {team} did."
+        habit = f"{who} never {deed} before"
+    if not members:
+        return f"{habit}."
+    team = f" ({values['team']})" if values["team"] else ""
+    peers = f"{members} peer{'s' if members > 1 else ''}{team}"
+    if sharing:
+        return f"{habit}; {sharing} of {peers} did."
+    if seen:
+        return f"{habit}; none of {peers} did."
+    return f"{habit}; nor did {'its' if members == 1 else 'any of its'} {peers}."
 
 
 def _look_up(
