@@ -32,7 +32,7 @@ def stamp(at: datetime) -> str:
 
 def event(
     at: datetime = START,
-    user: str = "ada",
+    who: str = "ada",
     verb: str = "get",
     resource: str = "pods",
     *,
@@ -69,7 +69,7 @@ def event(
         "stage": "ResponseComplete",
         "requestURI": path + (f"?{query}" if query else ""),
         "verb": verb,
-        "user": {"username": user, "groups": [*groups, "system:authenticated"]},
+        "user": {"username": who, "groups": [*groups, "system:authenticated"]},
         "sourceIPs": list(source_ips),
         "userAgent": client,
         "objectRef": {key: value for key, value in reference.items() if value},

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import duckdb
 import msgspec
 
 from kubewitness.activity.rollup import rollup, slot_width
-from kubewitness.errors import KubewitnessError, StrictError
+from kubewitness.errors import KubewitnessError, LakeError, StrictError
 from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.detection import Detection, detect
 from kubewitness.incidents.model import Incident
@@ -59,14 +59,12 @@ def opened(
                     added = ingest(reader, home, connection, cluster=cluster, progress=progress)
                     kept = quarantine if lake is not None and quarantine.exists() else None
                     intake = _intake(reader.tally, added, kept)
+            else:
+                intake = _warned(intake, home.set_damaged_aside(connection))
             if strict and (intake.skipped or intake.broken):
                 raise _strict_error(intake)
-            warnings = home.attach(connection)
-            yield (
-                home,
-                connection,
-                msgspec.structs.replace(intake, warnings=(*intake.warnings, *warnings)),
-            )
+            home.attach(connection)
+            yield home, connection, intake
 
 
 def analyze(
@@ -83,14 +81,17 @@ def analyze(
     """Read, judge and summarise. ``since`` and ``until`` bound what is reported and read."""
     with opened(
         paths, lake=lake, cluster=cluster, strict=strict, stdin=stdin, progress=progress
-    ) as (_, connection, intake):
-        first, last = _bounds(connection, cluster)
-        end = until.at(last) if until else None
-        begin = since.at(last if end is None else min(end, last)) if since else None
-        _narrow(connection, cluster, end)
-        rollup(connection, width=slot_width(first, last))
-        detections = {name: detect(connection, name, since=begin) for name in _clusters(connection)}
-        return _told(detections, cluster, begin, intake, connection)
+    ) as (home, connection, intake):
+
+        def judged() -> Analysis:
+            last = _rolled_up(connection, cluster, until)
+            begin = since.at(last) if since else None
+            names = _clusters(connection)
+            detections = {name: detect(connection, name, since=begin) for name in names}
+            return _told(detections, cluster, begin, intake, connection)
+
+        analysis, damaged = _undamaged(judged, home, connection)
+        return msgspec.structs.replace(analysis, intake=_warned(analysis.intake, damaged))
 
 
 def summarize(
@@ -106,11 +107,14 @@ def summarize(
     """Read and summarise, without judging anybody."""
     with opened(
         paths, lake=lake, cluster=cluster, strict=strict, stdin=stdin, progress=progress
-    ) as (_, connection, intake):
-        first, last = _bounds(connection, cluster)
-        _narrow(connection, cluster, until.at(last) if until else None)
-        rollup(connection, width=slot_width(first, last))
-        return summarise(connection), intake
+    ) as (home, connection, intake):
+
+        def summed() -> Summary:
+            _rolled_up(connection, cluster, until)
+            return summarise(connection)
+
+        summary, damaged = _undamaged(summed, home, connection)
+        return summary, _warned(intake, damaged)
 
 
 def save(analysis: Analysis, path: Path) -> None:
@@ -135,6 +139,48 @@ def recall(path: Path) -> Analysis:
             where=str(path),
             remedy="run 'kubewitness analyze PATH...' first, with the same --lake",
         ) from error
+
+
+_Found = TypeVar("_Found")
+
+
+def _undamaged(
+    work: Callable[[], _Found], home: Lake, connection: duckdb.DuckDBPyConnection
+) -> tuple[_Found, list[str]]:
+    """What ``work`` finds in the parts that can be read, and a warning for each that cannot.
+
+    That a part begins and ends well says little of what is between; reading all of every part in
+    advance would cost more than the work.
+    """
+    try:
+        return work(), []
+    except duckdb.Error as error:
+        damaged = home.set_damaged_aside(connection, thoroughly=True)
+        if damaged:
+            home.attach(connection)
+            return work(), damaged
+        if not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+            raise
+        raise LakeError(
+            f"reading stopped: {str(error).splitlines()[0]}",
+            where=str(home.root),
+            remedy="free some disk space, or choose another place for temporary files with TMPDIR",
+        ) from error
+
+
+def _warned(intake: Intake, damaged: Iterable[str]) -> Intake:
+    return msgspec.structs.replace(intake, warnings=(*intake.warnings, *damaged))
+
+
+def _rolled_up(
+    connection: duckdb.DuckDBPyConnection, cluster: str | None, until: Moment | None
+) -> datetime:
+    """Make the table ``activities`` of what was asked for; returns when that ends."""
+    first, last = _bounds(connection, cluster)
+    end = until.at(last) if until else None
+    _narrow(connection, cluster, end)
+    rollup(connection, width=slot_width(first, last))
+    return last if end is None else min(end, last)
 
 
 def _told(
@@ -196,6 +242,7 @@ def _narrow(
             f"stage_at < TIMESTAMP {quoted(until.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f'))}"
         )
     if conditions:
+        connection.execute("DROP VIEW IF EXISTS all_events")
         connection.execute("ALTER VIEW events RENAME TO all_events")
         connection.execute(
             f"CREATE VIEW events AS SELECT * FROM all_events WHERE {' AND '.join(conditions)}"
@@ -221,7 +268,7 @@ def _intake(tally: Tally, added: Added, quarantine: Path | None) -> Intake:
         skipped=_rejected(tally.skipped),
         broken=_rejected(tally.broken),
         quarantine=str(quarantine or ""),
-        warnings=(*tally.warnings, *((forged,) if added.forged else ())),
+        warnings=(*tally.warnings, *((forged,) if added.forged else ()), *added.damaged),
     )
 
 

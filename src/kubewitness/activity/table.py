@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import duckdb
@@ -100,10 +101,17 @@ class ActivityTable:
         return {DAY: "day", DAY // 24: "hour"}.get(self.slice_width, "5 minutes")
 
 
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """A connection of our own: duckdb's default one belongs to whoever imports us."""
+    return duckdb.connect()
+
+
+@lru_cache(1024)
 def _hash(text: str, salt: int) -> int:
-    row = duckdb.execute("SELECT hash(?::UBIGINT, ?)", [salt, text]).fetchone()
-    assert row is not None
-    return int(row[0])
+    with _engine().cursor() as cursor:
+        ((value,),) = cursor.execute("SELECT hash(?::UBIGINT, ?)", [salt, text]).fetchall()
+    return int(value)
 
 
 def combine(*parts: Ids) -> Ids:

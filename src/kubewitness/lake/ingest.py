@@ -7,7 +7,6 @@ part or nothing, and running it again adds what is missing.
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,8 +17,10 @@ import duckdb
 
 from kubewitness.errors import LakeError
 from kubewitness.events.normalisation import event_rows, json_lines, quoted
+from kubewitness.lake.locks import alone
 from kubewitness.lake.store import Lake
 from kubewitness.sources.reading import SUSPECT, Chunk, Reader
+from kubewitness.sources.spool import REMEDY
 
 # Small row groups let both cores compress wide rows with bodies: 173k instead of 65k events/s
 # at one tenth more bytes (bench/README.md).
@@ -36,12 +37,14 @@ _CONTENT = (
 
 @dataclass(slots=True)
 class Added:
-    """What an ingest did. ``forged`` counts auditIDs that stood on records of other content."""
+    """What an ingest did. ``forged`` counts auditIDs that stood on records of other content;
+    ``damaged`` tells of parts of the lake that had to be set aside."""
 
     events: int = 0
     duplicates: int = 0
     forged: int = 0
     days: set[tuple[str, str]] = field(default_factory=set)
+    damaged: list[str] = field(default_factory=list)
 
 
 Progress = Callable[[Chunk, int], None]
@@ -60,36 +63,33 @@ def ingest(
     ``progress`` is called after each chunk with its number of rows. Raises ``LakeError`` when
     the disk is full or not writable; what was whole by then stays.
     """
-    run = lake.staging / uuid.uuid4().hex
+    added = Added(damaged=lake.set_damaged_aside(connection))
     try:
-        for chunk in reader.chunks():
-            rows = _stage(chunk, run, connection, cluster)
-            if rows is not None:
-                reader.accepted(chunk, rows)
-                progress(chunk, rows)
-                continue
-            # Something in there is no plain event: read it again, line by line.
-            for trusted in reader.distrust(chunk):
-                rows = _stage(trusted, run, connection, cluster)
+        with lake.run() as run:
+            for chunk in reader.chunks():
+                rows = _stage(chunk, run, connection, cluster)
                 if rows is not None:
-                    reader.accepted(trusted, rows)
-                progress(trusted, rows or 0)
-        return _settle(run, lake, connection)
-    except duckdb.IOException as error:
+                    reader.accepted(chunk, rows)
+                    progress(chunk, rows)
+                    continue
+                # Something in there is no plain event: read it again, line by line.
+                for trusted in reader.distrust(chunk):
+                    rows = _stage(trusted, run, connection, cluster)
+                    if rows is not None:
+                        reader.accepted(trusted, rows)
+                    progress(trusted, rows or 0)
+            _settle(run, lake, connection, added)
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise LakeError(
-            f"writing stopped: {str(error).splitlines()[0]}",
-            where=str(lake.root),
-            remedy="free some disk space or choose another --lake; running the same command again "
-            "adds only what is missing",
+            f"writing stopped: {str(error).splitlines()[0]}", where=str(lake.root), remedy=REMEDY
         ) from error
     except OSError as error:
         raise LakeError(
             f"writing stopped: {error.strerror or error}",
             where=str(error.filename or lake.root),
-            remedy="check the disk; running the same command again adds only what is missing",
+            remedy=REMEDY,
         ) from error
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
+    return added
 
 
 def _stage(
@@ -156,26 +156,45 @@ def _partition(cluster: str, date: object) -> Path:
     return Path(f"cluster={quote(cluster, safe='')}", f"date={date}")
 
 
-def _settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection) -> Added:
+def _settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection, added: Added) -> None:
     """Rename the staged parts into the lake, without what it already holds."""
-    added = Added()
-    for partition in sorted({part.parent.relative_to(part.parents[2]) for part in _staged(run)}):
-        staged = [part for part in _staged(run) if part.parts[-3:-1] == partition.parts]
-        home = lake.events / partition
-        present = sorted(home.glob("*.parquet")) if home.exists() else []
-        total = _count(connection, staged)
-        fresh, kept = staged, total
-        if _repeated(connection, [*staged, *present]):
-            fresh, kept, forged = _distinct(connection, run, partition, staged, present)
-            added.forged += forged
-        if kept:
-            home.mkdir(parents=True, exist_ok=True)
-            for part in fresh:
-                part.replace(home / part.name)
-            added.days.add((unquote(partition.parts[0].partition("=")[2]), partition.name[5:]))
-        added.events += kept
-        added.duplicates += total - kept
-    return added
+    lake.events.mkdir(exist_ok=True)
+    # Two processes that settle the same events at once would both find them new.
+    with alone(lake.events):
+        for partition in sorted({part.parent.relative_to(run / "parts") for part in _staged(run)}):
+            try:
+                _settle_day(partition, run, lake, connection, added)
+            except duckdb.Error:
+                # A part whose schema can be read may be damaged all the same.
+                damaged = lake.set_damaged_aside(connection, thoroughly=True)
+                if not damaged:
+                    raise
+                added.damaged += damaged
+                _settle_day(partition, run, lake, connection, added)
+
+
+def _settle_day(
+    partition: Path,
+    run: Path,
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    added: Added,
+) -> None:
+    staged = sorted((run / "parts" / partition).glob("*.parquet"))
+    home = lake.events / partition
+    present = [part for part in lake.parts() if part.parent == home]
+    total = _count(connection, staged)
+    fresh, kept, forged = staged, total, 0
+    if _repeated(connection, [*staged, *present]):
+        fresh, kept, forged = _distinct(connection, run, staged, present)
+    if kept:
+        home.mkdir(parents=True, exist_ok=True)
+        for part in fresh:
+            part.replace(home / part.name)
+        added.days.add((unquote(partition.parts[0].partition("=")[2]), partition.name[5:]))
+    added.events += kept
+    added.duplicates += total - kept
+    added.forged += forged
 
 
 def _staged(run: Path) -> list[Path]:
@@ -198,7 +217,6 @@ def _repeated(connection: duckdb.DuckDBPyConnection, parts: list[Path]) -> bool:
 def _distinct(
     connection: duckdb.DuckDBPyConnection,
     run: Path,
-    partition: Path,
     staged: list[Path],
     present: list[Path],
 ) -> tuple[list[Path], int, int]:

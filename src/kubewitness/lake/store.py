@@ -15,9 +15,11 @@ import os
 import secrets
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
 
 import duckdb
 import msgspec
@@ -26,13 +28,16 @@ from kubewitness.errors import LakeError
 from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.events.normalisation import quoted
 from kubewitness.events.redaction import Redactor
+from kubewitness.lake.locks import together
 
 VERSION = 1
 
+_PART_COLUMNS = {**EVENT_COLUMNS, "date": "DATE"}
+
 
 class _Header(msgspec.Struct):
-    version: int
-    redaction_key: str
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    redaction_key: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Lake:
@@ -46,6 +51,7 @@ class Lake:
         self.events = root / "events"
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
+        self._left_out: set[Path] = set()
         self._header = self._open()
 
     @property
@@ -55,27 +61,57 @@ class Lake:
 
     def parts(self) -> list[Path]:
         """The event files, in a stable order."""
-        return sorted(self.events.glob("cluster=*/date=*/*.parquet"))
+        found = set(self.events.glob("cluster=*/date=*/*.parquet")) - self._left_out
+        return sorted(part for part in found if part.is_file())
 
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
-        """Make the view ``events`` (``EVENT_COLUMNS`` + ``date``) over all readable parts.
+    @contextmanager
+    def run(self) -> Iterator[Path]:
+        """A folder in which one ingest writes its parts, deleted at the end.
 
-        Returns a warning for each part that cannot be read; it is set aside in the quarantine,
-        so that one damaged file never hides the others.
+        What killed runs have left is deleted when no other process ingests.
+        """
+        self.staging.mkdir(parents=True, exist_ok=True)
+        with together(self.staging, first=self._clear_staging):
+            folder = self.staging / uuid.uuid4().hex
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the view ``events`` (``EVENT_COLUMNS`` + ``date``) over all parts."""
+        connection.execute(f"CREATE OR REPLACE VIEW events AS {self.relation(self.parts())}")
+
+    def set_damaged_aside(
+        self, connection: duckdb.DuckDBPyConnection, *, thoroughly: bool = False
+    ) -> list[str]:
+        """Move parts that cannot be read into the quarantine, so that none hides the others.
+
+        Looks at the schema of each part, ``thoroughly`` at every value. Returns a warning for each.
         """
         warnings = []
-        readable = []
         for part in self.parts():
-            try:
-                connection.execute(f"SELECT 1 FROM parquet_metadata({quoted(str(part))}) LIMIT 1")
-                readable.append(part)
-            except duckdb.Error as error:
-                aside = self.quarantine / f"{part.parent.name}-{part.name}.damaged"
-                part.replace(aside)
-                first = str(error).splitlines()[0]
-                warnings.append(f"damaged lake part set aside as {aside}: {first}")
-        connection.execute(f"CREATE OR REPLACE VIEW events AS {self.relation(readable)}")
+            problem = _problem(part, connection, thoroughly=thoroughly)
+            if problem:
+                warnings.append(
+                    f"damaged lake part {self._set_aside(part)} ({problem}): ingest the logs of"
+                    f" {part.parent.name.partition('=')[2]} again to have its events back"
+                )
         return warnings
+
+    def _set_aside(self, part: Path) -> str:
+        aside = self.quarantine / f"{part.parent.name}-{part.name}.damaged"
+        try:
+            self.quarantine.mkdir(exist_ok=True)
+            return f"set aside as {part.replace(aside)}"
+        except OSError:  # a lake that may only be read
+            self._left_out.add(part)
+            return f"left out: {part}"
+
+    def _clear_staging(self) -> None:
+        for left in self.staging.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
 
     @staticmethod
     def relation(parts: list[Path]) -> str:
@@ -97,16 +133,10 @@ class Lake:
                 where=str(self.root),
                 remedy="choose another folder with --lake",
             )
+        header = self.root / "lake.json"
         try:
-            for folder in (self.root, self.events, self.staging, self.quarantine):
-                folder.mkdir(parents=True, exist_ok=True)
-            header = self.root / "lake.json"
             if not header.exists():
-                key = secrets.token_hex(32)
-                draft = header.with_suffix(f".{os.getpid()}")
-                draft.touch(mode=0o600)
-                draft.write_bytes(msgspec.json.encode(_Header(VERSION, key)))
-                draft.replace(header)
+                self._begin(header)
             found = msgspec.json.decode(header.read_bytes(), type=_Header)
         except OSError as error:
             raise LakeError(
@@ -127,6 +157,31 @@ class Lake:
                 remedy="upgrade kubewitness",
             )
         return found
+
+    def _begin(self, header: Path) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        draft = self.root / f"lake.{uuid.uuid4().hex}"
+        try:
+            draft.touch(mode=0o600)
+            draft.write_bytes(msgspec.json.encode(_Header(VERSION, secrets.token_hex(32))))
+            # Of two processes that begin at once, the second takes the key of the first.
+            with suppress(FileExistsError):
+                os.link(draft, header)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _problem(part: Path, connection: duckdb.DuckDBPyConnection, *, thoroughly: bool) -> str:
+    """Why a part cannot be read, or ''."""
+    table = f"read_parquet({quoted(str(part))}, hive_partitioning=false)"
+    try:
+        found = {row[0]: row[1] for row in connection.execute(f"DESCRIBE FROM {table}").fetchall()}
+        if thoroughly:
+            connection.execute(f"SELECT bit_xor(hash(part)) FROM {table} AS part").fetchall()
+    except duckdb.Error as error:
+        return str(error).splitlines()[0]
+    wrong = [name for name, kind in _PART_COLUMNS.items() if found.get(name) != kind]
+    return f"its columns {', '.join(wrong)} are not those of an event" if wrong else ""
 
 
 def _is_utf8(path: Path) -> bool:

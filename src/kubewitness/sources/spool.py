@@ -13,6 +13,11 @@ from kubewitness.errors import LakeError
 
 _BATCH = 1 << 20
 
+REMEDY = (
+    "free some disk space, or choose another place with --lake (without it: TMPDIR); running the"
+    " same command again adds only what is missing"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
@@ -29,7 +34,7 @@ def writing(path: Path) -> Iterator[None]:
         raise LakeError(
             f"cannot be written: {error.strerror or error}",
             where=str(path),
-            remedy="Free some disk space or choose another --lake.",
+            remedy=REMEDY,
         ) from error
 
 
