@@ -35,7 +35,7 @@ def test_the_example_is_read_without_a_word_of_complaint(demo: Analysis) -> None
 
 def test_what_is_on_top_in_the_demo_are_attacks_that_happened(demo: Analysis) -> None:
     attacks = [episode for episode in episodes() if episode["label"] == "attack"]
-    top = (*demo.incidents, *demo.queue)[:4]
+    top = (*demo.incidents, *demo.queue)[:3]
 
     for incident in top:
         told = [

@@ -30,6 +30,7 @@ def incident(identity: str, lake: Path | None, output: str | None) -> None:
     if path is None:
         raise click.UsageError("without a home directory, say with --lake which analysis is meant")
     known = library.recall(path)
+    identity = identity.removeprefix("incident/")  # as -o name writes it
     everything = (*known.incidents, *known.queue)
     found = [one for one in everything if one.id.startswith(identity)]
     if len(found) != 1:

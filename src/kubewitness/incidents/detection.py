@@ -67,7 +67,7 @@ def detect(
     mode = "retrospective" if since is None else "history and test"
     if not len(table):
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
-    begin, horizon, reference, replayed = _plan(table, since)
+    begin, horizon, reference, replayed = plan(table, since)
     ledger = enter(table, find(table, horizon, reference, factors), horizon, connection)
     cases = [weigh(ledger, lines) for lines in link(ledger, begin)]
     past: list[Case] = []
@@ -89,7 +89,7 @@ def detect(
     return Detection(mode, incidents, threshold, tuple(_notes(table, since)))
 
 
-def _plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Mask, int]:
+def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Mask, int]:
     """From when on things are reported, the horizon, what calibrates, and what is replayed."""
     if since is None:
         everything = np.ones(len(table), dtype=bool)

@@ -6,7 +6,7 @@ that the explanation and the score speak of the same counts.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from kubewitness.surprise.factor import Factor
 from kubewitness.times import periods
 
 REASONS = 6
+_ALIKE = 3
 _EXPECTED = 4
 
 
@@ -40,7 +41,7 @@ def explain(
     connection: duckdb.DuckDBPyConnection,
 ) -> list[tuple[Reason, ...]]:
     """The reasons of each case, strongest first; their shares of one case sum to 1."""
-    chosen = [_chosen(case) for case in cases]
+    chosen = [_chosen(case, ledger) for case in cases]
     asked: dict[int, set[int]] = defaultdict(set)
     for atoms in chosen:
         for atom in atoms:
@@ -67,13 +68,19 @@ def explain(
     ]
 
 
-def _chosen(case: Case) -> list[Atom]:
-    """The strongest atom of each aspect, then the strongest of what is left."""
+def _chosen(case: Case, ledger: Ledger) -> list[Atom]:
+    """The strongest atom of each aspect, then the strongest of what is left, but hardly ever the
+    same question: that secrets of twenty namespaces are new need not be told twenty times."""
     first: dict[str, Atom] = {}
     for atom in case.atoms:
         first.setdefault(atom.aspect, atom)
-    rest = [atom for atom in case.atoms if atom not in first.values()]
-    picked = [*first.values(), *rest[: max(0, REASONS - len(first))]]
+    picked = [*first.values()]
+    asked = Counter(int(ledger.finding[atom.aspect][atom.line]) for atom in picked)
+    for atom in case.atoms:
+        question = int(ledger.finding[atom.aspect][atom.line])
+        if len(picked) < REASONS and atom not in picked and asked[question] < _ALIKE:
+            picked.append(atom)
+            asked[question] += 1
     return sorted(picked, key=lambda atom: -atom.weight)
 
 

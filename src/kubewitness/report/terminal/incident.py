@@ -40,7 +40,7 @@ from kubewitness.report.wording import (
 )
 
 ROWS, REASONS, ITEMS = 12, 8, 8
-_TABLE = 110
+_TABLE = 120
 """Columns from which on reasons fit into a table."""
 _ALL = 200
 
@@ -129,11 +129,10 @@ def _reasons(reasons: Sequence[Reason], console: Console) -> None:
         times = history(reason)
         if console.width < _TABLE:
             before = ", ".join(f"{who} {n}" for who, n in times)
-            before += f" ({plain(slices(reason.unit), 40)})"
+            before += f" ({plain(slices(reason.unit), 40)}); chance {chance(reason.p)}"
             rows.append((weight, fact))
             rows.append((Text(), Text(f"usual: {instead}")))
             rows.append((Text(), Text(f"seen before: {before}", style="dim")))
-            rows.append((Text(), Text(f"chance: {chance(reason.p)}", style="dim")))
         else:
             told = Text(brief(plain(reason.sentence, 400)), style="dim")
             fact.append("\n").append_text(told)

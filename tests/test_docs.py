@@ -1,0 +1,181 @@
+"""Documentation that cannot lie: what it says of the code is compared with the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from kubewitness.activity.rollup import ACTIVITY_COLUMNS
+from kubewitness.cli import cli
+from kubewitness.evaluate.figures import BEGIN, END
+from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.incidents.model import Expected, Incident, Moment, Reason
+from kubewitness.surprise.registry import FACTORS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("bench/*.md")])
+COMMANDS = cli.list_commands(click.Context(cli))
+
+
+def page(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading, up to the next one of its rank."""
+    _, found, rest = text.partition(f"\n{heading}")
+    assert found, f"there is no {heading!r}"
+    rank = heading.split(" ", maxsplit=1)[0]
+    return re.split(rf"\n#{{1,{len(rank)}}} ", rest)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows, without heads and rules."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    rules = [n for n, row in enumerate(cells) if all(set(cell) <= set("-: ") for cell in row)]
+    return [row for n, row in enumerate(cells) if n not in rules and n + 1 not in rules]
+
+
+def first_words(text: str) -> list[str]:
+    return [row[0].strip("`") for row in rows(text)]
+
+
+def test_every_column_of_an_event_is_documented_with_its_type() -> None:
+    documented = {
+        row[0].strip("`"): row[1] for row in rows(section(page("docs/events.md"), "## Events"))
+    }
+    assert documented == EVENT_COLUMNS
+    assert list(documented) == list(EVENT_COLUMNS)
+
+
+def test_every_column_of_activity_is_documented() -> None:
+    assert first_words(section(page("docs/events.md"), "## Activity")) == list(ACTIVITY_COLUMNS)
+
+
+def test_every_factor_is_documented_with_its_question() -> None:
+    documented = [tuple(row) for row in rows(page("docs/factors.md"))]
+    assert documented == [(one.name, one.aspect, one.question) for one in FACTORS]
+
+
+@pytest.mark.parametrize("struct", [Incident, Reason, Expected, Moment])
+def test_every_field_of_an_incident_is_documented(struct: type[msgspec.Struct]) -> None:
+    text = section(page("docs/incidents.md"), f"## {struct.__name__}")
+    assert first_words(text) == list(struct.__struct_fields__)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_a_command_is_documented(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    text = section(page("docs/commands.md"), f"## kubewitness {name}")
+    documented = [
+        flag for row in rows(text) for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row[0])
+    ]
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    flags = {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+    assert sorted(documented) == sorted(flags)
+    for option in options:
+        if isinstance(option.type, click.Choice):
+            row = next(row for row in rows(text) if option.opts[-1] in row[0])
+            assert {f"`{choice}`" for choice in option.type.choices} <= set(
+                re.findall(r"`[^`]+`", row[1])
+            )
+
+
+def test_every_command_is_in_the_readme() -> None:
+    told = re.findall(r"`kubewitness (\w+)", section(page("README.md"), "## Commands"))
+    assert set(told) == set(COMMANDS)
+
+
+def test_the_marks_of_the_figures_are_in_place() -> None:
+    for path in ("README.md", "docs/evaluation.md"):
+        text = page(path)
+        assert text.count(BEGIN) == text.count(END) == 1
+        assert text.index(BEGIN) < text.index(END)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        found = (path.parent / name).resolve() if name else path
+        assert found.exists(), f"{path.name} points to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
+            assert anchor in slugs, f"{path.name} points to {target}"
+
+
+def test_make_demo_is_what_the_documentation_says() -> None:
+    makefile = page("Makefile")
+    command = "kubewitness analyze examples/ --cluster demo --since 30m --report demo/report.html"
+    assert f"$(BIN)/{command}" in makefile
+    assert "`--since 30m`" in page("docs/example.md")
+    for target in re.findall(r"^\$ make (\w+)", page("README.md"), re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+COMMAND_LINES = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", page("README.md"), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ kubewitness")
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_the_quick_start_runs(line: str, tmp_path: Path) -> None:
+    """As a newcomer types it, in a folder that has the example."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    home = tmp_path / "home"
+    home.mkdir()
+    log = "/var/log/kubernetes/audit/"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line.replace(log, "examples/")],
+        cwd=tmp_path,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) > 10
+    report = re.search(r"--report (\S+)", line)
+    if report:
+        assert (tmp_path / report[1]).read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_there_is_a_quick_start() -> None:
+    assert len(COMMAND_LINES) >= 4
+
+
+@pytest.fixture(scope="module")
+def walk() -> ModuleType:
+    """``bench/walk.py``, which is a script and no package."""
+    spec = importlib.util.spec_from_file_location("walk", ROOT / "bench" / "walk.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_walk_of_one_event_is_what_the_pipeline_does(walk: Any) -> None:
+    text = page("docs/architecture.md")
+    assert text == walk.rewritten(text, walk.walk()), "run 'make docs' and look at the difference"
