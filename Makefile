@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check docs bench lock clean
 
 $(BIN)/kubewitness: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ check: $(BIN)/kubewitness
 
 test: check
 	$(BIN)/python -m pytest
+
+docs: $(BIN)/kubewitness
+	$(BIN)/python bench/walk.py
+	$(BIN)/python bench/picture.py
 
 bench: $(BIN)/kubewitness
 	$(BIN)/python bench/throughput.py
