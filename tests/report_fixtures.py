@@ -860,6 +860,18 @@ def silence() -> Analysis:
     return msgspec.structs.replace(analysis(), intake=clean_intake(), notes=())
 
 
+def emptiness(lines: int = 0) -> Analysis:
+    """A log without a single event."""
+    base = silence()
+    coverage = msgspec.structs.replace(base.summary.coverage, levels=(), stages=(), clusters=())
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    summary = msgspec.structs.replace(
+        base.summary, start=epoch, end=epoch, requests=0, principals=0, slots=(), coverage=coverage
+    )
+    intake = msgspec.structs.replace(base.intake, lines=lines, events=0, added=0)
+    return msgspec.structs.replace(base, cluster="", summary=summary, intake=intake)
+
+
 def attack_on_the_report() -> Analysis:
     """Hostile text in every field a log can fill."""
     base = analysis(hostile(), queue=(msgspec.structs.replace(hostile(), id="667"),))

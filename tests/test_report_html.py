@@ -63,6 +63,7 @@ class PageExtension(SingleFileSnapshotExtension):
 ANALYSES = {
     "week": fixtures.week(),
     "silence": fixtures.silence(),
+    "emptiness": fixtures.emptiness(),
     "giant": fixtures.analysis(fixtures.giant(), queue=(fixtures.slow_reads(),)),
     "hostile": fixtures.attack_on_the_report(),
 }
@@ -260,3 +261,11 @@ def test_an_instant_incident_has_a_picture() -> None:
     instant = msgspec.structs.replace(one, timeline=one.timeline[1:2])
     assert "create selfsubjectrulesreviews" in str(lanes(instant))
     assert str(lanes(msgspec.structs.replace(one, timeline=()))) == ""
+
+
+def test_a_log_without_events_has_no_date_and_no_summary() -> None:
+    text = page.render(ANALYSES["emptiness"])
+    assert "<b>Nothing to judge.</b>" in text
+    assert "1970" not in text
+    assert 'id="summary"' not in text
+    assert 'id="intake"' in text

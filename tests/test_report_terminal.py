@@ -238,3 +238,30 @@ print(*sorted({"duckdb", "numpy", "scipy", "sklearn", "yaml"} & set(sys.modules)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [(0, "There is not a single line in"), (9, "None of 9 lines from")],
+)
+def test_a_log_without_events_is_not_called_uneventful(lines: int, words: str) -> None:
+    console, stream = piped(80)
+    terminal.analysis_report(fixtures.emptiness(lines), console)
+    text = stream.getvalue()
+    assert words in text
+    assert "Nothing to judge." in text
+    assert "Intake" in text
+    for wrong in ("1970", "No incidents", "Summary", "Coverage"):
+        assert wrong not in text
+
+
+def test_a_queue_without_alerts_is_not_called_empty() -> None:
+    console, stream = piped(80)
+    terminal.analysis_report(
+        msgspec.structs.replace(WEEK, incidents=(), queue=(fixtures.slow_reads(),)), console
+    )
+    text = " ".join(stream.getvalue().split())
+    assert "1 incident of lower rank may be worth a look" in text
+    assert "No alerts." in text
+    assert "No incidents." not in text
+    assert fixtures.slow_reads().title in text

@@ -201,7 +201,7 @@ def _told(
     modes = {found.mode for found in detections.values()}
     return Analysis(
         mode=modes.pop() if modes else "retrospective",
-        cluster=cluster or ", ".join(sorted(detections)) or "none",
+        cluster=cluster or ", ".join(sorted(detections)),
         since=since,
         incidents=tuple(incident for incident in incidents if incident.alert),
         queue=tuple(incident for incident in incidents if not incident.alert),

@@ -36,23 +36,57 @@ def severities(incidents: Iterable[Incident]) -> str:
 
 def paragraph(analysis: Analysis) -> str:
     """The executive summary, inert: period, size, how many incidents, and the first of them."""
+    if blank(analysis):
+        sources, lines = analysis.intake.sources, analysis.intake.lines
+        return (
+            f"None of {plural(lines, 'line')} from {plural(sources, 'source')} is an audit event."
+            if lines
+            else f"There is not a single line in {plural(sources, 'source')}."
+        )
     summary, incidents = analysis.summary, analysis.incidents
     cluster = f"cluster {plain(analysis.cluster, 120)}" if analysis.cluster else "this cluster"
+    span = summary.end - summary.start
     read = (
-        f"In {duration(summary.end - summary.start)} of {cluster}, "
+        f"In {duration(span) if span.total_seconds() >= 1 else 'a moment'} of {cluster}, "
         f"{plural(summary.principals, 'principal')} made {plural(summary.requests, 'request')} "
         f"in {plural(summary.namespaces, 'namespace')}."
     )
-    if not incidents:
+    queue = further(analysis)
+    if not incidents and not queue:
         return f"{read} Nothing stood out enough to be called an incident."
+    if not incidents:
+        return (
+            f"{read} Nothing stood out enough for an alert; {plural(len(queue), 'incident')} of "
+            "lower rank may be worth a look."
+        )
     first = incidents[0]
     worth = "1 incident is" if len(incidents) == 1 else f"{len(incidents)} incidents are"
     lead = "It" if len(incidents) == 1 else "The first to look at"
-    rest = len(further(analysis))
+    rest = len(queue)
     lower = f" {rest} more {'ranks' if rest == 1 else 'rank'} lower." if rest else ""
     return (
         f"{read} {worth} worth attention ({severities(incidents)}).{lower} "
         f"{lead} began {moment(first.opened_at)} UTC: {plain(first.title.rstrip('.'), 300)}."
+    )
+
+
+def blank(analysis: Analysis) -> bool:
+    """Whether there was not a single event to judge."""
+    return not analysis.summary.coverage.levels
+
+
+def advice(analysis: Analysis) -> tuple[str, ...]:
+    """What to look at where there are no incidents."""
+    if blank(analysis):
+        return (
+            "What was read, and why it is no audit event, is under “Intake” below.",
+            "The API server writes a log when it has --audit-policy-file and --audit-log-path;"
+            " managed clusters have a switch for it. docs/formats.md lists what is read.",
+        )
+    return (
+        "That is only as good as what was logged: see “Coverage” below.",
+        "A longer log makes more things comparable: give older files or a lake too.",
+        "See what was usual: kubewitness summary",
     )
 
 

@@ -54,7 +54,10 @@ def analysis_report(analysis: Analysis, console: Console, *, full: int = FULL) -
     for rank, incident in enumerate(analysis.incidents[:full], 1):
         incident_section(incident, console, rank=rank, name_cluster=several)
     _further(analysis, console, full)
-    summary_sections(analysis.summary, analysis.intake, console)
+    if headline.blank(analysis):
+        intake_report(analysis.intake, console)
+    else:
+        summary_sections(analysis.summary, analysis.intake, console)
 
 
 def _header(analysis: Analysis, console: Console) -> None:
@@ -62,6 +65,9 @@ def _header(analysis: Analysis, console: Console) -> None:
     if analysis.cluster:
         title.append(f"  {plain(analysis.cluster)}", style="bold cyan")
     summary, intake = analysis.summary, analysis.intake
+    if headline.blank(analysis):
+        show(console, title, Text(), prose(headline.paragraph(analysis), console))
+        return
     show(console, title, Text(period(summary.start, summary.end), style="dim"))
     show(console, Text(headline.judged(analysis), style="dim"))
     read = f"read {plural(intake.events, 'event')} from {plural(intake.sources, 'source')}"
@@ -74,19 +80,9 @@ def _header(analysis: Analysis, console: Console) -> None:
 
 def _contents(analysis: Analysis, console: Console) -> None:
     if not analysis.incidents:
-        show(
-            console,
-            Text(),
-            Text("No incidents.", style="bold green"),
-            *bullets(
-                (
-                    "That is only as good as what was logged: see “Coverage” below.",
-                    "A longer log makes more things comparable: give older files or a lake too.",
-                    "See what was usual: kubewitness summary",
-                ),
-                console,
-            ),
-        )
+        what = "No alerts." if headline.further(analysis) else "No incidents."
+        line = Text("Nothing to judge." if headline.blank(analysis) else what, style="bold")
+        show(console, Text(), line, *bullets(headline.advice(analysis), console))
         return
     show(console, Text())
     _list([(str(rank), one) for rank, one in enumerate(analysis.incidents[:LISTED], 1)], console)
