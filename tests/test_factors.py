@@ -315,7 +315,8 @@ def test_nobody_is_their_own_peer(factor: Factor) -> None:
     """In a cluster of one principal there is nobody to compare it with."""
     who = account("shop/api") if factor.name == "bearer" else "ada"
     alone = loaded([line for line in some_rows(DAYS) if line["principal"] == who])
-    assert {len(np.unique(alone.ids[column])) > 1 for column in factor.columns} == {True}
+    if isinstance(factor, Novelty):
+        assert all(len(np.unique(alone.ids[column])) > 1 for column in factor.columns)
     for of in HORIZONS.values():
         answer = factor.score(alone, of(alone))
         assert not answer.members.any()

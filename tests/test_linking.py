@@ -69,11 +69,19 @@ def test_the_same_deed_on_another_day_continues_the_story(factor: str) -> None:
     assert groups(*rows, evidence={factor: 5.0}) == [[0, 1, 2]]
 
 
-def test_a_place_or_a_time_continues_nothing() -> None:
-    rows = [seen(n * DAY, "ada") for n in range(3)]
-    for factor in ("network", "client", "hour"):
-        assert groups(*rows, evidence={factor: 5.0}) == [[0], [1], [2]]
-    assert groups(*rows, evidence={"action": 1.9}) == [[0], [1], [2]], "too weak to continue"
+@pytest.mark.parametrize("factor", ["network", "client", "hour"])
+def test_a_place_or_a_time_continues_nothing(factor: str) -> None:
+    verbs = enumerate(("get", "list", "delete"))
+    rows = [seen(n * DAY, "ada", client=f"c{n}", verb=verb) for n, verb in verbs]
+    told = {factor: 5.0, "deed": 1.0}
+    assert groups(*rows, evidence=told) == [[0], [1], [2]]
+
+
+def test_what_only_repeats_is_told_once_and_keeps_no_session_open() -> None:
+    again = [seen(n * 2 * HOUR, "ada") for n in range(5)]
+    assert groups(*again, evidence={"network": 5.0}) == [[0, 1, 2, 3, 4]]
+    new = seen(8 * HOUR, "ada", verb="delete")
+    assert groups(*again[:4], new, evidence={"network": 5.0, "action": 1.0}) == [[0, 1, 2, 3], [4]]
 
 
 def test_another_deed_or_another_place_is_another_story() -> None:

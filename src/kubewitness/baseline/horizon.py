@@ -39,14 +39,20 @@ def prequential(table: ActivityTable, since: int | None, delay: int) -> Horizon:
 
     ``since`` is the slice from which on things are judged: what happens after it is learnt only
     when it is ``delay`` slices old, so that an attack of several days does not become normal on
-    its second (MODELS §8). Slices before it learn from all that came before them.
+    its second (MODELS §8). The later half of the history is judged in the same way, as its
+    scores decide what alerts. Slices before that learn from all that came before them.
     """
     slices = np.arange(_number(table), dtype=np.int64)
     lower = slices.copy()
-    if since is not None:
-        judged = slices >= since
-        lower[judged] = np.maximum(since, slices[judged] - delay)
+    for begin in (replayed_from(since), since) if since is not None else ():
+        judged = slices >= begin
+        lower[judged] = np.maximum(begin, slices[judged] - delay)
     return Horizon(lower, np.full_like(slices, NEVER))
+
+
+def replayed_from(since: int) -> int:
+    """The slice from which on the history is replayed, to see what would have alerted."""
+    return since // 2
 
 
 def retrospective(table: ActivityTable, guard: int) -> Horizon:

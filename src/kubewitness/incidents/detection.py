@@ -16,7 +16,14 @@ import msgspec
 import numpy as np
 
 from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, load
-from kubewitness.baseline.horizon import YOUNGEST, Horizon, guard_for, prequential, retrospective
+from kubewitness.baseline.horizon import (
+    YOUNGEST,
+    Horizon,
+    guard_for,
+    prequential,
+    replayed_from,
+    retrospective,
+)
 from kubewitness.incidents import advice, story, timeline
 from kubewitness.incidents.explaining import explain
 from kubewitness.incidents.ledger import Ledger, enter
@@ -99,7 +106,7 @@ def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Ma
     # The first slices of a history are all novelty: neither calibration nor replay uses them.
     warm = min(YOUNGEST, first // 3)
     reference = (table.slice >= warm) & (table.first < begin)
-    replayed = table.start + (first // 2) * table.slice_width
+    replayed = table.start + replayed_from(first) * table.slice_width
     return begin, prequential(table, first, LEARNING_DELAY), reference, replayed
 
 

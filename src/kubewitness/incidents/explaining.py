@@ -144,7 +144,8 @@ def told(
     )
     who = sentence(named(values["principal"]))
     if factor.holders:
-        return f"{who} {deed}; {seen} of {active} {factor.holders} ever did before."
+        units = unit if unit.endswith("s") else f"{unit}s"
+        return f"{who} {deed}; {seen} of {active} {factor.holders.format(units=units)}."
     if seen:
         habit = f"{who} {deed} in only {seen} of {periods(active, unit, 'active')} before"
     elif active:

@@ -13,7 +13,7 @@ import numpy as np
 
 from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.table import DAY, MICROSECONDS, Ints
-from kubewitness.incidents.ledger import Ledger
+from kubewitness.incidents.ledger import ASPECTS, Ledger
 
 # Evidence of one identity from one place belongs to one session while it goes on.
 SESSION_GAP = 3 * 3600 * MICROSECONDS
@@ -63,22 +63,37 @@ def link(ledger: Ledger, since: int = 0) -> list[Ints]:
     No group reaches over ``since`` (µs): what began in the history and goes on is told anew.
     """
     union = _Union(len(ledger))
-    for links in (_sessions(ledger), _continued(ledger), _handed_over(ledger)):
+    for links in (_sessions(ledger, since), _continued(ledger), _handed_over(ledger)):
         for earlier, later in links:
             if not ledger.first[earlier] < since <= ledger.first[later]:
                 union.join(earlier, later)
     return union.groups()
 
 
-def _sessions(ledger: Ledger) -> Iterator[tuple[int, int]]:
-    """One identity at one address, without a long pause."""
+def _sessions(ledger: Ledger, since: int) -> Iterator[tuple[int, int]]:
+    """One identity at one address, as long as it shows something new without a long pause.
+
+    What only repeats belongs where it was told first, and keeps no session open: otherwise a
+    program that is busy all day would be one session with whatever happens next week.
+    """
     previous: dict[Hashable, int] = {}
+    told: dict[Hashable, dict[Hashable, int]] = defaultdict(dict)
     for line in range(len(ledger)):
-        key = session_key(ledger, line)
+        key = (session_key(ledger, line), ledger.first[line] >= since)
+        evidence = sorted(
+            (float(ledger.weight[aspect][line]), aspect, int(ledger.atom[aspect][line]))
+            for aspect in ASPECTS
+            if ledger.weight[aspect][line] > 0
+        )
+        fresh = [atom for atom in evidence if atom[1:] not in told[key]]
+        if not fresh:
+            yield told[key][evidence[-1][1:]], line
+            continue
         before = previous.get(key)
         if before is not None and ledger.first[line] - ledger.last[before] <= SESSION_GAP:
             yield before, line
         previous[key] = line
+        told[key].update((atom[1:], line) for atom in fresh)
 
 
 def session_key(ledger: Ledger, line: int) -> Hashable:
@@ -145,8 +160,10 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
         opened = prepared.get((cluster, home, texts["bearer"][line].removesuffix("-*")))
         if opened is not None and ledger.first[line] - ledger.last[opened] <= _LINK_WITHIN:
             yield opened, line
+        made = texts["verb"][line] == "create" or texts["subresource"][line] != ""
         if (
-            ledger.techniques[line].did in _OPENS
+            made
+            and ledger.techniques[line].did in _OPENS
             and texts["outcome"][line] == "ok"
             and ledger.total[line] >= CONTINUES_FROM
         ):

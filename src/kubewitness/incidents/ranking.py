@@ -32,7 +32,7 @@ _REFUSED = 0.4
 REPORT_FROM = 4.0
 ALERTS_A_DAY = 1.0
 # With hardly any past to replay, an alert needs as much as a few independent strong surprises.
-ALERT_FLOOR = 12.0
+ALERT_FLOOR = 16.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask, combine
-from kubewitness.baseline.counts import Counts, Occasions
+from kubewitness.baseline.counts import Counts, History, Occasions
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.baseline.peers import Peers, share
 from kubewitness.surprise.factor import Aspect, Surprise
 
 # How often something new is expected of a context is what it showed, and what others of its class
 # show, the latter with the weight of this many slices.
-_OTHERS = 2.0
+OTHERS = 2.0
 # A value that nobody in the cluster has: half an occurrence among all principals.
 _UNHEARD = 0.5
 _CLUSTER = np.uint64(1)
@@ -70,8 +70,8 @@ class Novelty:
         known = self._keys(table, rows, place="namespace")
         learnt = Counts.learn(context, value, slices).merge(Counts.learn(*known[:2], slices))
         past = learnt.history(context, value, slices, horizon)
-        expected = _class_rate(learnt, context, table.ids["class"][rows], slices, horizon)
-        new = 1 - np.exp(-(past.singles + _OTHERS * expected) / (past.active + _OTHERS))
+        classes = table.ids["class"][rows]
+        new = exploration(learnt, past, context, classes, slices, horizon)
         # Somebody without a past is judged by its peers alone.
         new[past.active == 0] = 1.0
 
@@ -104,8 +104,8 @@ class Novelty:
         usual = past.seen / (past.active + 1.0)
         p = np.where(past.seen > 0, np.maximum(usual, novel), novel)
         nats = -np.log(np.clip(p, 1e-9, 1.0))
-        atom = combine_atom(self.name, actor, context, value)
-        return _spread(table, rows, nats, atom, past.seen, past.active, sharing, members)
+        atom = atoms(self.name, actor, context, value)
+        return spread(table, rows, nats, atom, past.seen, past.active, sharing, members)
 
     def _expected(self, table: ActivityTable, rows: Ints, context: Ids, horizon: Horizon) -> Floats:
         """How likely the combination is if its columns have nothing to do with each other: who
@@ -129,17 +129,20 @@ class Novelty:
         return table.key(*context)[rows], value, shared
 
 
-def _class_rate(
-    counts: Counts, context: Ids, classes: Ids, slices: Ints, horizon: Horizon
+def exploration(
+    counts: Counts, past: History, context: Ids, classes: Ids, slices: Ints, horizon: Horizon
 ) -> Floats:
-    """How often contexts of a row's class show something new: single values per active slice."""
+    """The chance that a row's context shows something new in its slice: single values per active
+    slice, of its own and, with the weight of ``OTHERS`` slices, of all contexts of its class."""
     known, at = np.unique(context, return_index=True)
     of = classes[at][np.searchsorted(known, counts.context)]
     active, singles = counts.habits(of).outside(classes, *horizon.at(slices))
-    return (singles + 0.5) / (active + 5.0)
+    others = (singles + 0.5) / (active + 5.0)
+    rate: Floats = 1 - np.exp(-(past.singles + OTHERS * others) / (past.active + OTHERS))
+    return rate
 
 
-def combine_atom(name: str, actor: Ids, context: Ids, value: Ids) -> Ids:
+def atoms(name: str, actor: Ids, context: Ids, value: Ids) -> Ids:
     """The id of (principal, factor, value)."""
     factor = np.full(
         len(actor), np.uint64(int.from_bytes(name.encode()[:8].ljust(8, b"\0"), "big"))
@@ -147,7 +150,7 @@ def combine_atom(name: str, actor: Ids, context: Ids, value: Ids) -> Ids:
     return combine(factor, actor, context, value)
 
 
-def _spread(
+def spread(
     table: ActivityTable, rows: np.ndarray, nats: np.ndarray, atom: np.ndarray, *counts: np.ndarray
 ) -> Surprise:
     """Put the answers for some rows into arrays for all rows."""

@@ -34,7 +34,7 @@ class Displacement:
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "used from {source_ip}"
     told: str = "used a pod's token from {source_ip}, which is not that pod's address"
-    holders: str = "pods"
+    holders: str = "pods ever did before"
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
@@ -60,7 +60,7 @@ class Concurrency:
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "{source_ip} and another address at the same time"
     told: str = "worked from {source_ip} and another address at the same time"
-    holders: str = "people"
+    holders: str = "people ever did before"
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""

@@ -6,6 +6,7 @@ A further factor is one more module and one more line here; ``tests/test_factors
 from __future__ import annotations
 
 from kubewitness.activity.table import DAY, ActivityTable, Mask
+from kubewitness.surprise.audience import Audience
 from kubewitness.surprise.factor import Factor
 from kubewitness.surprise.novelty import Novelty
 from kubewitness.surprise.provenance import Concurrency, Displacement
@@ -99,6 +100,7 @@ FACTORS: tuple[Factor, ...] = (
         _sensitive_by_machine,
         open_ended=True,
     ),
+    Audience(),
     Novelty(
         "setting",
         "what",

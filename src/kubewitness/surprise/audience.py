@@ -1,0 +1,65 @@
+"""Who usually touches this object: the same question as for a principal's habits, asked of the
+thing that is worth protecting.
+
+    p = P(the object is touched by somebody new) · P(this team | such objects)    when never, else
+    p = slices on which this team touched it / slices on which anybody did
+
+A secret that one operator has read every day for a year says much about the first stranger who
+reads it, even where that stranger reads new secrets all the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kubewitness.activity.table import ActivityTable, Floats
+from kubewitness.baseline.counts import Counts, Occasions
+from kubewitness.baseline.horizon import Horizon
+from kubewitness.surprise.factor import Aspect, Surprise
+from kubewitness.surprise.novelty import atoms, exploration, spread
+
+# What touches the content of an object or gets into it.
+_INTO = ("exec", "attach", "portforward", "token", "proxy", "ephemeralcontainers")
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Is a named secret, or a pod, node or service account that is entered, spoken through or
+    impersonated by a token, touched by a team that usually does?
+
+    Kubelets and controllers are left out: the scheduler decides whose secrets they read.
+    """
+
+    name: str = "audience"
+    aspect: Aspect = "what"
+    question: str = "Does this team usually touch this object?"
+    context: tuple[str, ...] = ("resource", "subresource", "namespace", "template")
+    columns: tuple[str, ...] = ("team",)
+    shown: str = "touched by {team}"
+    told: str = "touched {thing}"
+    holders: str = "{units} of its use before were by this team"
+
+    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
+        """See ``Factor.score``."""
+        sensitive = table.are("resource", ("secrets",)) | table.are("subresource", _INTO)
+        chosen = table.are("class", ("human", "workload"))
+        rows = np.flatnonzero(sensitive & chosen & ~table.are("template", ("",)))
+        thing, team = table.key(*self.context)[rows], table.ids["team"][rows]
+        slices = table.slice[rows]
+        past = (counts := Counts.learn(thing, team, slices)).history(thing, team, slices, horizon)
+        kind = np.ones(len(rows), dtype=np.uint64)
+        new = exploration(counts, past, thing, kind, slices, horizon)
+        lower, upper = horizon.at(slices)
+        everybody = Occasions(kind, slices, distinct=False).outside(kind, lower, upper)
+        theirs = Occasions(team, slices, distinct=False).outside(team, lower, upper)
+        novel: Floats = new * (theirs + 0.5) / (everybody + 1.0)
+        # Of an object that was never touched before nobody is the usual audience.
+        novel[past.active == 0] = 1.0
+        usual = past.seen / (past.active + 1.0)
+        p = np.where(past.seen > 0, np.maximum(usual, novel), novel)
+        nats = -np.log(np.clip(p, 1e-9, 1.0))
+        none = np.zeros(len(rows), dtype=np.int64)
+        atom = atoms(self.name, table.ids["actor"][rows], thing, team)
+        return spread(table, rows, nats, atom, past.seen, past.active, none, none)
