@@ -12,10 +12,13 @@ from types import ModuleType
 from typing import Any
 
 import click
+import duckdb
 import msgspec
 import pytest
 
+from audit_log import quiet_days
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
+from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
@@ -163,6 +166,18 @@ def test_the_quick_start_runs(line: str, tmp_path: Path) -> None:
 
 def test_there_is_a_quick_start() -> None:
     assert len(COMMAND_LINES) >= 4
+
+
+def test_the_query_of_the_lake_runs(tmp_path: Path) -> None:
+    (query,) = re.findall(r"```sql\n(.*?)```", page("docs/events.md"), re.DOTALL)
+    log = tmp_path / "audit.log"
+    log.write_bytes(quiet_days())
+    with opened([log], lake=tmp_path / "lake"):
+        pass
+    with duckdb.connect() as connection:
+        found = connection.execute(query.replace("DIR", str(tmp_path / "lake"))).fetchall()
+    assert len(found) > 1
+    assert found[0][2] == max(n for _, _, n in found)
 
 
 @pytest.fixture(scope="module")

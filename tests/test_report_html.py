@@ -226,6 +226,16 @@ def test_volume_marks_each_incident_at_its_time_and_apart() -> None:
     assert all(b - a >= 19 for a, b in itertools.pairwise(columns))
 
 
+def test_flags_of_a_bad_last_hour_stay_in_the_picture() -> None:
+    summary = fixtures.summary()
+    late = msgspec.structs.replace(fixtures.escalation(), opened_at=summary.end)
+    drawn = str(charts.volume(summary, (late,) * 40))
+    columns = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn)]
+    assert len(columns) == charts.FLAGS
+    assert 0 < min(columns) < max(columns) < svg.WIDTH - 9
+    assert all(b - a >= 19 for a, b in itertools.pairwise(columns))
+
+
 def test_lanes_tell_one_token_in_two_places_apart() -> None:
     drawn = str(lanes(fixtures.stolen_token()))
     assert drawn.count("sa:payments:checkout-api</text>") == 2

@@ -15,6 +15,8 @@ from kubewitness.report.wording import compact, moment, plural, utc
 
 _LEFT, _RIGHT = 44, WIDTH - 4
 _MOST_SLOTS = 336
+FLAGS, _FLAG = 12, 22
+"""How many incidents are marked in the chart of requests, and how wide a mark is."""
 CLASSES = ("workload", "node", "control-plane", "anonymous", "human")
 """From the bottom of the stack to its top: people last, where the line can be followed."""
 
@@ -148,13 +150,18 @@ def _band(edges: Sequence[str], scale: _Scale, floor: Sequence[int], roof: Seque
 
 
 def _markers(axis: TimeAxis, incidents: Sequence[Incident], top: float, bottom: float) -> list[str]:
-    """A numbered flag an incident; a flag that would cover another moves aside."""
-    flags, taken = [], list[float]()
-    ranked = sorted(enumerate(incidents[:20], 1), key=lambda pair: utc(pair[1].opened_at))
-    for rank, incident in ranked:
+    """A numbered flag for each of the first incidents; one that would cover another moves aside,
+    and none leaves the picture."""
+    ranked = sorted(enumerate(incidents[:FLAGS], 1), key=lambda pair: utc(pair[1].opened_at))
+    middles: list[float] = []
+    for _, incident in ranked:
+        free = middles[-1] + _FLAG if middles else _LEFT + 10.0
+        middles.append(max(axis.x(incident.opened_at), free))
+    for back, at in enumerate(reversed(range(len(middles)))):
+        middles[at] = min(middles[at], axis.right - 10 - back * _FLAG)
+    flags = []
+    for (rank, incident), middle in zip(ranked, middles, strict=True):
         x = axis.x(incident.opened_at)
-        middle = max(x, taken[-1] + 22 if taken else 0.0, _LEFT + 10)
-        taken.append(middle)
         stem = element("path", d=f"M{middle:.1f} 20L{x:.1f} {top:.1f}V{bottom:.1f}", class_="stem")
         disc = element("circle", cx=middle, cy=11, r=9.5)
         words = tip(f"Incident {rank}, {incident.severity}: {incident.title}")

@@ -15,7 +15,7 @@ from kubewitness.report.inert import html
 from kubewitness.report.wording import utc
 
 WIDTH = 960
-LETTER = 6.3
+LETTER = 6.8
 """About how wide a letter of a small label is, to keep labels apart."""
 _STEPS = tuple(
     timedelta(seconds=s)
