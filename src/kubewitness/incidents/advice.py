@@ -135,7 +135,10 @@ def _about(ledger: Ledger, case: Case, who: str) -> list[str]:
         return [f"Ask {who} whether this was theirs{seen}; if not, revoke the credential."]
     if kind == "anonymous":
         reached = addresses or some(sorted({texts["source_ip"][line] for line in lines} - {""}))
-        steps = [f"Nobody has logged in at {reached}: should it reach the API server at all?"]
+        steps = [
+            f"Find out what is at {reached}: it never logged in; should it reach the API server at"
+            " all?"
+        ]
         served = some(
             [
                 texts["action"][line]

@@ -138,7 +138,7 @@ def told(
     of its peers (how many of how many)."""
     (seen, active), (sharing, members) = own, company
     deed = factor.told.format(
-        **{key: "(none)" if value == "" else value for key, value in values.items()},
+        **{key: f"an unnamed {key}" if value == "" else value for key, value in values.items()},
         where=place(values["place"]),
         thing=thing(values),
     )

@@ -63,10 +63,12 @@ def summary(ledger: Ledger, case: Case, reasons: Sequence[Reason]) -> str:
     for other in who[1:4]:
         told = _told(ledger, case, other, 2)
         text += f"; {named(other)} {told}" if told else f"; acting as {named(other)}"
-    text += f". These are {requests} unusual requests" if requests > 1 else ". This is one request"
+    text += (
+        f". These are {requests:,} unusual requests" if requests > 1 else ". This is one request"
+    )
     if refused:
         all_of_them = "all of them refused" if requests > 1 else "which was refused"
-        text += f", {all_of_them if refused == requests else f'{refused} of them refused'}"
+        text += f", {all_of_them if refused == requests else f'{refused:,} of them refused'}"
     if reasons:
         text += f". Most telling: {reasons[0].sentence}"
     return text if text.endswith(".") else f"{text}."
