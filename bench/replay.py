@@ -1,0 +1,108 @@
+"""A log of any size from a small one: each day the example log again, with other names and times.
+
+A copy keeps who does what, how often and in which order, so behaviour repeats from day to day as
+it does in a cluster; what is unique in life is new in each copy: auditIDs, times, and whatever a
+machine made up in a name (pods, jobs, events). The same bytes for the same arguments, always.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+_DAY = timedelta(days=1)
+_SAFE = b"bcdfghjklmnpqrstvwxz2456789"
+# (kind, where): what is told anew in every copy. The alphabet of generated suffixes is that of
+# k8s.io/apimachinery/pkg/util/rand; a CronJob's jobs carry the minute, an event its time in hex.
+_VARIABLE = re.compile(
+    rb'(?:(?<="auditID":")(?P<id>[0-9a-f]{8})(?=-))'
+    rb'|(?:(?<=Timestamp":")(?P<time>[0-9T:.-]{26}Z)(?="))'
+    rb"|(?:(?<=-)(?P<suffix>[" + _SAFE + rb"]{5})(?![A-Za-z0-9-]))"
+    rb"|(?:(?<=-)(?P<minute>29\d{6})(?!\d))"
+    rb"|(?:(?<=\.)(?P<hex>1[0-9a-f]{15})(?![0-9a-f]))"
+)
+_MARK = re.compile(rb'"(?:requestReceived|stage)Timestamp":"$')
+
+
+class Replay:
+    """The lines of ``log`` (NDJSON, zstd) day after day."""
+
+    def __init__(self, log: Path) -> None:
+        with log.open("rb") as file:
+            text = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)).read()
+        self.lines = text.count(b"\n")
+        self._fixed: list[bytes] = []
+        self._slots: list[tuple[str, bytes]] = []
+        at = 0
+        for found in _VARIABLE.finditer(text):
+            kind = str(found.lastgroup)
+            # Times in bodies stay as they are.
+            if kind == "time" and not _MARK.search(text, max(0, found.start() - 30), found.start()):
+                continue
+            self._fixed.append(text[at : found.start()])
+            self._slots.append((kind, found[0]))
+            at = found.end()
+        self._fixed.append(text[at:])
+        times = sorted(value for kind, value in self._slots if kind == "time")
+        self._first = _time(times[0])
+        self._stretch = _DAY / (_time(times[-1]) - self._first + timedelta(seconds=1))
+
+    def write(self, target: Path, events: int) -> int:
+        """Write ``events`` lines to ``target`` as one plain file; returns its size in bytes."""
+        size, left = 0, events
+        with target.open("wb") as file:
+            for day in self._days():
+                if left < self.lines:
+                    day = b"".join(day.splitlines(keepends=True)[:left])  # noqa: PLW2901
+                size += file.write(day)
+                left -= self.lines
+                if left <= 0:
+                    return size
+        return size
+
+    def _days(self) -> Iterator[bytes]:
+        distinct = sorted(set(self._slots))
+        places = {slot: place for place, slot in enumerate(distinct)}
+        order = [places[slot] for slot in self._slots]
+        offsets = np.array(
+            [
+                (_time(value) - self._first) * self._stretch / timedelta(microseconds=1)
+                for kind, value in distinct
+                if kind == "time"
+            ]
+        ).astype("timedelta64[us]")
+        pieces: list[bytes] = [b""] * (2 * len(order) + 1)
+        pieces[::2] = self._fixed
+        for number in count():
+            start = np.datetime64((START + number * _DAY).replace(tzinfo=None), "us")
+            times = iter(np.datetime_as_string(start + offsets, unit="us"))
+            alphabet = bytearray(_SAFE)
+            random.Random(number).shuffle(alphabet)
+            other = bytes.maketrans(_SAFE, bytes(alphabet))
+            told = []
+            for kind, value in distinct:
+                if kind == "time":
+                    told.append(f"{next(times)}Z".encode())
+                elif kind == "suffix":
+                    told.append(value.translate(other))
+                elif kind == "minute":
+                    told.append(b"%08d" % (int(value) + 1440 * number))
+                elif kind == "id":
+                    told.append(b"%08x" % ((int(value, 16) + 2654435769 * number) % 2**32))
+                else:
+                    told.append(b"%016x" % (int(value, 16) + 86_400_000_000_000 * number))
+            pieces[1::2] = [told[place] for place in order]
+            yield b"".join(pieces)
+
+
+def _time(value: bytes) -> datetime:
+    return datetime.fromisoformat(value.decode())
