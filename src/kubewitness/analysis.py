@@ -55,7 +55,13 @@ def opened(
             if wanted:
                 stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
                 quarantine = home.quarantine / f"{stamp}-{os.getpid()}.jsonl"
-                with Reader(wanted, quarantine=quarantine, spool=spool, stdin=stdin) as reader:
+                with Reader(
+                    wanted,
+                    quarantine=quarantine,
+                    spool=spool,
+                    stdin=stdin,
+                    redactor=home.redactor,
+                ) as reader:
                     added = ingest(reader, home, connection, cluster=cluster, progress=progress)
                     kept = quarantine if lake is not None and quarantine.exists() else None
                     intake = _intake(reader.tally, added, kept)

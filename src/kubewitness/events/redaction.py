@@ -31,29 +31,47 @@ _SECRET_FIELDS = frozenset(
         "objectset.rio.cattle.io/applied",  # the whole object, gzipped
     }
 )
+_COMMANDS = frozenset({"PodExecOptions", "PodAttachOptions"})
 _MARK = re.compile(r"redacted:[0-9a-f]{12}")
 _WORDS = r"pass(?:word|wd|phrase)|secret|token|credentials?"
 _KEYS = r"(?:api|access|private|secret|encryption|signing)[_.-]?key"
 _FIELD = re.compile(rf"(?i)(?:{_WORDS}|{_KEYS}|authorization)$")
-_VARIABLE = re.compile(rf"(?i){_WORDS}|pwd|{_KEYS}|(?:^|[_.-])key$")
+_VARIABLE = re.compile(rf"(?i){_WORDS}|pwd|{_KEYS}|(?:^|[_.-])key$|authorization|cookie")
+_FLAG = re.compile(rf"(?i)--?[\w.-]*(?:{_WORDS}|pwd|{_KEYS})")
 _PARAMETER = re.compile(rf"(?i)^(?:command|code|sig)$|{_WORDS}|pwd|key|signature|auth")
-_QUERY = re.compile(r"([?&])([^=&#]*)=([^&#]*)")
+# The API server writes "&" as an escape; a name without "?" keeps "????…" from taking all day.
+_QUERY = re.compile(r"([?&]|\\u0026)([^=&#?\\]*)=((?:[^&#\\]|\\(?!u0026))*)")
 
 # Each finds a secret in free text; what stands before and after the group "secret" stays.
 _PATTERNS = tuple(
     re.compile(pattern, re.S)
     for pattern in (
-        r"(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,})",
         r"(?P<secret>-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z))",
         # the same in base64, as kubeconfigs have it: "-----BEGIN " and RSA, PRIVATE, EC, …
         r"(?P<secret>LS0tLS1CRUdJTi(?:BSU0EgU|BQUklWQ|BFQyBQ|BPUEVOU1|BFTkNSW|BEU0EgU)[\w+/=-]*)",
         r"://[^\s/:@\"']*:(?P<secret>[^\s/@\"']+)@",
         r"(?i)\bbearer\s+(?P<secret>[\w.~+/=-]{12,})",
-        r"(?i)authorization[\"']?\s*[:=]\s*[\"'\[]*(?:(?:basic|bearer|digest)\s+)?"
+        r"(?i)authorization[\"']?\s*[:=]\s*[\"'\[]*(?:\w+\s+)?"
         r"(?P<secret>[\w.~+/=:-]{6,})",
-        rf"(?i)(?:{_WORDS}|{_KEYS})=[\"']?(?P<secret>[^\s\"'&,;]+)",
+        rf"(?i)(?:{_WORDS}|{_KEYS}|signature)=[\"']?(?P<secret>[^\s\"'&,;]+)",
+        # as YAML; of Kubernetes' own "secret:" and "token:" the value is a name
+        r"(?i)\w[_-]?(?:secret|token)[\"']?:[ \t]*[\"']?(?P<secret>[^\s\"'&,;{\[]{8,})",
         rf"(?i)(?:pass(?:word|wd|phrase)|{_KEYS})[\"']?:\s*[\"']?(?P<secret>[^\s\"'&,;]+)",
     )
+)
+
+# A JSON Web Token is a part of a run of these: to look for its beginning only within a run that was
+# found keeps "eyJeyJeyJ…" from taking all day.
+_RUN = re.compile(r"[A-Za-z0-9_.-]{20,}+")
+
+# In a line that is broken nobody can tell where a body ends.
+_BODY = re.compile(
+    r"(?i)(?<![\\\"])[\\\"]+(?:(?:request|response)object|data|stringdata|patch)[\\\"]+\s*:"
+    r"|(?<![\\\"])[\\\"]+(?:request|response)[\\\"]+\s*:\s*[\\\"]*[{\[]"
+)
+_MEMBER = re.compile(
+    rf"(?i)(?<![\\\"])[\\\"]+[\w.-]*(?:{_WORDS}|{_KEYS}|authorization)[\\\"]+\s*:\s*"
+    r"[\[\\\"]+(?P<secret>[^\\\"]+)"
 )
 
 # What DuckDB looks for. A pattern that begins with a literal of one case costs a tenth of an
@@ -63,15 +81,28 @@ _TEXT_SIGNS = (
     r"PRIVATE KEY[-]",
     r'://[^/:@" ]*:[^/@" ]+@',
     r"earer [A-Za-z0-9]",
-    r'uthorization[:=" ]',
+    r'uthorization[:=" \\]',
     r'assw(or)?d["\\=: ]',
+    r'ASSW(OR)?D["\\=: ]',
 )
+_NAME = r"[^\\\"]*(?i:pass|pwd|secret|token|credential|key|auth|cookie)[^\\\"]*"
+# Quotes inside a text (last-applied-configuration) have backslashes before them.
+_QUOTE, _COLON, _COMMA = r"[\\\"]+", r"[\\\"]+\s*:\s*[\\\"]+", r"[\\\"]+\s*,\s*[\\\"]+"
+_GIVEN = rf"(=|: |{_COLON}[^\\\"])"
 _BODY_SIGNS = (
     *_TEXT_SIGNS,
     r"LS0tLS1CRUdJTi(BSU0|BQUkl|BFQy|BPUE|BFTk|BEU0)",
-    r'"name"\s*:\s*"[^"]*(?i:pass|pwd|secret|token|credential|key)[^"]*"\s*,\s*"value"\s*:\s*"',
-    r'oken"\s*:\s*"[^"]',
-    r'ecret"\s*:\s*"[^"]',
+    rf"name{_COLON}{_NAME}{_COMMA}value{_COLON}",
+    rf"value{_COLON}[^\"]*{_COMMA}name{_COLON}{_NAME}{_QUOTE}",
+    rf"ind{_COLON}Secret",
+    rf"\"--?[A-Za-z._-]*(?i:token|secret|pass|pwd|key|cred)[A-Za-z._-]*{_COMMA}",
+    rf"oken{_GIVEN}",
+    rf"ecret{_GIVEN}",
+    rf"TOKEN{_GIVEN}",
+    rf"SECRET{_GIVEN}",
+    rf"_KEY{_GIVEN}",
+    rf"PWD{_GIVEN}",
+    "ignature=",
     # an escape where none is needed may hide any of these
     r"\\u00(2[^6]|3[^ceCE]|[4-7])",
 )
@@ -88,7 +119,7 @@ def suspect_body(body: str) -> str:
     """SQL: whether the JSON text ``body`` of a ``resource``/``subresource`` may hold a secret."""
     return (
         f"(resource IS NULL OR resource IN ('secrets', 'tokenreviews')"
-        f" OR subresource = 'token' OR {_any_sign(body, _BODY_SIGNS)})"
+        f" OR subresource IN ('token', 'exec', 'attach') OR {_any_sign(body, _BODY_SIGNS)})"
     )
 
 
@@ -126,9 +157,21 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Free text without what looks like a secret."""
+        text = _RUN.sub(self._token, text)
         for pattern in _PATTERNS:
             text = pattern.sub(self._found, text)
         return text
+
+    def line(self, line: bytes) -> bytes:
+        """A line that could not be understood, without bodies and what looks like a secret.
+
+        One that has nothing to hide comes back as it is; of others only the text is left.
+        """
+        text = line.replace(b"\0", b"").decode("latin-1")
+        body = _BODY.search(text)
+        shown = text[: body.end()] + self.mark(text[body.end() :]) if body else text
+        shown = self.uri(_MEMBER.sub(self._found, shown))
+        return line if shown == text else shown.encode("latin-1")
 
     def body(self, body: str, resource: str | None) -> str:
         """A request or response object (JSON text) without its secrets.
@@ -150,6 +193,13 @@ class Redactor:
             return found[0]
         return f"{found[1]}{found[2]}={self.mark(found[3])}"
 
+    def _token(self, found: re.Match[str]) -> str:
+        begin = found[0].find("eyJ")
+        token = found[0][begin:]
+        if begin < 0 or not 11 <= token.find(".", 3) < len(token) - 8:
+            return found[0]
+        return found[0][:begin] + self.mark(token)
+
     def _found(self, found: re.Match[str]) -> str:
         start, end = (place - found.start() for place in found.span("secret"))
         return found[0][:start] + self.mark(found["secret"]) + found[0][end:]
@@ -158,7 +208,7 @@ class Redactor:
         if isinstance(value, str):
             return self._text(value, secret)
         if isinstance(value, list):
-            return [self._walk(item, secret) for item in value]
+            return self._list(value, secret)
         if not isinstance(value, dict):
             return value
         secret = secret or _is_secret_kind(value.get("kind"))
@@ -169,12 +219,27 @@ class Redactor:
         for name, item in value.items():
             if (
                 (secret and name in _SECRET_FIELDS)
+                or (name == "command" and value.get("kind") in _COMMANDS)
                 or (name == "value" and (patched or (variable and isinstance(item, str))))
                 or (_is_text(item) and _FIELD.search(name))
             ):
                 cleaned[name] = self._blank(item, encoded=name == "data")
             else:
                 cleaned[self.text(name)] = self._walk(item, secret)
+        return cleaned
+
+    def _list(self, items: list[Any], secret: bool) -> list[Any]:
+        """A list, perhaps a command line: a flag tells of the argument after it."""
+        cleaned: list[Any] = []
+        flag = False
+        for item in items:
+            text = isinstance(item, str)
+            cleaned.append(
+                self.mark(item)
+                if flag and text and not item.startswith("-")
+                else self._walk(item, secret)
+            )
+            flag = text and _FLAG.fullmatch(item) is not None
         return cleaned
 
     def _text(self, text: str, secret: bool) -> str:

@@ -4,7 +4,8 @@ One JSON object a line: ``source``, ``line``, ``reason`` and the bytes as ``text
 where they are not UTF-8, with ``cut`` where only the first 64 KiB were kept.
 
 A broken line may hold what the cluster keeps secret: an audit log at the levels Request and
-RequestResponse has bodies. So the file can be read by its owner only (0600); lines that were
+RequestResponse has bodies. Bodies and what looks like a secret are replaced (whoever needs the
+whole line finds it in the source), the file can be read by its owner only (0600), lines that were
 understood and passed over are not in it, only counted; and it stops growing at 256 MiB.
 """
 
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
+from kubewitness.events.redaction import Redactor
 from kubewitness.sources.spool import writing
 
 KEPT = 64 << 10
@@ -24,10 +27,14 @@ LIMIT = 256 << 20
 
 
 class Quarantine:
-    """The file at ``path``, made when the first broken line comes, appended to if it exists."""
+    """The file at ``path``, made when the first broken line comes, appended to if it exists.
 
-    def __init__(self, path: Path) -> None:
+    ``redactor``: the lake's own, so that equal secrets are equal here, too.
+    """
+
+    def __init__(self, path: Path, redactor: Redactor | None = None) -> None:
         self.path = path
+        self._redactor = redactor or Redactor(secrets.token_bytes(32))
         self.full = False
         self._file: BinaryIO | None = None
         self._size = 0
@@ -37,7 +44,7 @@ class Quarantine:
         return self._file is not None
 
     def keep(self, source: str, line: int, reason: str, raw: bytes) -> None:
-        kept = raw[:KEPT]
+        kept = self._redactor.line(raw[:KEPT])
         entry: dict[str, object] = {"source": source, "line": line, "reason": reason}
         try:
             entry["text"] = kept.decode()

@@ -25,6 +25,7 @@ from typing import BinaryIO, Literal, Self
 
 from kubewitness.errors import SourceError
 from kubewitness.events.formats.plain import is_plain
+from kubewitness.events.redaction import Redactor
 from kubewitness.sources.compression import Blocks
 from kubewitness.sources.encoding import utf8
 from kubewitness.sources.files import Source, expand, reason
@@ -72,8 +73,9 @@ class Chunk:
 class Reader:
     """Reads ``paths`` (files, directories, globs, ``-``) and counts in ``tally``.
 
-    ``quarantine`` is the file that broken lines go to, ``spool`` a directory for files that last as
-    long as their chunk, of ``chunk_bytes`` at most. ``stdin`` is read for ``-``. Raises
+    ``quarantine`` is the file that broken lines go to, without the secrets that ``redactor`` finds,
+    ``spool`` a directory for files that last as long as their chunk, of ``chunk_bytes`` at most.
+    ``stdin`` is read for ``-``. Raises
     ``SourceError`` at once for a path that does not exist, and from ``chunks`` if nothing at all
     could be read; an unreadable file among others is a warning of the tally. Raises ``LakeError``
     where spool or quarantine cannot be written.
@@ -90,9 +92,10 @@ class Reader:
         stdin: BinaryIO | None = None,
         chunk_bytes: int = CHUNK_BYTES,
         sift: bool = False,
+        redactor: Redactor | None = None,
     ) -> None:
         self.tally = Tally()
-        self.quarantine = Quarantine(quarantine)
+        self.quarantine = Quarantine(quarantine, redactor)
         self._sources = expand(paths)
         self._spool = spool
         self._stdin = stdin
