@@ -136,7 +136,7 @@ def test_a_case_opens_with_the_line_that_makes_it_reportable() -> None:
 def test_the_threshold_alerts_at_most_once_a_day_of_its_own_past(
     scores: list[float], days: float
 ) -> None:
-    threshold = alert_threshold(scores, days)
+    threshold = alert_threshold(scores, days, ALERT_FLOOR)
     assert threshold >= ALERT_FLOOR
     assert sum(score > threshold for score in scores) <= days
     if threshold > ALERT_FLOOR:
@@ -145,7 +145,7 @@ def test_the_threshold_alerts_at_most_once_a_day_of_its_own_past(
 
 
 def test_without_a_past_the_floor_remains() -> None:
-    assert alert_threshold([], 0.0) == alert_threshold([], 30.0) == ALERT_FLOOR
+    assert alert_threshold([], 0.0, 3.0) == alert_threshold([], 30.0, 3.0) == 3.0
 
 
 def level(*, alert: bool = True, **changes: Any) -> int:

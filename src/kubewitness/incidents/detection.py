@@ -30,6 +30,8 @@ from kubewitness.incidents.ledger import Ledger, enter
 from kubewitness.incidents.linking import link, session_key
 from kubewitness.incidents.model import Incident, Reason
 from kubewitness.incidents.ranking import (
+    ALERT_FLOOR,
+    ALERT_FLOOR_SHORT,
     REPORT_FROM,
     Case,
     alert_threshold,
@@ -81,11 +83,13 @@ def detect(
     judged: list[Case] = []
     for case in cases:
         (judged if case.opened >= begin else past).append(case)
+    floor = ALERT_FLOOR if table.slice_width == DAY else ALERT_FLOOR_SHORT
     if since is None:
-        threshold = alert_threshold([case.score for case in judged], _days(table, 0, table.slice))
+        days = max(1.0, float(table.last.max() - table.first[0]) / DAY)
+        threshold = alert_threshold([case.score for case in judged], days, floor)
     else:
         scores = [case.score for case in past if case.opened >= replayed]
-        threshold = alert_threshold(scores, max(0.0, (begin - replayed) / DAY))
+        threshold = alert_threshold(scores, max(0.0, (begin - replayed) / DAY), floor)
     listed = _listed(judged, (int(table.last.max()) - max(begin, int(table.first[0]))) / DAY)
     reasons = explain(listed, ledger, table, horizon, connection)
     related = _related(listed, ledger, connection)
@@ -108,10 +112,6 @@ def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Ma
     reference = (table.slice >= warm) & (table.first < begin)
     replayed = table.start + replayed_from(first) * table.slice_width
     return begin, prequential(table, first, LEARNING_DELAY), reference, replayed
-
-
-def _days(table: ActivityTable, begin: int, slices: object) -> float:
-    return max(1.0, float(table.last.max() - table.first[0]) / DAY)
 
 
 def _listed(cases: Sequence[Case], days: float) -> list[Case]:

@@ -31,8 +31,11 @@ _REFUSED = 0.4
 # Below this nothing is worth reporting: one fairly unusual ordinary act.
 REPORT_FROM = 4.0
 ALERTS_A_DAY = 1.0
-# With hardly any past to replay, an alert needs as much as a few independent strong surprises.
+# Whatever the replay says, an alert needs as much as a few independent strong surprises: the next
+# weeks bring changes that the last ones did not. In a log of hours or few days, where hardly
+# anything can be compared, surprises are smaller (docs/evaluation.md has what else was tried).
 ALERT_FLOOR = 16.0
+ALERT_FLOOR_SHORT = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +108,16 @@ def _falling(weights: Iterable[float], fall: float) -> float:
     return sum(weight / (1 + fall * place) for place, weight in enumerate(ranked))
 
 
-def alert_threshold(past_scores: Sequence[float], days: float) -> float:
+def alert_threshold(past_scores: Sequence[float], days: float, floor: float) -> float:
     """The score from which an incident alerts: exceeded at most ``ALERTS_A_DAY`` in the replay.
 
-    >>> alert_threshold([30.0, 20.0, 18.0, 5.0], 2.0)
+    >>> alert_threshold([30.0, 20.0, 18.0, 5.0], 2.0, floor=16.0)
     18.0
     """
     allowed = int(ALERTS_A_DAY * days)
     ranked = sorted(past_scores, reverse=True)
     threshold = ranked[allowed] if len(ranked) > allowed else 0.0
-    return max(threshold, ALERT_FLOOR)
+    return max(threshold, floor)
 
 
 def severity(ledger: Ledger, case: Case, alert: bool) -> Severity:
