@@ -39,25 +39,26 @@ __all__ = [
     "summary_report",
 ]
 
-FULL = 10
+FULL = 5
 """Incidents told in full; the others are listed, and each has its own command."""
 LISTED = 30
 NARROW = 100
 """Below so many columns a title gets lines of its own."""
 
 
-def analysis_report(analysis: Analysis, console: Console, *, full: int = FULL) -> None:
+def analysis_report(analysis: Analysis, console: Console) -> None:
     """What ``kubewitness analyze`` prints: header, incidents in full, summary, coverage, intake."""
     _header(analysis, console)
     _contents(analysis, console)
     several = len(analysis.summary.coverage.clusters) > 1
-    for rank, incident in enumerate(analysis.incidents[:full], 1):
+    for rank, incident in enumerate(analysis.incidents[:FULL], 1):
         incident_section(incident, console, rank=rank, name_cluster=several)
-    _further(analysis, console, full)
+    _further(analysis, console)
     if headline.blank(analysis):
         intake_report(analysis.intake, console)
     else:
         summary_sections(analysis.summary, analysis.intake, console)
+    _closing(analysis, console)
 
 
 def _header(analysis: Analysis, console: Console) -> None:
@@ -85,7 +86,8 @@ def _contents(analysis: Analysis, console: Console) -> None:
         show(console, Text(), line, *bullets(headline.advice(analysis), console))
         return
     show(console, Text())
-    _list([(str(rank), one) for rank, one in enumerate(analysis.incidents[:LISTED], 1)], console)
+    shown = enumerate(analysis.incidents[:LISTED], 1)
+    _list([(f"{rank:>2}  {plain(one.id, 40)}", one) for rank, one in shown], console)
     more(console, len(analysis.incidents) - LISTED)
 
 
@@ -108,12 +110,34 @@ def _list(rows: Sequence[tuple[str, Incident]], console: Console) -> None:
         show(console, columns(("", "", "", ""), marked, fixed=(0, 1, 2)))
 
 
-def _further(analysis: Analysis, console: Console, full: int) -> None:
-    rest = (*analysis.incidents[full:], *headline.further(analysis))
+def _further(analysis: Analysis, console: Console) -> None:
+    rest = headline.further(analysis)
     if not rest:
         return
     heading(console, "Further down the queue", f"{plural(len(rest), 'incident')}, lower ranked")
     show(console, Text())
     _list([(plain(one.id, 40), one) for one in rest[:LISTED]], console)
     more(console, len(rest) - LISTED, "(all are in -o table)")
-    show(console, Text(), Text("  any of them in full: kubewitness incident ID", style="dim"))
+
+
+def _closing(analysis: Analysis, console: Console) -> None:
+    """What is read first in a terminal: its last lines."""
+    ranked = headline.ranked(analysis)
+    if not ranked:
+        return
+    counts = headline.severities(analysis.incidents) or "no alerts"
+    rest = len(ranked) - len(analysis.incidents)
+    heading(console, "In short", f"{counts}; {rest:,} more in the queue" if rest else counts)
+    first = plain(ranked[0].id, 40)
+    show(
+        console,
+        Text(),
+        *bullets(
+            (
+                f"First: {plain(ranked[0].title, 300)}.",
+                f"Any incident in full: kubewitness incident ID (the first is {first}).",
+                "As a page to read or print: --report FILE.html",
+            ),
+            console,
+        ),
+    )
