@@ -57,7 +57,7 @@ def walk() -> dict[str, str]:
             "event": _table(("column", "value"), [(k, v) for k, v in columns.items() if v]),
             "activity": _table(
                 ("column", "value"),
-                [(k, activity[k]) for k in ACTIVITY_COLUMNS if activity[k] not in ("", [])],
+                [(k, activity[k]) for k in ACTIVITY_COLUMNS if activity[k] not in ("", [], [""])],
             ),
             **_judged(connection, event["auditID"], since),
         }
