@@ -136,49 +136,56 @@ def slice_width(span: int) -> int:
     return DAY // 24 if span >= DAY // 2 else DAY // 288
 
 
+# What an attack is made of, rather than what surrounds it (``activity.technique``).
+GRAVE = 1.4
 # What happens in a namespace that is being set up, or to a kind of object that was installed
 # yesterday, says little about who usually works where: for its first week it is "a young one",
 # and acting on such is a habit of its own. How old those of the first two slices are, nobody
 # knows: they count as old.
-# What an attack is made of, rather than what surrounds it (``activity.technique``).
-GRAVE = 1.4
 YOUTH = 7
 YOUNG = "(young)"
 
+# A window over all columns would sort every text of every row: rows are numbered in numpy, and
+# births are joined from small tables (bench/README.md).
+_TIES = (
+    "principal, action, namespace, template, source_ip, client, outcome,"
+    " array_to_string(audit_ids, ',')"
+)
 _DERIVED = f"""
 CREATE OR REPLACE TABLE activity AS
 WITH timed AS (
-    SELECT *, (epoch_us(first) - {{start}}) // {{width}} AS slice
-    FROM activities JOIN deed_weights USING (verb, resource, subresource)
-    WHERE cluster = {{cluster}}
-), aged AS (
-    SELECT *, slice - min(slice) OVER (PARTITION BY namespace) AS namespace_age,
-        slice - min(slice) OVER (PARTITION BY resource) AS resource_age,
+    SELECT activities.*, numbering.row, importance,
+        (epoch_us(first) - {{start}}) // {{width}} AS slice,
         CASE WHEN class = 'workload' THEN split_part(principal, ':', 3) ELSE '' END AS home_name
-    FROM timed
-), born AS (
-    SELECT namespace AS home_name, min(slice) AS home_born
-    FROM timed WHERE namespace <> '' GROUP BY namespace
+    FROM activities JOIN deed_weights USING (verb, resource, subresource)
+        JOIN numbering ON numbering.id = activities.rowid
+), namespaces AS (
+    SELECT namespace, min((epoch_us(first) - {{start}}) // {{width}}) AS born
+    FROM activities WHERE cluster = {{cluster}} GROUP BY namespace
+), resources AS (
+    SELECT resource, min((epoch_us(first) - {{start}}) // {{width}}) AS born
+    FROM activities WHERE cluster = {{cluster}} GROUP BY resource
 )
-SELECT row_number() OVER (ORDER BY first, last, principal, action, namespace, template, source_ip,
-        client, outcome, audit_ids) - 1 AS row,
-    * EXCLUDE (namespace_age, resource_age, home_name, home_born),
+SELECT timed.* EXCLUDE (home_name),
     -- nobody has authenticated an anonymous caller: the address tells them apart
     CASE WHEN class = 'anonymous' THEN principal || '@' || source_ip ELSE principal END AS actor,
     -- all kubelets run one program, and the scheduler decides what each has to do
     CASE class WHEN 'node' THEN '(any node)'
         WHEN 'anonymous' THEN principal || '@' || source_ip ELSE principal END AS habit,
-    CASE WHEN slice - namespace_age > 1 AND namespace_age < {YOUTH} THEN '{YOUNG}'
-        ELSE namespace END AS place,
-    CASE WHEN slice - resource_age > 1 AND resource_age < {YOUTH} THEN '{YOUNG}'
-        ELSE resource END AS kind,
-    CASE WHEN home_born > 1 AND slice - home_born < {YOUTH} THEN '{YOUNG}'
+    CASE WHEN there.born > 1 AND slice - there.born < {YOUTH} THEN '{YOUNG}'
+        ELSE timed.namespace END AS place,
+    CASE WHEN resources.born > 1 AND slice - resources.born < {YOUTH} THEN '{YOUNG}'
+        ELSE timed.resource END AS kind,
+    CASE WHEN home_name <> '' AND own.born > 1 AND slice - own.born < {YOUTH} THEN '{YOUNG}'
         ELSE home_name END AS home,
     -- three hours of a working day or of a weekend day
     (CASE WHEN isodow(first) >= 6 THEN 'weekend ' ELSE 'workday ' END)
         || lpad(CAST(hour(first) // 3 * 3 AS VARCHAR), 2, '0') || '–'
         || lpad(CAST(hour(first) // 3 * 3 + 3 AS VARCHAR), 2, '0') || ' UTC' AS hours
-FROM aged LEFT JOIN born USING (home_name)"""
+FROM timed
+    JOIN namespaces AS there ON there.namespace = timed.namespace
+    JOIN resources ON resources.resource = timed.resource
+    LEFT JOIN namespaces AS own ON own.namespace = home_name"""
 
 
 def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
@@ -196,12 +203,15 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
     width = slice_width(last - first)
     start = first // width * width
     _weigh_deeds(connection)
+    _number(connection, cluster)
     connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
     hashed = ", ".join(f'hash({salt}::UBIGINT, "{column}") AS "{column}"' for column in ID_COLUMNS)
     arrays: dict[str, Any] = connection.execute(
         f"SELECT {hashed}, slice, epoch_us(first) AS first_us, epoch_us(last) AS last_us,"
-        " n AS requests, importance FROM activity ORDER BY row"
+        " n AS requests, importance, row FROM activity"
     ).fetchnumpy()
+    order = np.argsort(np.asarray(arrays["row"], dtype=np.int64))
+    arrays = {column: np.asarray(values)[order] for column, values in arrays.items()}
     return ActivityTable(
         ids={column: np.asarray(arrays[column], dtype=np.uint64) for column in ID_COLUMNS},
         first=np.asarray(arrays["first_us"], dtype=np.int64),
@@ -213,6 +223,20 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
         start=start,
         salt=salt,
     )
+
+
+def _number(connection: duckdb.DuckDBPyConnection, cluster: str) -> None:
+    """The table ``numbering``: for each row of ``activities`` its place in the order of time; the
+    same rows get the same places in whatever order they arrived."""
+    found = connection.execute(
+        f"SELECT rowid AS id, epoch_us(first) AS first, epoch_us(last) AS last,"
+        f" hash({_TIES}) AS tie FROM activities WHERE cluster = ?",
+        [cluster],
+    ).fetchnumpy()
+    order = np.lexsort([np.asarray(found[column]) for column in ("tie", "last", "first")])
+    places = {"id": np.asarray(found["id"])[order], "row": np.arange(len(order), dtype=np.int64)}
+    connection.execute("CREATE OR REPLACE TEMP TABLE numbering AS SELECT * FROM places")
+    places.clear()
 
 
 def _weigh_deeds(connection: duckdb.DuckDBPyConnection) -> None:

@@ -74,13 +74,19 @@ def weigh(ledger: Ledger, lines: Ints) -> Case:
         for aspect in ASPECTS:
             weight = float(ledger.weight[aspect][line])
             atom = (aspect, int(ledger.atom[aspect][line]))
-            if weight > 0 and (atom not in best or weight > best[atom].weight):
+            if weight > 0 and (atom not in best or _tells_more(ledger, line, weight, best[atom])):
                 best[atom] = Atom(aspect, _kind(ledger, aspect, int(line)), weight, int(line))
         if score < REPORT_FROM:
             score = _total(best.values())
             opened = int(ledger.first[line])
     atoms = tuple(sorted(best.values(), key=lambda atom: (-atom.weight, atom.line)))
     return Case(lines, _total(atoms), atoms, opened)
+
+
+def _tells_more(ledger: Ledger, line: int, weight: float, known: Atom) -> bool:
+    """Of the same oddity the strongest line is told, and rather one that was served."""
+    served, before = (ledger.texts["outcome"][one] == "ok" for one in (line, known.line))
+    return (weight, served) > (known.weight, before)
 
 
 def _kind(ledger: Ledger, aspect: Aspect, line: int) -> str:

@@ -62,7 +62,8 @@ class Novelty:
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
-        rows = np.flatnonzero(self.asks(table))
+        asked = np.flatnonzero(self.asks(table))
+        rows, whose = self._distinct(table, asked)
         actor = table.ids["actor"][rows]
         slices = table.slice[rows]
         context, value, shared = self._keys(table, rows)
@@ -105,7 +106,21 @@ class Novelty:
         p = np.where(past.seen > 0, np.maximum(usual, novel), novel)
         nats = -np.log(np.clip(p, 1e-9, 1.0))
         atom = atoms(self.name, actor, context, value)
-        return spread(table, rows, nats, atom, past.seen, past.active, sharing, members)
+        answers = (nats, atom, past.seen, past.active, sharing, members)
+        return spread(table, asked, *(answer[whose] for answer in answers))
+
+    def _distinct(self, table: ActivityTable, rows: Ints) -> tuple[Ints, Ints]:
+        """One row for all that are alike to this question, and for each row which one.
+
+        All that is counted is distinct, so that answering once for each costs a fraction.
+        """
+        columns = dict.fromkeys(("actor", "class", "team", *self.context, *self.columns))
+        if "place" in columns:
+            columns["namespace"] = None
+        slices = table.slice[rows].astype(np.uint64)
+        alike = combine(*(table.ids[column][rows] for column in columns), slices)
+        _, first, whose = np.unique(alike, return_index=True, return_inverse=True)
+        return rows[first], whose
 
     def _expected(self, table: ActivityTable, rows: Ints, context: Ids, horizon: Horizon) -> Floats:
         """How likely the combination is if its columns have nothing to do with each other: who
