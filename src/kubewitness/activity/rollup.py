@@ -81,12 +81,7 @@ def rollup(
 
     Returns the addresses taken for proxies: the configured ones, or those that were learnt.
     """
-    answered = connection.execute(f"SELECT 1 FROM events WHERE {_ANSWERED} LIMIT 1").fetchone()
-    connection.execute(
-        _GROUPED.replace("$SECONDS", str(int(width.total_seconds()))).replace(
-            "$STAGES", _ANSWERED if answered else "true"
-        )
-    )
+    connection.execute(_GROUPED.replace("$SECONDS", str(int(width.total_seconds()))))
     proxies = frozenset(trusted_proxies) or learn_proxies(
         [
             (addresses.split(","), principal)
@@ -213,6 +208,7 @@ def _parsed(
 
 # Both ResponseStarted and ResponseComplete of one watch or exec are logged: n is the larger of
 # the two counts, so that neither a policy that omits a stage nor one that keeps all miscounts.
+# RequestReceived knows no answer and is left out, unless it is all that a cluster's log has.
 # A request belongs to the slot in which it was received, whenever its last stage came.
 _GROUPED = f"""
 CREATE OR REPLACE TEMP TABLE grouped AS
@@ -240,11 +236,10 @@ SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
     min(received_at) AS first, max(received_at) AS last,
     arg_min(audit_id, received_at, 8) AS audit_ids
 FROM events
-WHERE $STAGES
+WHERE stage <> 'RequestReceived' OR cluster IN (
+    SELECT cluster FROM events GROUP BY cluster HAVING NOT bool_or(stage <> 'RequestReceived'))
 GROUP BY ALL
 """
-# RequestReceived knows no answer and is left out, unless it is all there is.
-_ANSWERED = "stage <> 'RequestReceived'"
 
 _ACTIVITY = f"""
 CREATE OR REPLACE TABLE activities AS

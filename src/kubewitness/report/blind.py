@@ -12,7 +12,7 @@ import duckdb
 
 from kubewitness.report.holdings import Holdings, holdings
 from kubewitness.report.model import Blind
-from kubewitness.report.wording import duration, percent
+from kubewitness.report.wording import duration, percent, plural
 
 # A log of fewer requests may lack anything by chance.
 PLENTY = 1000
@@ -148,6 +148,16 @@ def _credentials(log: Holdings) -> Blind | None:
     )
 
 
+def _admission(log: Holdings) -> Blind | None:
+    if not log.unguarded:
+        return None
+    return Blind(
+        "what an admission webhook would have changed or refused",
+        f"{plural(log.unguarded, 'write')} passed a webhook that did not answer and fails open",
+        "failurePolicy Fail, and more than one replica, for webhooks that guard",
+    )
+
+
 def _addresses(log: Holdings) -> Blind | None:
     if not log.requests:
         return None
@@ -216,6 +226,7 @@ CHECKS: tuple[Check, ...] = (
     _bodies,
     _deployments,
     _permissions,
+    _admission,
     _absent,
     _addresses,
     _credentials,

@@ -29,6 +29,8 @@ class Holdings(NamedTuple):
     permissions: int
     """Writes of roles and bindings."""
     bodiless_permissions: int
+    unguarded: int
+    """Writes that passed an admission webhook which did not answer."""
     forwarded: int
     """With addresses before that of the peer, who is no trusted proxy."""
     requests: int
@@ -76,6 +78,7 @@ WITH told AS (
         writes AND resource IN ({_MAKES_PODS}) AND api_group IN ('', 'apps', 'batch')
             AND coalesce(subresource, '') IN ('', 'ephemeralcontainers') AS deploys,
         writes AND api_group = 'rbac.authorization.k8s.io' AS permits,
+        writes AND contains(CAST(annotations AS VARCHAR), '"failed-open.') AS unguarded,
         len(source_ips) > 1 AND source_ips[-1] IN (SELECT source_ip FROM activities) AS forwarded
     FROM events
 ), events_counted AS (
@@ -88,6 +91,7 @@ WITH told AS (
         count(*) FILTER (deploys AND bodiless) AS bodiless_deployments,
         count(*) FILTER (permits) AS permissions,
         count(*) FILTER (permits AND bodiless) AS bodiless_permissions,
+        count(*) FILTER (unguarded) AS unguarded,
         count(*) FILTER (forwarded) AS forwarded,
         min(stage_at) AS start, max(stage_at) AS stop
     FROM told GROUP BY cluster
