@@ -145,7 +145,7 @@ def _incident(
         opened_at=_time(case.opened),
         updated_at=_time(int(ledger.last[case.lines].max())),
         principals=story.principals(ledger, case),
-        source_ips=tuple(sorted({ledger.texts["source_ip"][line] for line in case.lines} - {""})),
+        source_ips=story.addresses(ledger, case),
         title=story.title(ledger, case),
         summary=story.summary(ledger, case, reasons),
         tactics=story.tactics(ledger, case),

@@ -27,7 +27,7 @@ TACTICS = (
     "Impact",
 )
 REFUSED = ("denied", "unauthenticated")
-# Looking around is told only of those who did nothing else.
+# Looking around is told only of those who did, or tried, nothing else.
 _PLAIN = 1.0
 
 
@@ -40,6 +40,15 @@ def principals(ledger: Ledger, case: Case) -> tuple[str, ...]:
     actors = sorted(weight, key=lambda who: (-weight[who], who))
     borrowed = {ledger.texts["acting_as"][line] for line in case.lines} - {"", *actors}
     return (*actors, *sorted(borrowed))
+
+
+def addresses(ledger: Ledger, case: Case) -> tuple[str, ...]:
+    """Where it came from, the address with most of the evidence first."""
+    weight: dict[str, float] = {}
+    for line in case.lines:
+        where = ledger.texts["source_ip"][line]
+        weight[where] = weight.get(where, 0.0) + float(ledger.total[line])
+    return tuple(sorted(filter(None, weight), key=lambda where: (-weight[where], where)))
 
 
 def title(ledger: Ledger, case: Case) -> str:
@@ -100,6 +109,9 @@ def _deeds(
     done = _apart(deed for refused, deed in ranked if not refused)
     served = {deed.did for deed in done}
     vain = _apart(deed for refused, deed in ranked if refused and deed.did not in served)
+    grave = [deed for deed in vain if deed.weight >= _PLAIN]
+    if grave and all(deed.weight < _PLAIN for deed in done):
+        return [], grave[:most]
     return done[: most - bool(vain)], vain[: max(1, most - len(done))]
 
 

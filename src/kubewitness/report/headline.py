@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kubewitness.incidents.model import SEVERITIES, Incident, Moment
 from kubewitness.report.inert import plain
 from kubewitness.report.model import Analysis
-from kubewitness.report.wording import duration, moment, plural, utc
+from kubewitness.report.wording import duration, moment, period, plural, utc
 
 
 def further(analysis: Analysis) -> tuple[Incident, ...]:
@@ -94,7 +94,7 @@ def judged(analysis: Analysis) -> str:
     """By what the incidents were judged, and from when on."""
     if analysis.since is None:
         return "the whole log, each part judged by the rest"
-    return f"incidents since {moment(analysis.since)} UTC, judged by what came before"
+    return f"incidents since {period(analysis.since, analysis.since)}, judged by what came before"
 
 
 class Scene(NamedTuple):

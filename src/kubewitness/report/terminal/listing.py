@@ -13,7 +13,7 @@ from kubewitness.incidents.model import Incident
 from kubewitness.report import tactics
 from kubewitness.report.inert import cell
 from kubewitness.report.terminal.layout import STYLES, whole
-from kubewitness.report.wording import age, principal, rfc3339, utc
+from kubewitness.report.wording import age, brief, principal, rfc3339, utc
 
 
 def incidents_table(
@@ -71,7 +71,7 @@ _COLUMNS: dict[str, Callable[[Incident, datetime], str]] = {
     "OPENED": lambda incident, _: rfc3339(incident.opened_at.replace(microsecond=0)),
     "AGE": lambda incident, end: age(end - utc(incident.opened_at)),
     "TACTICS": _tactics,
-    "OBJECTS": lambda incident, _: _several(incident.objects, 48),
+    "OBJECTS": lambda incident, _: _several([brief(o) for o in incident.objects], 48),
     "TITLE": lambda incident, _: cell(incident.title, 160),
 }
 _NARROW = ("ID", "SEVERITY", "SCORE", "PRINCIPAL", "AGE", "TITLE")
