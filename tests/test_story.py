@@ -50,6 +50,28 @@ def test_what_was_only_refused_is_never_told_as_done() -> None:
     assert "Compare the permissions" not in steps
 
 
+def test_who_is_refused_nearly_everything_did_not_look_around() -> None:
+    refused = [
+        row(NOW, "ada", "list", kind, namespace="shop", outcome="denied")
+        for kind in ("pods", "events", "services")
+    ]
+    ledger, found = case(row(NOW, "ada", "get", "leases.coordination.k8s.io"), *refused)
+
+    assert story.title(ledger, found) == "ada tried in vain to look around"
+
+
+def test_grave_deeds_are_told_before_ordinary_ones() -> None:
+    looking = [row(NOW, "ada", "get", kind) for kind in ("pods", "events", "services")]
+    ledger, found = case(
+        *looking,
+        row(NOW, "ada", "create", "selfsubjectaccessreviews.authorization.k8s.io"),
+        row(NOW, "ada", "create", "selfsubjectrulesreviews.authorization.k8s.io"),
+        secrets(),
+    )
+
+    assert story.title(ledger, found) == "ada read secrets and asked what is permitted"
+
+
 def test_a_deed_that_was_refused_here_and_served_there_is_told_once() -> None:
     ledger, found = case(secrets(), secrets("get", "db", outcome="denied"))
 

@@ -144,7 +144,7 @@ def told(
     )
     who = sentence(named(values["principal"]))
     if factor.holders:
-        units = unit if unit.endswith("s") else f"{unit}s"
+        units = periods(2, unit).removeprefix("2 ")
         return f"{who} {deed}; {seen} of {active} {factor.holders.format(units=units)}."
     if seen:
         habit = f"{who} {deed} in only {seen} of {periods(active, unit, 'active')} before"

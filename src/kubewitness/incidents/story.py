@@ -29,6 +29,8 @@ TACTICS = (
 REFUSED = ("denied", "unauthenticated")
 # Looking around is told only of those who did, or tried, nothing else.
 _PLAIN = 1.0
+_GRAVE = 1.4
+_TIERS = 2
 
 
 def principals(ledger: Ledger, case: Case) -> tuple[str, ...]:
@@ -105,7 +107,11 @@ def _deeds(
             refused = ledger.texts["outcome"][atom.line] in REFUSED
             deed = (refused, ledger.techniques[atom.line])
             worth[deed] = worth.get(deed, 0.0) + atom.weight
-    ranked = sorted(worth, key=lambda deed: (deed[1].weight < _PLAIN, -worth[deed], deed[1].did))
+    for deed in {deed for refused, deed in worth if refused and _tier(deed) == _TIERS}:
+        # Who looks around and is refused nearly everything did not look around.
+        if worth[True, deed] > worth.get((False, deed), 0.0):
+            worth.pop((False, deed), None)
+    ranked = sorted(worth, key=lambda deed: (_tier(deed[1]), -worth[deed], deed[1].did))
     done = _apart(deed for refused, deed in ranked if not refused)
     served = {deed.did for deed in done}
     vain = _apart(deed for refused, deed in ranked if refused and deed.did not in served)
@@ -113,6 +119,11 @@ def _deeds(
     if grave and all(deed.weight < _PLAIN for deed in done):
         return [], grave[:most]
     return done[: most - bool(vain)], vain[: max(1, most - len(done))]
+
+
+def _tier(deed: Technique) -> int:
+    """0 for what is grave, ``_TIERS`` for what everybody does all day."""
+    return 0 if deed.weight >= _GRAVE else 1 if deed.weight >= _PLAIN else _TIERS
 
 
 def _apart(deeds: Iterable[Technique]) -> list[Technique]:

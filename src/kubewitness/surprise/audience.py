@@ -39,7 +39,7 @@ class Audience:
     columns: tuple[str, ...] = ("team",)
     shown: str = "touched by {team}"
     told: str = "touched {thing}"
-    holders: str = "{units} of its use before were by this team"
+    holders: str = "{units} in which it was used before saw this team use it"
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
