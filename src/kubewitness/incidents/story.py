@@ -107,10 +107,10 @@ def _deeds(
             refused = ledger.texts["outcome"][atom.line] in REFUSED
             deed = (refused, ledger.techniques[atom.line])
             worth[deed] = worth.get(deed, 0.0) + atom.weight
-    for deed in {deed for refused, deed in worth if refused and _tier(deed) == _TIERS}:
+    for _, plain in [one for one in worth if one[0] and _tier(one[1]) == _TIERS]:
         # Who looks around and is refused nearly everything did not look around.
-        if worth[True, deed] > worth.get((False, deed), 0.0):
-            worth.pop((False, deed), None)
+        if worth[True, plain] > worth.get((False, plain), 0.0):
+            worth.pop((False, plain), None)
     ranked = sorted(worth, key=lambda deed: (_tier(deed[1]), -worth[deed], deed[1].did))
     done = _apart(deed for refused, deed in ranked if not refused)
     served = {deed.did for deed in done}
