@@ -265,3 +265,13 @@ def test_a_queue_without_alerts_is_not_called_empty() -> None:
     assert "No alerts." in text
     assert "No incidents." not in text
     assert fixtures.slow_reads().title in text
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_what_was_usual_is_told_once_for_reasons_that_share_it(width: int) -> None:
+    incident = fixtures.stolen_token()
+    alike = (incident.reasons[0], incident.reasons[0], *incident.reasons[1:])
+    console, stream = piped(width)
+    terminal.incident_detail(msgspec.structs.replace(incident, reasons=alike), console)
+    assert stream.getvalue().count("as above") == 1
+    assert stream.getvalue().count(incident.reasons[0].expected[0].value) == 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from kubewitness.incidents.model import Incident, Moment, Reason
+from kubewitness.incidents.model import Expected, Incident, Moment, Reason
 from kubewitness.report import headline, tactics
 from kubewitness.report.inert import plain
 from kubewitness.report.terminal.layout import (
@@ -121,18 +121,21 @@ def _several(values: Sequence[str], limit: int = 4) -> str:
 
 def _reasons(reasons: Sequence[Reason], console: Console) -> None:
     rows: list[tuple[Text, ...]] = []
+    before: tuple[Expected, ...] = ()
     for reason in reasons:
         weight = Text(f"{percent(reason.share):>4} ").append(bar(reason.share, 8), style="cyan")
         observed = Text(brief(plain(reason.observed, 120)), style="bold")
         fact = Text(f"{plain(reason.factor, 24)}: ").append_text(observed)
-        instead = brief(plain(usual(reason), 200))
+        same = bool(reason.expected) and reason.expected == before
+        instead = "as above" if same else brief(plain(usual(reason), 200))
+        before = reason.expected
         times = history(reason)
         if console.width < _TABLE:
-            before = ", ".join(f"{who} {n}" for who, n in times)
-            before += f" ({plain(slices(reason.unit), 40)}); chance {chance(reason.p)}"
+            seen = ", ".join(f"{who} {n}" for who, n in times)
+            seen += f" ({plain(slices(reason.unit), 40)}); chance {chance(reason.p)}"
             rows.append((weight, fact))
             rows.append((Text(), Text(f"usual: {instead}")))
-            rows.append((Text(), Text(f"seen before: {before}", style="dim")))
+            rows.append((Text(), Text(f"seen before: {seen}", style="dim")))
         else:
             told = Text(brief(plain(reason.sentence, 400)), style="dim")
             fact.append("\n").append_text(told)
