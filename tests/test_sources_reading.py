@@ -280,7 +280,7 @@ def test_bodies_over_the_limit_are_dropped_with_a_warning(
     reader, found, _ = read(path)
     assert found == IDS[:3]
     assert reader.tally.warnings == (
-        "requestObject, responseObject: dropped, too long (events: 1)",
+        f"requestObject, responseObject: dropped, too long (events: 1, first at {path}:3)",
     )
 
 
@@ -290,7 +290,8 @@ def test_repeated_keys_are_seen_when_sifting(tmp_path: Path, read: Read) -> None
     path.write_bytes(plain(range(1, 4)) + twice)
     reader, found, _ = read(path, sift=True)
     assert found == ["id-1", "id-2", "id-3", "id-0"]
-    assert reader.tally.warnings == ("duplicate keys: the last of each was read (events: 1)",)
+    (warning,) = reader.tally.warnings
+    assert warning == f"duplicate keys: the last of each was read (events: 1, first at {path}:4)"
 
 
 def test_quarantine_has_the_broken_lines(tmp_path: Path, read: Read) -> None:

@@ -44,7 +44,8 @@ def opened(
     """Read ``paths`` into a lake (a temporary one without ``lake``) and open it.
 
     Raises ``SourceError`` for paths that cannot be read, ``LakeError`` for a lake that cannot be
-    written, ``StrictError`` when ``strict`` and any line was not an audit event.
+    written, ``StrictError`` when ``strict`` and anything in them was not as it should be: what was
+    understood is in the lake all the same.
     """
     wanted = list(paths)
     with lake_at(lake) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
@@ -60,15 +61,16 @@ def opened(
                     quarantine=quarantine,
                     spool=spool,
                     stdin=stdin,
+                    sift=strict,
                     redactor=home.redactor,
                 ) as reader:
                     added = ingest(reader, home, connection, cluster=cluster, progress=progress)
                     kept = quarantine if lake is not None and quarantine.exists() else None
                     intake = _intake(reader.tally, added, kept)
+                    if strict and (reader.tally.rejected or reader.tally.warnings):
+                        raise _strict_error(reader.tally)
             else:
                 intake = _warned(intake, home.set_damaged_aside(connection))
-            if strict and (intake.skipped or intake.broken):
-                raise _strict_error(intake)
             home.attach(connection)
             yield home, connection, intake
 
@@ -282,13 +284,16 @@ def _rejected(rejections: Iterable[Rejection]) -> tuple[Rejected, ...]:
     return tuple(Rejected(one.source, one.reason, one.n, one.places) for one in rejections)
 
 
-def _strict_error(intake: Intake) -> StrictError:
-    first = (*intake.broken, *intake.skipped)[0]
-    count = sum(rejected.n for rejected in (*intake.broken, *intake.skipped))
+def _strict_error(tally: Tally) -> StrictError:
+    remedy = "repair the input, or leave out --strict to analyse the rest"
+    if not tally.rejected:
+        more = f" (+{len(tally.warnings) - 1} more)" if len(tally.warnings) > 1 else ""
+        return StrictError(f"{tally.warnings[0]}{more} (--strict)", remedy=remedy)
+    first = (*tally.broken, *tally.skipped)[0]
     return StrictError(
-        f"{count} of {intake.lines} lines are no audit events (--strict): {first.reason}",
+        f"{tally.rejected} of {tally.lines} lines are no audit events (--strict): {first.reason}",
         where=first.places[0] if first.places else first.source,
-        remedy="repair the input, or leave out --strict to analyse the rest",
+        remedy=remedy,
     )
 
 

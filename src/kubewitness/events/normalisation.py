@@ -1,8 +1,8 @@
 """From one line of audit JSON to one row of the lake: the SELECT that both batch and live use.
 
-A row that lacks what makes an event (auditID, stage, verb or requestURI, a time that a cluster
-can have lived in) gets a NULL ``date``: nothing else tells DuckDB's all-NULL row for a broken
-line from a real one, and the partition of NULL is where the lake looks for them.
+A row that lacks what makes an event (auditID, stage, verb, a time that a cluster can have lived in)
+gets a NULL ``date``: nothing else tells DuckDB's all-NULL row for a broken line from a real one,
+and the partition of NULL is where the lake looks for them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "
     return f"""
     WITH flat AS (
         SELECT {named} AS cluster,
-            auditID AS audit_id, stage, level, verb, requestURI AS request_uri,
+            auditID AS audit_id, stage, level, verb, coalesce(requestURI, '') AS request_uri,
             "user".username AS "user", "user".uid AS user_uid, "user"."groups" AS "groups",
             "user".extra AS extra,
             impersonatedUser.username AS impersonated_user,
@@ -105,7 +105,6 @@ def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "
             {_walked("response_object", suspect_body("response_object"))}
         ),
         CASE WHEN NOT suspect AND audit_id IS NOT NULL AND stage IS NOT NULL AND verb IS NOT NULL
-                AND request_uri IS NOT NULL
                 AND stage_at >= TIMESTAMP '{EARLIEST:%Y-%m-%d}'
                 AND stage_at < TIMESTAMP '{LATEST:%Y-%m-%d}'
             THEN CAST(stage_at AS DATE) END AS date

@@ -106,9 +106,9 @@ def _stage(
     )
     try:
         rows = _copied(connection, select, draft)
-    except (duckdb.InvalidInputException, duckdb.ConversionException):
+    except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.IOException):
         # A line longer than the limit or a broken compression stream: DuckDB gives up on the
-        # whole file, the reader will not.
+        # whole file, the reader will not. (A full disk will still be full then.)
         draft.unlink(missing_ok=True)
         if chunk.verbatim:
             return None

@@ -56,6 +56,8 @@ def _name(path: Path) -> str:
 
 
 def _files(given: str) -> Iterator[Path]:
+    if not given:  # an unset variable of a script, not the current directory
+        raise SourceError("no name given", remedy="Name files, directories or - for stdin.")
     path = Path(given)
     if path.is_dir():
         yield from _below(path, set())

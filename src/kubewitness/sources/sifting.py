@@ -42,8 +42,8 @@ class Sieve:
             for outcome in _outcomes(piece):
                 if isinstance(outcome, Found):
                     self._tally.events += 1
-                    self._tally.mend(outcome.notes)
-                    yield self._line(outcome.event)
+                    self._tally.mend(self._source, outcome.notes, piece.line)
+                    yield self._line(outcome.event, piece.line)
                 elif isinstance(outcome, Skipped):
                     self._tally.skip(self._source, outcome.reason, piece.line)
                 else:
@@ -63,10 +63,11 @@ class Sieve:
         whole = chain((head,), stream)
         return layout(whole) if layout else joined(pieces(whole, decode=_plain_or_decoded))
 
-    def _line(self, event: Event) -> bytes:
+    def _line(self, event: Event, number: int) -> bytes:
         line = encode(event)
         if len(line) > BODY_LIMIT:
-            self._tally.mend(("requestObject, responseObject: dropped, too long",))
+            note = "requestObject, responseObject: dropped, too long"
+            self._tally.mend(self._source, (note,), number)
             event = {name: event[name] for name in event if not name.endswith("Object")}
             line = encode(event)
         return line

@@ -57,6 +57,7 @@ class Tally:
         self._skipped = _Ledger()
         self._broken = _Ledger()
         self._mended: Counter[str] = Counter()
+        self._mended_at: dict[str, str] = {}
         self._warnings: list[str] = []
 
     @property
@@ -81,7 +82,10 @@ class Tally:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sources that could not be read to the end, then fields that had to be mended."""
-        mended = (f"{note} (events: {n})" for note, n in self._mended.most_common())
+        mended = (
+            f"{note} (events: {n}, first at {self._mended_at[note]})"
+            for note, n in self._mended.most_common()
+        )
         return (*self._warnings, *mended)
 
     def skip(self, source: str, reason: str, line: int) -> None:
@@ -90,8 +94,10 @@ class Tally:
     def breaks(self, source: str, reason: str, line: int) -> None:
         self._broken.add(source, reason, line)
 
-    def mend(self, notes: tuple[str, ...]) -> None:
-        self._mended.update(notes)
+    def mend(self, source: str, notes: tuple[str, ...], line: int) -> None:
+        for note in notes:
+            self._mended[note] += 1
+            self._mended_at.setdefault(note, f"{source}:{line}")
 
     def warn(self, warning: str) -> None:
         if warning not in self._warnings:

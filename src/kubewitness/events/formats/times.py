@@ -71,6 +71,10 @@ def _utc(moment: datetime) -> datetime | None:
 
 def _number(value: float) -> datetime | None:
     """The unit is told by the magnitude: all four agree on the years 1973 to 5138."""
+    try:
+        value = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
     if not math.isfinite(value):
         return None
     for unit, below in ((1, 1e11), (1e3, 1e14), (1e6, 1e17), (1e9, 1e20)):

@@ -116,7 +116,8 @@ def labelled(label: str, text: str, console: Console) -> RenderableType:
 def _hanging(mark: str, item: str, console: Console) -> RenderableType:
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(width=len(mark), style="dim")
-    grid.add_column(max_width=min(console.width, READABLE) - 2 - len(mark) - 1)
+    # A path is one long word, and what it ends in (the line) is what it is shown for.
+    grid.add_column(max_width=min(console.width, READABLE) - 2 - len(mark) - 1, overflow="fold")
     grid.add_row(Text(mark), Text(item))
     return Padding(grid, (0, 0, 0, 2))
 

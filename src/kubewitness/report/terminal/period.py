@@ -236,8 +236,12 @@ def intake_report(intake: Intake, console: Console) -> None:
     for label, rejects in (("skipped", intake.skipped), ("broken", intake.broken)):
         show(console, *bullets((_places(label, r) for r in rejects[:TOP]), console))
         more(console, len(rejects) - TOP, f"reasons to be {label}")
-    if intake.broken and intake.quarantine:
-        kept = f"Broken lines are kept in {plain(intake.quarantine)}."
+    if intake.broken:
+        kept = (
+            f"Broken lines are kept in {plain(intake.quarantine)}."
+            if intake.quarantine
+            else "With --lake DIR, broken lines are kept in its quarantine."
+        )
         show(console, prose(kept, console, indent=2))
     show(console, *bullets((plain(w, 300) for w in intake.warnings[:12]), console))
     more(console, len(intake.warnings) - 12)
