@@ -152,17 +152,23 @@ def entering(verb: str, resource: str, template: str, **changes: Any) -> Row:
 
 DEPLOYED = entering("create", "cronjobs.batch", "cleanup")
 ENTERED = entering("get", "pods", "cleanup-2961-x7m2d", subresource="exec")
-POD = {"bearer": "cleanup-*", "source_ip": "10.9.0.9"}
+POD = {"pod": "cleanup-2961-x7m2d", "bearer": "cleanup-*", "source_ip": "10.9.0.9"}
 
 
 @pytest.mark.parametrize("first", [DEPLOYED, ENTERED], ids=["deployed", "entered"])
 def test_who_gets_into_a_pod_leads_to_what_its_account_does(first: Row) -> None:
     assert groups(first, seen(20 * HOUR, account("shop/default"), **POD)) == [[0, 1]]
-    for changes in ({"bearer": "web-*"}, {"bearer": ""}):
+    for changes in ({"pod": "web-1", "bearer": "web-*"}, {"pod": "", "bearer": ""}):
         other = seen(HOUR, account("shop/default"), **POD | changes)
         assert groups(first, other) == [[0], [1]], "another pod"
     assert groups(first, seen(HOUR, account("prod/default"), **POD)) == [[0], [1]]
     assert groups(first, seen(25 * HOUR, account("shop/default"), **POD)) == [[0], [1]]
+
+
+def test_who_gets_into_one_pod_is_not_in_its_sibling() -> None:
+    sibling = seen(HOUR, account("shop/default"), **POD | {"pod": "cleanup-2961-zz9qq"})
+    assert groups(ENTERED, sibling) == [[0], [1]]
+    assert groups(DEPLOYED, sibling) == [[0, 1]], "who made the workload made all its pods"
 
 
 def test_who_was_kept_out_leads_to_nothing() -> None:

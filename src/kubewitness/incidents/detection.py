@@ -15,7 +15,7 @@ import duckdb
 import msgspec
 import numpy as np
 
-from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, load
+from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, combine, load
 from kubewitness.baseline.horizon import (
     YOUNGEST,
     Horizon,
@@ -30,10 +30,9 @@ from kubewitness.incidents.ledger import Ledger, enter
 from kubewitness.incidents.linking import link, session_key
 from kubewitness.incidents.model import Incident, Reason
 from kubewitness.incidents.ranking import (
-    ALERT_FLOOR,
-    ALERT_FLOOR_SHORT,
     REPORT_FROM,
     Case,
+    alert_floor,
     alert_threshold,
     severity,
     weigh,
@@ -83,7 +82,7 @@ def detect(
     judged: list[Case] = []
     for case in cases:
         (judged if case.opened >= begin else past).append(case)
-    floor = ALERT_FLOOR if table.slice_width == DAY else ALERT_FLOOR_SHORT
+    floor = alert_floor(_compared(table, reference))
     if since is None:
         days = max(1.0, float(table.last.max() - table.first[0]) / DAY)
         threshold = alert_threshold([case.score for case in judged], days, floor)
@@ -97,7 +96,8 @@ def detect(
         _incident(case, ledger, cluster, told, further, threshold)
         for case, told, further in zip(listed, reasons, related, strict=True)
     )
-    return Detection(mode, incidents, threshold, tuple(_notes(table, since)))
+    missed = sum(case.score > threshold for case in past if case.opened >= replayed)
+    return Detection(mode, incidents, threshold, tuple(_notes(table, since, missed)))
 
 
 def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Mask, int]:
@@ -112,6 +112,13 @@ def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Ma
     reference = (table.slice >= warm) & (table.first < begin)
     replayed = table.start + replayed_from(first) * table.slice_width
     return begin, prequential(table, first, LEARNING_DELAY), reference, replayed
+
+
+def _compared(table: ActivityTable, reference: Mask) -> int:
+    """How many (person, slice) there are to compare with; where there are no people, of all."""
+    people = reference & table.are("class", ("human",))
+    asked = people if people.any() else reference
+    return len(np.unique(combine(table.ids["actor"][asked], table.slice[asked].astype(np.uint64))))
 
 
 def _listed(cases: Sequence[Case], days: float) -> list[Case]:
@@ -207,7 +214,9 @@ def _related(
     return [tuple(ids) for ids in found]
 
 
-def _notes(table: ActivityTable, since: datetime | None) -> list[str]:
+def _notes(table: ActivityTable, since: datetime | None, alerting: int) -> list[str]:
+    """``alerting``: incidents of the history that would have alerted; nobody has decided about
+    them, and what they did has become usual (docs/evaluation.md, "poisoned history")."""
     notes = []
     slices = int(table.slice.max()) + 1
     if slices < 4:
@@ -217,6 +226,12 @@ def _notes(table: ActivityTable, since: datetime | None) -> list[str]:
         )
     if since is not None and not (table.first < since.timestamp() * MICROSECONDS).any():
         notes.append("Nothing lies before --since: there is no history to judge by.")
+    if since is not None and alerting:
+        notes.append(
+            f"The history itself holds {alerting} incident{'s' if alerting > 1 else ''} worth"
+            " attention. What was done there counts as usual here: judge the history, too, with"
+            f" --until {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} instead of --since."
+        )
     return notes
 
 

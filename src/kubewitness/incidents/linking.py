@@ -7,7 +7,7 @@ use) glue nothing: an address links two identities only when hardly anybody else
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,15 +23,9 @@ CONTINUES_FROM = 2.0
 # An address used by at most this many identities with evidence can link them.
 _RARE_ADDRESS = 2
 _LINK_WITHIN = DAY
-# What puts somebody in the place of the service account of a pod.
-_OPENS = frozenset(
-    {
-        "entered containers",
-        "injected debug containers",
-        "deployed workloads",
-        "deployed recurring workloads",
-    }
-)
+# What puts somebody in the place of the service account of a pod: getting into it, or making it.
+_ENTERED = frozenset({"entered containers", "injected debug containers"})
+_MADE = frozenset({"deployed workloads", "deployed recurring workloads"})
 
 
 class _Union:
@@ -157,19 +151,26 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
         if maker is not None and ledger.first[line] - ledger.last[maker] <= _LINK_WITHIN:
             yield maker, line
         home = account_namespace(texts["principal"][line])
-        opened = prepared.get((cluster, home, texts["bearer"][line].removesuffix("-*")))
-        if opened is not None and ledger.first[line] - ledger.last[opened] <= _LINK_WITHIN:
-            yield opened, line
-        made = texts["verb"][line] == "create" or texts["subresource"][line] != ""
-        if (
-            made
-            and ledger.techniques[line].did in _OPENS
-            and texts["outcome"][line] == "ok"
-            and ledger.total[line] >= CONTINUES_FROM
-        ):
-            workload = texts["template"][line].removesuffix("-*")
-            prepared[cluster, texts["namespace"][line], workload] = line
+        for pod in (texts["pod"][line], texts["bearer"][line].removesuffix("-*")):
+            opened = prepared.get((cluster, home, pod)) if pod else None
+            if opened is not None and ledger.first[line] - ledger.last[opened] <= _LINK_WITHIN:
+                yield opened, line
+        if texts["outcome"][line] == "ok" and ledger.total[line] >= CONTINUES_FROM:
+            for pod in _opened(ledger, line):
+                prepared[cluster, texts["namespace"][line], pod] = line
         if texts["subresource"][line] == "token" and texts["outcome"][line] == "ok":
             for name in texts["name_samples"][line]:
                 account = f"system:serviceaccount:{texts['namespace'][line]}:{name}"
                 minted[cluster, account] = line
+
+
+def _opened(ledger: Ledger, line: int) -> Sequence[str]:
+    """The pods that this line leads into: those entered by name, those of a workload that was
+    made by its name without what is generated."""
+    did = ledger.techniques[line].did
+    if did in _ENTERED:
+        names: list[str] = ledger.texts["name_samples"][line]
+        return names
+    if did in _MADE and ledger.texts["verb"][line] == "create":
+        return [ledger.texts["template"][line].removesuffix("-*")]
+    return ()

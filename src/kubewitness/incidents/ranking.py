@@ -31,11 +31,10 @@ _REFUSED = 0.4
 # Below this nothing is worth reporting: one fairly unusual ordinary act.
 REPORT_FROM = 4.0
 ALERTS_A_DAY = 1.0
-# Whatever the replay says, an alert needs as much as a few independent strong surprises: the next
-# weeks bring changes that the last ones did not. In a log of hours or few days, where hardly
-# anything can be compared, surprises are smaller (docs/evaluation.md has what else was tried).
-ALERT_FLOOR = 16.0
-ALERT_FLOOR_SHORT = 12.0
+# Whatever the replay says, an alert needs as much as so many facts, each as strange as anything
+# that this log can show: the next weeks bring changes that the last ones did not.
+ALERT_FACTS = 4.3
+LEAST_FLOOR, ALERT_FLOOR = 8.0, 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +111,18 @@ def _falling(weights: Iterable[float], fall: float) -> float:
     """The strongest counts in full, each further one less."""
     ranked = sorted(weights, reverse=True)
     return sum(weight / (1 + fall * place) for place, weight in enumerate(ranked))
+
+
+def alert_floor(compared: int) -> float:
+    """The least score that alerts, by how many (person, time slice) surprises are compared with.
+
+    Of ``n`` none can be rarer than 1 in n + 1, so that all scores of a small cluster are small.
+
+    >>> [round(alert_floor(n), 1) for n in (3, 36, 100, 1000)]
+    [8.0, 11.2, 15.5, 16.0]
+    """
+    strangest = float(np.log1p(compared)) - 1
+    return min(max(LEAST_FLOOR, ALERT_FACTS * strangest), ALERT_FLOOR)
 
 
 def alert_threshold(past_scores: Sequence[float], days: float, floor: float) -> float:
