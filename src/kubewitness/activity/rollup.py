@@ -57,7 +57,8 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "name_samples": "up to 8 names, the earliest",
 }
 
-_DEED = "verb || chr(10) || resource || chr(10) || subresource || chr(10) || path"
+# Several texts as one key: JSON, because any of them may hold any character.
+_DEED = "CAST(to_json([verb, resource, subresource, path]) AS VARCHAR)"
 _BINDING = r'(ClusterRoleBinding|RoleBinding) "([^"]+)"'
 _AUTH = "authentication.kubernetes.io"
 
@@ -84,7 +85,7 @@ def rollup(
     connection.execute(_GROUPED.replace("$SECONDS", str(int(width.total_seconds()))))
     proxies = frozenset(trusted_proxies) or learn_proxies(
         [
-            (addresses.split(","), principal)
+            (msgspec.json.decode(addresses, type=list[str]), principal)
             for addresses, principal in connection.execute(
                 "SELECT DISTINCT source_ips, principal FROM grouped"
             ).fetchall()
@@ -95,7 +96,7 @@ def rollup(
         "addresses",
         "SELECT DISTINCT source_ips FROM grouped",
         ("source_ip", "network", "scope"),
-        lambda joined: _address(joined.split(",") if joined else [], proxies),
+        lambda addresses: _address(msgspec.json.decode(addresses, type=list[str]), proxies),
     )
     _parsed(
         connection,
@@ -122,8 +123,8 @@ def rollup(
         connection,
         "people",
         # somebody who changes teams stays with the first for this log
-        """SELECT principal || chr(10) || coalesce(arg_min(groups, (first, groups)), '')
-        FROM (SELECT principal, first, array_to_string(list_sort("groups"), chr(10)) AS groups
+        """SELECT CAST(to_json(list_concat([principal], arg_min(groups, (first, groups))))
+            AS VARCHAR) FROM (SELECT principal, first, list_sort("groups") AS groups
             FROM grouped) GROUP BY principal""",
         ("principal", "class", "team"),
         _person,
@@ -133,7 +134,7 @@ def rollup(
         "deeds",
         f"SELECT DISTINCT {_DEED} FROM grouped",
         ("action",),
-        lambda deed: (action(*deed.split("\n", 3)),),
+        lambda deed: (action(*msgspec.json.decode(deed)),),
     )
     _parsed(
         connection,
@@ -153,7 +154,7 @@ def _address(source_ips: Sequence[str], proxies: Collection[str]) -> tuple[str, 
 
 
 def _person(text: str) -> tuple[str, str, str]:
-    principal, *groups = text.split("\n")
+    principal, *groups = (name or "" for name in msgspec.json.decode(text))
     return principal, principal_class(principal), team(principal, tuple(groups))
 
 
@@ -224,7 +225,7 @@ SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
     coalesce(namespace, '') AS namespace,
     coalesce(name, '') AS name,
     CASE WHEN resource IS NULL THEN split_part(request_uri, '?', 1) ELSE '' END AS path,
-    coalesce(array_to_string(source_ips, ','), '') AS source_ips,
+    coalesce(CAST(to_json(source_ips) AS VARCHAR), '[]') AS source_ips,
     coalesce(user_agent, '') AS user_agent,
     coalesce(CAST(code AS VARCHAR), '') || CASE WHEN stage = 'Panic' THEN chr(10) ELSE '' END
         AS answer,
