@@ -19,7 +19,7 @@ from kubewitness.activity.client import client
 from kubewitness.activity.name import name_template
 from kubewitness.activity.network import learn_proxies, network, peer_address
 from kubewitness.activity.principal import UNAUTHENTICATED, principal_class, team
-from kubewitness.activity.trait import TRAITS, origins_sql, sensitive_setting_sql
+from kubewitness.events.trait import origins
 
 ACTIVITY_COLUMNS: dict[str, str] = {
     "slot": "start of the time slot (UTC)",
@@ -47,8 +47,8 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "platform": "user agent os/arch",
     "outcome": "see activity.action",
     "binding": "the RBAC binding that allowed it, or ''",
-    "traits": "dangerous settings in what was written, see activity.trait",
-    "origins": "where the images of a written workload come from, see activity.trait",
+    "traits": "dangerous settings in what was written, see events.trait",
+    "origins": "where the images of a written workload come from, see events.trait",
     "n": "requests",
     "names": "distinct object names",
     "first": "first stage time",
@@ -143,6 +143,13 @@ def rollup(
         ("outcome",),
         lambda answer: (_outcome(answer),),
     )
+    _parsed(
+        connection,
+        "sources",
+        "SELECT DISTINCT images FROM grouped",
+        ("origins",),
+        lambda images: (origins(images),),
+    )
     connection.execute(_ACTIVITY)
     connection.execute("DROP TABLE grouped")
     return proxies
@@ -230,8 +237,7 @@ SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
     coalesce(CAST(code AS VARCHAR), '') || CASE WHEN stage = 'Panic' THEN chr(10) ELSE '' END
         AS answer,
     coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '') AS reason,
-    {sensitive_setting_sql()} AS traits,
-    {origins_sql()} AS origins,
+    coalesce(traits, '') AS traits, coalesce(images, '') AS images,
     greatest(count(*) FILTER (stage = 'ResponseStarted'),
              count(*) FILTER (stage <> 'ResponseStarted')) AS n,
     min(received_at) AS first, max(received_at) AS last,
@@ -260,6 +266,6 @@ JOIN templates ON templates.key = name
 JOIN people USING (principal)
 JOIN deeds ON deeds.key = {_DEED}
 JOIN answers ON answers.key = answer
+JOIN sources ON sources.key = images
 GROUP BY ALL
 """
-__all__ = ["ACTIVITY_COLUMNS", "TRAITS", "rollup", "slot_width"]

@@ -68,5 +68,7 @@ EVENT_COLUMNS: dict[str, str] = {
     "received_at": "TIMESTAMP",
     "stage_at": "TIMESTAMP",
     "annotations": "JSON",
+    "traits": "VARCHAR",
+    "images": "VARCHAR",
     "source": "VARCHAR",
 }

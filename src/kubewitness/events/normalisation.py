@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from kubewitness.events.columns import JSON_COLUMNS
 from kubewitness.events.formats.times import EARLIEST, LATEST
-from kubewitness.events.redaction import SUSPECT_URI, suspect_body, suspect_text
+from kubewitness.events.redaction import HIDDEN, SUSPECT_URI, suspect_body, suspect_text
+from kubewitness.events.trait import TELLING, images_sql, sensitive_setting_sql
 
 # One request body is at most 3 MiB in etcd's and the API server's defaults; lists are larger.
 MAXIMUM_LINE_BYTES = 64 * 1024 * 1024
+# DuckDB reads in buffers of twice this size, one a core: smaller ones are dealt out more evenly and
+# take less memory, so this is what is tried first.
+USUAL_LINE_BYTES = 16 * 1024 * 1024
 
 # A name of a folder has 255 bytes on most file systems.
 MAXIMUM_CLUSTER_BYTES = 200
 
 # What clients, webhooks and authorizers are free to say.
-_TEXTS = ("user", "impersonated_user", "user_agent", "name", "message")
+_TEXTS = ("user", "impersonated_user", "user_agent", "name", "message", "images")
 _SPOKEN = (
-    """concat_ws(' ', request_uri, "user", impersonated_user, user_agent, name, message,"""
+    """concat_ws(' ', request_uri, "user", impersonated_user, user_agent, name, message, images,"""
     " CAST(annotations AS VARCHAR), CAST(extra AS VARCHAR))"
 )
 # A mutating webhook's patch of a secret stands in an annotation.
@@ -36,13 +40,16 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def json_lines(path: str, compression: str) -> str:
-    """A DuckDB table function that reads one NDJSON file typed; broken lines become NULL rows."""
+def json_lines(path: str, compression: str, *, longest: int = USUAL_LINE_BYTES) -> str:
+    """A DuckDB table function that reads one NDJSON file typed; broken lines become NULL rows.
+
+    A line longer than ``longest`` bytes makes it fail.
+    """
     columns = ", ".join(f"{quoted(name)}: {quoted(kind)}" for name, kind in JSON_COLUMNS.items())
     return (
         f"read_json({quoted(path)}, format='newline_delimited', columns={{{columns}}},"
         f" ignore_errors=true, compression={quoted(compression)},"
-        f" maximum_object_size={MAXIMUM_LINE_BYTES})"
+        f" maximum_object_size={longest})"
     )
 
 
@@ -52,19 +59,29 @@ def _redacted(column: str) -> str:
 
 def _walked(column: str, suspect: str) -> str:
     redacted = f"CAST(redact_body(CAST({column} AS VARCHAR), resource) AS JSON)"
-    return (
-        f"CASE WHEN {column} IS NOT NULL AND ({suspect}) THEN {redacted} ELSE {column} END"
-        f" AS {column}"
-    )
+    return f"CASE WHEN {column} IS NOT NULL AND ({suspect}) THEN {redacted} ELSE {column} END"
 
 
-def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "false") -> str:
+def event_rows(
+    table: str,
+    *,
+    cluster: str | None,
+    source: str,
+    suspect: str = "false",
+    bodies: bool = True,
+) -> str:
     """The SELECT that turns rows of ``JSON_COLUMNS`` into ``EVENT_COLUMNS`` plus ``date``.
 
     Needs the functions ``redact_uri``, ``redact_text`` and ``redact_body`` on the connection.
     ``cluster`` overrides what the input says of itself; rows that match ``suspect`` (SQL over
-    ``JSON_COLUMNS``) get a NULL ``date``, too.
+    ``JSON_COLUMNS``) get a NULL ``date``, too. Without ``bodies`` only what they tell is kept
+    (``name``, ``traits``, ``images``): they are most of the bytes, and the slowest to search for
+    secrets and to write.
     """
+    kept = [
+        f"{_walked(body, suspect_body(body)) if bodies else 'NULL::JSON'} AS {body}"
+        for body in ("request_object", "response_object")
+    ]
     named = quoted(cluster) if cluster else "coalesce(nullif(cluster, ''), 'default')"
     return f"""
     WITH flat AS (
@@ -90,8 +107,17 @@ def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "
             stageTimestamp AS stage_at, annotations, {quoted(source)} AS source,
             {suspect} AS suspect
         FROM {table}
+    ), readable AS (
+        SELECT *, CASE WHEN {TELLING} THEN CASE WHEN {HIDDEN} THEN
+            redact_body(CAST(request_object AS VARCHAR), resource)
+            ELSE CAST(request_object AS VARCHAR) END END AS written
+        FROM flat
+    ), told AS (
+        SELECT * EXCLUDE (source, written), {sensitive_setting_sql()} AS traits,
+            {images_sql()} AS images, source
+        FROM readable
     ), signed AS (
-        SELECT *, {suspect_text(_SPOKEN)} AS secretive FROM flat
+        SELECT *, {suspect_text(_SPOKEN)} AS secretive FROM told
     )
     SELECT * EXCLUDE (suspect, secretive) REPLACE (
             CASE WHEN strlen(url_encode(cluster)) <= {MAXIMUM_CLUSTER_BYTES} THEN cluster
@@ -99,10 +125,9 @@ def event_rows(table: str, *, cluster: str | None, source: str, suspect: str = "
             CASE WHEN secretive OR {SUSPECT_URI} THEN redact_uri(request_uri) ELSE request_uri END
                 AS request_uri,
             {", ".join(_redacted(column) for column in _TEXTS)},
-            {_walked("extra", "secretive")},
-            {_walked("annotations", f"secretive OR {_PATCHED}")},
-            {_walked("request_object", suspect_body("request_object"))},
-            {_walked("response_object", suspect_body("response_object"))}
+            {_walked("extra", "secretive")} AS extra,
+            {_walked("annotations", f"secretive OR {_PATCHED}")} AS annotations,
+            {", ".join(kept)}
         ),
         CASE WHEN NOT suspect AND audit_id IS NOT NULL AND stage IS NOT NULL AND verb IS NOT NULL
                 AND stage_at >= TIMESTAMP '{EARLIEST:%Y-%m-%d}'

@@ -89,6 +89,8 @@ _NAME = r"[^\\\"]*(?i:pass|pwd|secret|token|credential|key|auth|cookie)[^\\\"]*"
 # Quotes inside a text (last-applied-configuration) have backslashes before them.
 _QUOTE, _COLON, _COMMA = r"[\\\"]+", r"[\\\"]+\s*:\s*[\\\"]+", r"[\\\"]+\s*,\s*[\\\"]+"
 _GIVEN = rf"(=|: |{_COLON}[^\\\"])"
+# An escape where none is needed may hide anything.
+_HIDING = r"\\u00(2[^6]|3[^ceCE]|[4-7])"
 _BODY_SIGNS = (
     *_TEXT_SIGNS,
     r"LS0tLS1CRUdJTi(BSU0|BQUkl|BFQy|BPUE|BFTk|BEU0)",
@@ -103,8 +105,7 @@ _BODY_SIGNS = (
     rf"_KEY{_GIVEN}",
     rf"PWD{_GIVEN}",
     "ignature=",
-    # an escape where none is needed may hide any of these
-    r"\\u00(2[^6]|3[^ceCE]|[4-7])",
+    _HIDING,
 )
 
 
@@ -132,6 +133,10 @@ SUSPECT_URI = (
     "regexp_matches(request_uri, '(?i)[?&]([^=&]*(pass|pwd|secret|token|credential|key|signature"
     "|auth|%)[^=&]*|command|code|sig)=')"
 )
+
+
+HIDDEN = _any_sign("CAST(request_object AS VARCHAR)", (_HIDING,))
+"""SQL: whether the request body has to be decoded before one may search it."""
 
 
 class Redactor:

@@ -16,7 +16,13 @@ from urllib.parse import quote, unquote
 import duckdb
 
 from kubewitness.errors import LakeError
-from kubewitness.events.normalisation import event_rows, json_lines, quoted
+from kubewitness.events.normalisation import (
+    MAXIMUM_LINE_BYTES,
+    USUAL_LINE_BYTES,
+    event_rows,
+    json_lines,
+    quoted,
+)
 from kubewitness.lake.locks import alone
 from kubewitness.lake.store import Lake
 from kubewitness.sources.reading import SUSPECT, Chunk, Reader
@@ -67,14 +73,14 @@ def ingest(
     try:
         with lake.run() as run:
             for chunk in reader.chunks():
-                rows = _stage(chunk, run, connection, cluster)
+                rows = _stage(chunk, run, connection, cluster, bodies=lake.bodies)
                 if rows is not None:
                     reader.accepted(chunk, rows)
                     progress(chunk, rows)
                     continue
                 # Something in there is no plain event: read it again, line by line.
                 for trusted in reader.distrust(chunk):
-                    rows = _stage(trusted, run, connection, cluster)
+                    rows = _stage(trusted, run, connection, cluster, bodies=lake.bodies)
                     if rows is not None:
                         reader.accepted(trusted, rows)
                     progress(trusted, rows or 0)
@@ -93,16 +99,26 @@ def ingest(
 
 
 def _stage(
-    chunk: Chunk, run: Path, connection: duckdb.DuckDBPyConnection, cluster: str | None
+    chunk: Chunk,
+    run: Path,
+    connection: duckdb.DuckDBPyConnection,
+    cluster: str | None,
+    *,
+    bodies: bool,
 ) -> int | None:
     """Write one chunk as parts under ``run``; None when some rows were no events."""
     draft = run / f"{uuid.uuid4().hex}.parquet"
     draft.parent.mkdir(parents=True, exist_ok=True)
     select = event_rows(
-        json_lines(str(chunk.path), chunk.compression),
+        json_lines(
+            str(chunk.path),
+            chunk.compression,
+            longest=USUAL_LINE_BYTES if chunk.verbatim else MAXIMUM_LINE_BYTES,
+        ),
         cluster=cluster,
         source=chunk.source,
         suspect=SUSPECT if chunk.verbatim else "false",
+        bodies=bodies,
     )
     try:
         rows = _copied(connection, select, draft)

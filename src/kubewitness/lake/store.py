@@ -41,13 +41,15 @@ class _Header(msgspec.Struct):
 
 
 class Lake:
-    """One lake folder; made when missing.
+    """One lake folder; made when missing. ``bodies``: whether it keeps what was written and
+    answered, or only what is told of it.
 
     Raises ``LakeError`` when the folder cannot be made, is no lake, or is of a newer version.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, bodies: bool = True) -> None:
         self.root = root
+        self.bodies = bodies
         self.events = root / "events"
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
@@ -194,12 +196,15 @@ def _is_utf8(path: Path) -> bool:
 
 @contextmanager
 def lake_at(root: Path | None) -> Iterator[Lake]:
-    """The lake at ``root``, or a temporary one that is deleted at the end."""
+    """The lake at ``root``, or a temporary one that is deleted at the end.
+
+    Nobody will ever ask the temporary one for a body, so it keeps none.
+    """
     if root is not None:
         yield Lake(root)
         return
     folder = Path(tempfile.mkdtemp(prefix="kubewitness-"))
     try:
-        yield Lake(folder)
+        yield Lake(folder, bodies=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,10 @@ ephemeral containers alike; a search in the JSON text finds the setting wherever
 
 from __future__ import annotations
 
-_BODY = "CAST(request_object AS VARCHAR)"
+import re
+
+# The request body as text without needless escapes, see events.normalisation.
+_BODY = "written"
 
 # trait → (resources it may stand in, SQL condition on the request body)
 _WORKLOADS = [
@@ -58,24 +61,47 @@ TRAITS: dict[str, tuple[list[str], str]] = {
 }
 
 
-# REGISTRY[:PORT]/OWNER of REGISTRY[:PORT]/OWNER/NAME:TAG; a bare NAME is Docker Hub's own.
-_ORIGIN = r'"image":\s*"(?:([^"@]+)/)?[^"/]+"'
+# All settings of pods at once: one search of a body instead of six, and hardly any body has one.
+_POD_SETTING = (
+    rf"regexp_matches({_BODY}, '\"(privileged\":true|host(Path\":[{{]|(Network|PID|IPC)\":true)"
+    r"|add\":\[)')"
+)
+# Bodies of other requests have none of these.
+TELLING = (
+    "verb IN ('create', 'update', 'patch') AND resource IN ("
+    + ", ".join(repr(r) for r in sorted({r for of, _ in TRAITS.values() for r in of}))
+    + ")"
+)
+"""SQL, over event columns: whether traits or origins can stand in the request body at all."""
+
+# REGISTRY[:PORT]/OWNER of REGISTRY[:PORT]/OWNER/NAME:TAG@DIGEST
+_ORIGIN = re.compile(r"(?:([^@]+)/)?[^/]+")
 
 
-def origins_sql() -> str:
-    """A SQL expression over event columns: where the images of a written workload come from
-    (registry and owner), sorted and comma-separated, '' if it names none."""
+def images_sql() -> str:
+    """A SQL expression over event columns and ``written``: the images of a written workload,
+    sorted and separated by spaces, '' if it names none."""
     return (
-        f"CASE WHEN verb IN ('create', 'update', 'patch') AND resource IN"
-        f" ({', '.join(repr(r) for r in _WORKLOADS)}) AND contains({_BODY}, '\"image\":')"
-        f" THEN array_to_string(list_sort(list_distinct(list_transform(regexp_extract_all("
-        f"{_BODY}, '{_ORIGIN}', 1), lambda origin: coalesce(nullif(origin, ''),"
-        f" 'docker.io/library')))), ', ') ELSE '' END"
+        f"CASE WHEN {_BODY} IS NOT NULL AND resource IN"
+        f" ({', '.join(repr(r) for r in _WORKLOADS)}) THEN array_to_string(list_sort(list_distinct("
+        rf"""regexp_extract_all({_BODY}, '"image":"([^"\\ ]+)"', 1))), ' ') ELSE '' END"""
     )
 
 
+def origins(images: str) -> str:
+    """Where images come from (registry and owner), sorted and comma-separated; a bare name is
+    Docker Hub's own.
+
+    >>> origins("nginx:1 ghcr.io/flux/kustomize:v1 ghcr.io/flux/helm@sha256:0a")
+    'docker.io/library, ghcr.io/flux'
+    """
+    found = (_ORIGIN.fullmatch(image) for image in images.split(" ") if image)
+    return ", ".join(sorted({one[1] or "docker.io/library" for one in found if one}))
+
+
 def sensitive_setting_sql() -> str:
-    """A SQL expression over event columns: the traits of a write, comma-separated, '' if none.
+    """A SQL expression over event columns and ``written``: the traits of a write,
+    comma-separated, '' if none.
 
     Reads that are logged with bodies show what exists, not what somebody asked for: only writes
     count. Where the level hides bodies, Pod Security's own audit annotation still speaks.
@@ -89,8 +115,10 @@ def sensitive_setting_sql() -> str:
         "CASE WHEN contains(annotations, 'pod-security.kubernetes.io/audit-violations')"
         " THEN 'pod security violation' END"
     )
+    rare = ", ".join(repr(r) for r in [*_ROLES, *_BINDINGS])
     return (
-        "CASE WHEN verb IN ('create', 'update', 'patch') AND (request_object IS NOT NULL OR"
+        f"CASE WHEN ({TELLING} AND (resource IN ({rare}) OR {_POD_SETTING})) OR"
+        " (verb IN ('create', 'update', 'patch') AND"
         " contains(annotations, 'pod-security.kubernetes.io/audit-violations'))"
         f" THEN concat_ws(', ', {cases}, {annotated}) ELSE '' END"
     )
