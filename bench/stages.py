@@ -43,7 +43,7 @@ def analyze(path: str) -> dict[str, float]:
     seconds: Counter[str] = Counter()
     rows: Counter[str] = Counter()
     timed(ingest, "_stage", "read and store", seconds)
-    timed(ingest, "_settle", "settle", seconds)
+    timed(ingest, "settle", "settle", seconds)
     timed(analysis, "rollup", "rollup", seconds)
     timed(analysis, "detect", "detect", seconds)
     timed(analysis, "summarise", "summary", seconds)

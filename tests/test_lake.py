@@ -523,11 +523,27 @@ def test_a_full_disk_is_told_and_what_is_whole_stays(
     assert rows(home) == sorted([*audit_ids(quiet_days()), event(START)["auditID"]])
 
 
+def test_without_a_lake_every_event_counts_once_too(tmp_path: Path) -> None:
+    days = [event(START + hours * HOUR) for hours in (0, 5, 30, 31, 60)]
+    other = event(START + 5 * HOUR, "mallory", auditID=days[1]["auditID"])
+    logs = [
+        write(tmp_path / "one.log", days),
+        write(tmp_path / "two.log", [days[4], event(START + 70 * HOUR), other]),
+    ]
+    alone, _ = summarize(logs[:1])
+    assert alone.requests == len(days)
+    both, intake = summarize(logs)
+    assert both.requests == len(days) + 2
+    assert (intake.events, intake.added, intake.duplicates) == (8, 7, 1)
+    assert any("forged" in one or "auditID" in one for one in intake.warnings)
+
+
 @pytest.mark.parametrize("given", ["file", "stdin"])
 def test_a_full_temporary_directory_is_told(
     given: str, small_disk: Path, log: Path, process: Command
 ) -> None:
     source = {"file": log, "stdin": "-"}[given]
+    remount(small_disk, "size=16k")  # a temporary lake is small
     done = process("analyze", source, stdin=quiet_days(), env={"TMPDIR": str(small_disk)})
     assert (done.code, done.out) == (1, b"")
     assert "free some disk space" in done.talk

@@ -22,7 +22,8 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.detection import Detection, detect
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.engine import engine
-from kubewitness.lake.ingest import Added, Progress, ingest
+from kubewitness.lake.ingest import Progress, ingest
+from kubewitness.lake.settling import Added
 from kubewitness.lake.store import Lake, lake_at
 from kubewitness.report.model import Analysis, Intake, Rejected, Summary
 from kubewitness.report.summary import summarise

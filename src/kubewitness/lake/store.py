@@ -41,15 +41,15 @@ class _Header(msgspec.Struct):
 
 
 class Lake:
-    """One lake folder; made when missing. ``bodies``: whether it keeps what was written and
-    answered, or only what is told of it.
+    """One lake folder; made when missing. One that is not ``lasting`` keeps no bodies, only what
+    is told of them, and its parts are of any day.
 
     Raises ``LakeError`` when the folder cannot be made, is no lake, or is of a newer version.
     """
 
-    def __init__(self, root: Path, *, bodies: bool = True) -> None:
+    def __init__(self, root: Path, *, lasting: bool = True) -> None:
         self.root = root
-        self.bodies = bodies
+        self.lasting = lasting
         self.events = root / "events"
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
@@ -205,6 +205,6 @@ def lake_at(root: Path | None) -> Iterator[Lake]:
         return
     folder = Path(tempfile.mkdtemp(prefix="kubewitness-"))
     try:
-        yield Lake(folder, bodies=False)
+        yield Lake(folder, lasting=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
