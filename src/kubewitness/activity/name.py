@@ -22,6 +22,8 @@ _GENERATED = re.compile(
     )$""",
     re.X,
 )
+# Without any of these there is nothing to take off, which goes for most names.
+_MADE_UP = re.compile(r"[-\d]")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 # A node is named by address in several clouds.
 _DASHED_ADDRESS = re.compile(r"(?<=ip-)\d+-\d+-\d+-\d+")
@@ -33,7 +35,7 @@ def name_template(name: str) -> str:
     >>> name_template("web-7d9c5b6f4d-x2x4z"), name_template("payments-db"), name_template("db-0")
     ('web-*', 'payments-db', 'db-*')
     """
-    if not any(character.isdigit() for character in name) and "-" not in name:
+    if not _MADE_UP.search(name):
         return name
     short = _DASHED_ADDRESS.sub("*", _UUID.sub("*", name))
     short, found = _GENERATED.subn("-*", short)

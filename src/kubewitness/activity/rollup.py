@@ -59,17 +59,27 @@ ACTIVITY_COLUMNS: dict[str, str] = {
 
 # Several texts as one key: JSON, because any of them may hold any character.
 _DEED = "CAST(to_json([verb, resource, subresource, path]) AS VARCHAR)"
+# A log of at most this span: this wide a slot.
+_WIDTHS = (
+    (timedelta(days=2), timedelta(minutes=5)),
+    (timedelta(days=28), timedelta(hours=1)),
+    (timedelta(days=84), timedelta(hours=3)),
+    (timedelta.max, timedelta(days=1)),
+)
 _BINDING = r'(ClusterRoleBinding|RoleBinding) "([^"]+)"'
 _AUTH = "authentication.kubernetes.io"
 
 
 def slot_width(first: datetime, last: datetime) -> timedelta:
-    """An hour for a log of days, five minutes for a log of hours.
+    """An hour for a log of days, five minutes for a log of hours; wider for a log of months, so
+    that activity, and with it memory, is bounded by distinct behaviour and not by time.
 
     >>> slot_width(datetime(2026, 3, 1), datetime(2026, 3, 1, 6))
     datetime.timedelta(seconds=300)
+    >>> slot_width(datetime(2026, 1, 1), datetime(2026, 7, 1))
+    datetime.timedelta(days=1)
     """
-    return timedelta(hours=1) if last - first > timedelta(days=2) else timedelta(minutes=5)
+    return next(width for most, width in _WIDTHS if last - first <= most)
 
 
 def rollup(
@@ -254,7 +264,7 @@ SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_ui
     action, verb, resource, subresource, namespace, template, source_ip, network, scope, client,
     release, platform, outcome,
     CASE WHEN reason = '' THEN '' ELSE regexp_extract(reason, '{_BINDING}', 2) END AS binding,
-    traits, origins, CAST(sum(n) AS BIGINT) AS n, count(DISTINCT name) AS names,
+    traits, origins, CAST(sum(n) AS BIGINT) AS n, list_unique(list(name)) AS names,
     min(first) AS first, max(last) AS last,
     list_slice(flatten(arg_min(audit_ids, first, 8)), 1, 8) AS audit_ids,
     arg_min(name, first, 8) AS name_samples
