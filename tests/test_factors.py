@@ -214,7 +214,6 @@ def test_names_are_unique_and_tell_atoms_apart() -> None:
 _SILENT: dict[str, dict[str, object]] = {
     "namespace": {"class": "control-plane"},
     "deed": {"class": "node"},
-    "object": {"class": "human", "resource": "secrets"},
     "setting": {"traits": ""},
     "image": {"origins": ""},
     "bearer": {"class": "human"},

@@ -43,10 +43,7 @@ class Novelty:
     """Novelty of ``columns`` given ``context``, among rows that ``asks`` selects.
 
     ``context`` always starts with whose habit it is; peers are asked with the rest of it.
-    For ``shown`` and ``told`` see ``Factor``. Where the
-    values are open-ended (names of objects), nobody's having seen one says little about a
-    principal that meets new ones all the time: ``open_ended`` lets peers count the less, the
-    more a context explores.
+    For ``shown`` and ``told`` see ``Factor``.
     """
 
     name: str
@@ -57,7 +54,6 @@ class Novelty:
     shown: str
     told: str
     asks: Callable[[ActivityTable], Mask] = everywhere
-    open_ended: bool = False
     holders: str = ""
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
@@ -100,8 +96,7 @@ class Novelty:
                 prior = share(company, prior, weight)
                 sharing, members = company.sharing, company.members
         prior = np.maximum(prior, self._expected(table, rows, context, horizon))
-        trust = 1 - new if self.open_ended else np.ones(len(rows))
-        novel = new * prior**trust
+        novel = new * prior
         usual = past.seen / (past.active + 1.0)
         p = np.where(past.seen > 0, np.maximum(usual, novel), novel)
         nats = -np.log(np.clip(p, 1e-9, 1.0))
@@ -125,7 +120,7 @@ class Novelty:
     def _expected(self, table: ActivityTable, rows: Ints, context: Ids, horizon: Horizon) -> Floats:
         """How likely the combination is if its columns have nothing to do with each other: who
         deletes pods and works in this namespace will sooner or later delete pods in it."""
-        if len(self.columns) < 2 or self.open_ended:
+        if len(self.columns) < 2:
             return np.zeros(len(rows))
         together = np.ones(len(rows))
         slices = table.slice[rows]

@@ -12,12 +12,6 @@ from kubewitness.surprise.novelty import Novelty
 from kubewitness.surprise.provenance import Concurrency, Displacement
 
 
-def _sensitive(table: ActivityTable) -> Mask:
-    return table.are("resource", ("secrets",)) | table.are(
-        "subresource", ("exec", "attach", "portforward", "token", "proxy", "ephemeralcontainers")
-    )
-
-
 def _with_traits(table: ActivityTable) -> Mask:
     return ~table.are("traits", ("",))
 
@@ -35,11 +29,6 @@ def _refused(table: ActivityTable) -> Mask:
 def _own_choice(table: ActivityTable) -> Mask:
     """Where kubelets and controllers act was decided by others: the scheduler, an author."""
     return table.are("class", ("human", "workload", "anonymous"))
-
-
-def _sensitive_by_machine(table: ActivityTable) -> Mask:
-    """People meet new pods and secrets all the time; what a program reads was programmed."""
-    return _sensitive(table) & table.are("class", ("workload",))
 
 
 def _dangerous_choice(table: ActivityTable) -> Mask:
@@ -88,17 +77,6 @@ FACTORS: tuple[Factor, ...] = (
         "{action} in {place}",
         "did “{action}” in {where}",
         _own_choice,
-    ),
-    Novelty(
-        "object",
-        "what",
-        "Does this principal touch this sensitive object?",
-        ("habit", "resource", "subresource"),
-        ("place", "template"),
-        "{place}/{template}",
-        "touched {thing}",
-        _sensitive_by_machine,
-        open_ended=True,
     ),
     Audience(),
     Novelty(
