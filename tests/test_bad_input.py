@@ -379,6 +379,19 @@ def test_a_pipe_is_read_as_a_stream(tmp_path: Path, kubewitness: Command) -> Non
     assert intake_of(done)["events"] == GOOD
 
 
+def test_pipes_and_devices_that_lie_around_are_not_waited_for(
+    tmp_path: Path, kubewitness: Command
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "audit.log").write_bytes(BEFORE)
+    os.mkfifo(folder / "pipe.log")
+    (folder / "zero.log").symlink_to("/dev/zero")
+    for named in (folder, folder / "*.log"):
+        found = intake_of(kubewitness("analyze", named, "-o", "json"))
+        assert (found["sources"], found["events"]) == (1, 20)
+
+
 def test_links_and_repetitions_are_read_once(tmp_path: Path, kubewitness: Command) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()

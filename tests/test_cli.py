@@ -256,6 +256,44 @@ def test_a_report_that_cannot_be_written_is_told_before_the_work(
     )
 
 
+def test_a_report_replaces_a_report_and_nothing_else(
+    kubewitness: Command, log: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    link = tmp_path / "link.html"
+    link.symlink_to(page)
+    for path in (page, page, link):
+        assert kubewitness("analyze", log, "--report", path, "-o", "name").code == 0
+    assert link.is_symlink()
+    before = log.read_bytes()
+    done = kubewitness("analyze", log, "--report", log)
+    assert (done.code, done.out) == (1, b"")
+    assert "there is a file that is no report" in done.talk
+    assert log.read_bytes() == before
+
+
+def test_the_next_run_over_a_folder_knows_what_the_last_has_left(
+    kubewitness: Command, log: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log.rename(folder / "audit.log")
+    args = (folder, "--lake", folder / "lake", "--report", folder / "report.html", "-o", "json")
+    first = kubewitness("analyze", *args)
+    again = kubewitness("analyze", *args)
+    items = json.loads(first.text)["items"]
+    assert json.loads(again.text)["items"] == items
+    intake = json.loads(again.text)["metadata"]["intake"]
+    assert intake["added"] == 0
+    assert [one["reason"] for one in intake["broken"]] == [
+        "a HTML page, no text: unpack or convert it"
+    ]
+    lost = kubewitness("analyze", folder / "lake")
+    assert lost.code == 1
+    assert "is a lake" in lost.talk
+    assert "--lake" in lost.talk
+
+
 def test_a_report_may_be_a_device(kubewitness: Command, log: Path) -> None:
     assert kubewitness("analyze", log, "--report", "/dev/null", "-o", "name").code == 0
     done = kubewitness("analyze", log, "--report", "/dev/full", "-o", "name")
@@ -475,6 +513,38 @@ def test_a_stopped_run_leaves_no_temporary_files(
     assert running.returncode == code
     assert b"Traceback" not in talk
     assert list(scratch_files(state)) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_query_that_takes_long_is_stopped_too(
+    number: signal.Signals, code: int, state: Path
+) -> None:
+    script = """
+import duckdb, kubewitness.analysis
+from kubewitness.cli import main
+def long(*args, **options):
+    print("begun", flush=True)
+    duckdb.execute("SELECT count(*) FROM range(1000000000000) AS n(i) WHERE sqrt(i) < 0")
+kubewitness.analysis.analyze = long
+main(["analyze", "-"])
+"""
+    with subprocess.Popen(
+        [program()[0], "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline() == b"begun\n"
+        time.sleep(0.5)
+        running.send_signal(number)
+        try:
+            running.wait(10)
+        except subprocess.TimeoutExpired:
+            running.send_signal(number)  # who is told twice goes at once
+        talk = running.stderr.read()
+    assert running.returncode in (code, -number)
+    assert talk == b""
 
 
 def test_the_version(kubewitness: Command) -> None:

@@ -568,11 +568,11 @@ def test_a_disk_too_full_for_the_report_keeps_the_old_one(
     small_disk: Path, log: Path, process: Command
 ) -> None:
     page = small_disk / "report.html"
-    page.write_text("old")
+    page.write_text("<!doctype html>old")
     done = process("analyze", log, "--report", page, "-o", "name")
     assert done.code == 1
     assert done.talk.startswith(f"kubewitness: {page}: the report cannot be written: No space left")
-    assert page.read_text() == "old"
+    assert page.read_text() == "<!doctype html>old"
     assert [path.name for path in small_disk.iterdir()] == ["report.html"]
 
 

@@ -163,6 +163,8 @@ def _undamaged(
     """
     try:
         return work(), []
+    except duckdb.InterruptException:
+        raise
     except duckdb.Error as error:
         damaged = home.set_damaged_aside(connection, thoroughly=True)
         if damaged:

@@ -14,8 +14,6 @@ from kubewitness import __version__
 from kubewitness.cli import streams
 from kubewitness.errors import KubewitnessError
 
-INTERRUPTED = 130
-
 # Loaded when called or asked for help: `kubewitness --help` must not wait for numpy.
 _COMMANDS = {
     "analyze": "Read audit logs and report ranked, explained incidents.",
@@ -69,8 +67,6 @@ def _exit_code(args: list[str] | None) -> int:
         with suppress(OSError):
             error.show()
         return error.exit_code
-    except click.Abort:
-        return INTERRUPTED
     except KubewitnessError as error:
         return _complain(error)
     except OSError as error:

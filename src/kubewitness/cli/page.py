@@ -9,12 +9,15 @@ from kubewitness.errors import KubewitnessError
 
 
 def require_writable(path: Path) -> None:
-    """A mistake in the name should not cost the time of an analysis."""
-    folder = path.resolve().parent
+    """A mistake in the name should cost neither the time of an analysis nor a file that is none
+    of ours: ``--report audit.log``."""
+    folder = _followed(path).parent
     if not folder.is_dir():
         raise _unwritable(path, "no such directory")
     if not os.access(path if _is_special(path) else folder, os.W_OK):
         raise _unwritable(path, "not writable")
+    if path.is_file() and not _is_page(path):
+        raise _unwritable(path, "there is a file that is no report")
 
 
 def write_page(path: Path, page: str) -> None:
@@ -23,7 +26,7 @@ def write_page(path: Path, page: str) -> None:
         if _is_special(path):
             path.write_text(page, encoding="utf-8")
             return
-        whole = path.resolve()
+        whole = _followed(path)
         draft = whole.with_name(f".{whole.name[:100]}.{os.getpid()}")
         try:
             draft.write_text(page, encoding="utf-8")
@@ -32,6 +35,18 @@ def write_page(path: Path, page: str) -> None:
             draft.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error)) from error
+
+
+def _followed(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(15).lower() in (b"", b"<!doctype html>")
+    except OSError:
+        return False
 
 
 def _is_special(path: Path) -> bool:

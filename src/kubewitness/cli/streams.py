@@ -34,14 +34,30 @@ def fill_missing() -> None:
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Leave by the front door when told to stop, so that temporary files are deleted."""
+    """Leave by the front door when told to stop, so that temporary files are deleted.
+
+    Who is told twice goes at once: DuckDB may lose what comes while it begins a query.
+    """
+    told: list[int] = []
 
     def leave(number: int, _: FrameType | None) -> None:
+        told.append(number)
+        for other in before:
+            signal.signal(other, signal.SIG_DFL)
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, leave)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup, a shell's background
+    }
     try:
         yield
+    except Exception:
+        # What was interrupted may say so in words of its own: DuckDB does.
+        if told:
+            sys.exit(128 + told[0])
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -57,6 +57,8 @@ def settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection, added: 
         for partition in sorted({part.parent.relative_to(run / "parts") for part in _staged(run)}):
             try:
                 _settle_day(partition, run, lake, connection, added)
+            except duckdb.InterruptException:
+                raise
             except duckdb.Error:
                 # A part whose schema can be read may be damaged all the same.
                 damaged = lake.set_damaged_aside(connection, thoroughly=True)

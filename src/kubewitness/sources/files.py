@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,10 @@ def expand(paths: Iterable[str | Path]) -> list[Source]:
     """The files that ``paths`` stand for, in order, each once.
 
     A directory stands for all files below it, sorted, without hidden ones; symbolic links are
-    followed, and no directory is entered twice. Raises ``SourceError`` for what does not exist and
-    for a directory or a glob without files: a typing mistake is told before anything is read.
+    followed, and no directory is entered twice. Pipes and devices are read where they are named
+    only (to wait for one that happens to lie around could take for ever), lakes never. Raises
+    ``SourceError`` for what does not exist and for a directory or a glob without files: a typing
+    mistake is told before anything is read.
     """
     sources: list[Source] = []
     seen: set[tuple[int, int]] = set()
@@ -59,13 +62,15 @@ def _files(given: str) -> Iterator[Path]:
     if not given:  # an unset variable of a script, not the current directory
         raise SourceError("no name given", remedy="Name files, directories or - for stdin.")
     path = Path(given)
+    if _is_lake(path):
+        raise SourceError("is a lake", where=given, remedy="Give it with --lake.")
     if path.is_dir():
         yield from _below(path, set())
     elif os.path.lexists(path):
         yield path
     elif glob.has_magic(given):
         for match in sorted(glob.glob(given, recursive=True)):
-            if not os.path.isdir(match):
+            if not os.path.isdir(match) and not _is_special(Path(match)):
                 yield Path(match)
     else:
         raise SourceError("no such file or directory", where=given)
@@ -85,9 +90,22 @@ def _below(directory: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
             continue
         path = directory / name
         if path.is_dir():
-            yield from _below(path, entered)
-        else:
+            if not _is_lake(path):
+                yield from _below(path, entered)
+        elif not _is_special(path):
             yield path
+
+
+def _is_lake(path: Path) -> bool:
+    return (path / "lake.json").is_file() and (path / "events").is_dir()
+
+
+def _is_special(path: Path) -> bool:
+    """Neither a file nor a broken link to one."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -22,6 +22,8 @@ _FOREIGN = (
     (0, b"Obj\x01", "Avro file"),
     (0, b"%PDF-", "PDF file"),
     (0, b"\x7fELF", "program"),
+    (0, b"<!doctype html>", "HTML page"),
+    (0, b"<!DOCTYPE html>", "HTML page"),
 )
 
 
