@@ -86,7 +86,8 @@ SELECT $cluster, format('{{}}-{{}}', $id, i), $stage, $level, $verb, $uri, $user
     CASE WHEN $credential IS NULL THEN NULL ELSE MAP([$key], [[$credential]]) END,
     $acting_as, NULL, $source_ips, $agent, $group, 'v1', $resource, $subresource, $namespace,
     $name, NULL, NULL, $code, NULL, NULL, NULL, NULL, instant, instant,
-    CASE WHEN $reason IS NULL THEN NULL ELSE MAP([$reason_key], [$reason]) END, 'test'
+    CASE WHEN $reason IS NULL THEN NULL ELSE MAP([$reason_key], [$reason]) END, NULL, NULL,
+    'test'
 FROM (SELECT i, CAST($at AS TIMESTAMP) + to_microseconds(i * CAST($step AS BIGINT)) AS instant
     FROM range($times) AS numbers(i))"""
 
