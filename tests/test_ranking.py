@@ -185,6 +185,11 @@ def test_what_was_refused_is_a_step_less_severe(changes: dict[str, Any]) -> None
     assert level(**changes, outcome="denied") == level(**changes) - 1
 
 
+def test_what_gained_nothing_is_not_critical_from_wherever_it_came() -> None:
+    assert level(**RIGHTS, source_ip=OUTSIDE) == SEVERITIES.index("critical")
+    assert level(**RIGHTS, source_ip=OUTSIDE, outcome="denied") == SEVERITIES.index("medium")
+
+
 def test_an_alert_is_never_less_severe() -> None:
     robot = row(NOW, account("shop/api"), "create", "pods", namespace="shop", source_ip=OUTSIDE)
     for line in (deed(0), deed(0, resource="pods"), robot):

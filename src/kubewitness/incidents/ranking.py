@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kubewitness.activity.table import Ints
+from kubewitness.activity.table import GRAVE, Ints
 from kubewitness.incidents.ledger import ASPECTS, CIRCUMSTANCES, Ledger
 from kubewitness.incidents.model import SEVERITIES, Severity
 from kubewitness.surprise.factor import Aspect
@@ -27,7 +27,6 @@ FALL_OF_SAME = 2.0
 TOGETHER = 0.5
 # From which weight of a technique an incident is of medium and of high severity.
 _STEPS = (1.1, 1.5)
-_REFUSED = 0.4
 # Below this nothing is worth reporting: one fairly unusual ordinary act.
 REPORT_FROM = 4.0
 ALERTS_A_DAY = 1.0
@@ -140,17 +139,17 @@ def alert_threshold(past_scores: Sequence[float], days: float, floor: float) -> 
 def severity(ledger: Ledger, case: Case, alert: bool) -> Severity:
     """From what could be done with what was touched, not from how strange it was.
 
-    Refused attempts weigh one step less; several tactics in one story, or a sensitive deed from
-    a public address that is new, one more.
+    Refused attempts weigh one step less. Where a grave deed was served, several tactics in one
+    story and a public address that is new weigh one step more each.
     """
-    level, strongest = 0, 0.0
-    public = False
+    level, gained, public = 0, False, False
     for atom in case.atoms:
         weight = ledger.techniques[atom.line].weight
         refused = ledger.texts["outcome"][atom.line] in ("denied", "unauthenticated", "missing")
         level = max(level, int(np.searchsorted(_STEPS, weight, side="right")) - refused)
-        strongest = max(strongest, weight - _REFUSED * refused)
+        gained |= weight >= GRAVE and not refused
         public |= atom.aspect == "where from" and ledger.texts["scope"][atom.line] == "public"
-    tactics = {ledger.techniques[atom.line].tactic for atom in case.atoms}
-    level += int(public and strongest >= 1.4) + int(len(tactics) >= 4)
+    if gained:
+        tactics = {ledger.techniques[atom.line].tactic for atom in case.atoms}
+        level += int(public) + int(len(tactics) >= 4)
     return SEVERITIES[min(level if alert else min(level, 2), 3)]
