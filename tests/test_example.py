@@ -49,7 +49,14 @@ def test_what_is_on_top_in_the_demo_are_attacks_that_happened(demo: Analysis) ->
             and set(incident.source_ips) & set(attack["source"].split(", "))
         ]
         assert told, incident.title
-    assert {incident.severity for incident in top} <= {"high", "critical"}
+    # Attempts that were all refused may rank first, but do no harm yet.
+    gained = [
+        one
+        for one in top
+        if any(moment.outcome == "ok" and moment.notable for moment in one.timeline)
+    ]
+    assert gained
+    assert {incident.severity for incident in gained} <= {"high", "critical"}
 
 
 def test_the_history_of_the_demo_ends_before_the_first_episode(demo: Analysis) -> None:
