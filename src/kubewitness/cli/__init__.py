@@ -54,7 +54,9 @@ def main(args: list[str] | None = None) -> NoReturn:
     """
     streams.fill_missing()
     with streams.cleaning_up():
-        sys.exit(_exit_code(args))
+        code = _exit_code(args)
+        streams.end_talk()
+        sys.exit(code)
 
 
 def _exit_code(args: list[str] | None) -> int:

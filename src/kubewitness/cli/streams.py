@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from kubewitness.errors import KubewitnessError
 
@@ -83,9 +83,9 @@ def stdout() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard()
+        _discard(sys.stdout)
     except OSError as error:
-        _discard()
+        _discard(sys.stdout)
         raise KubewitnessError(
             f"cannot be written: {error.strerror or error}",
             where="standard output",
@@ -106,8 +106,17 @@ def talk() -> Iterator[Console]:
         yield _Talk(stderr=True)
 
 
-def _discard() -> None:
-    """Nothing more is written to stdout, at the end of the program neither."""
+def end_talk() -> None:
+    """What could not be said on stderr is forgotten: the interpreter would try once more at the
+    end, and exit with 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Nothing more is written to this stream, at the end of the program neither."""
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    os.dup2(devnull, stream.fileno())
     os.close(devnull)
