@@ -1,8 +1,8 @@
-"""A log of any size from a small one: each day the example log again, with other names and times.
+"""A log of any size from a small one: the example log again and again, with other names and times.
 
-A copy keeps who does what, how often and in which order, so behaviour repeats from day to day as
-it does in a cluster; what is unique in life is new in each copy: auditIDs, times, and whatever a
-machine made up in a name (pods, jobs, events). The same bytes for the same arguments, always.
+A copy keeps who does what, how often, how fast and in which order, so behaviour repeats from hour
+to hour as it does in a cluster; what is unique in life is new in each copy: auditIDs, times, and
+whatever a machine made up in a name (pods, jobs, events). The same bytes for the same arguments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import zstandard
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
-_DAY = timedelta(days=1)
+_MINUTE = timedelta(minutes=1)
 _SAFE = b"bcdfghjklmnpqrstvwxz2456789"
 # (kind, where): what is told anew in every copy. The alphabet of generated suffixes is that of
 # k8s.io/apimachinery/pkg/util/rand; a CronJob's jobs carry the minute, an event its time in hex.
@@ -34,7 +34,7 @@ _MARK = re.compile(rb'"(?:requestReceived|stage)Timestamp":"$')
 
 
 class Replay:
-    """The lines of ``log`` (NDJSON, zstd) day after day."""
+    """The lines of ``log`` (NDJSON, zstd) over and over."""
 
     def __init__(self, log: Path) -> None:
         with log.open("rb") as file:
@@ -54,28 +54,28 @@ class Replay:
         self._fixed.append(text[at:])
         times = sorted(value for kind, value in self._slots if kind == "time")
         self._first = _time(times[0])
-        self._stretch = _DAY / (_time(times[-1]) - self._first + timedelta(seconds=1))
+        self._minutes = (_time(times[-1]) - self._first) // _MINUTE + 1
 
     def write(self, target: Path, events: int) -> int:
         """Write ``events`` lines to ``target`` as one plain file; returns its size in bytes."""
         size, left = 0, events
         with target.open("wb") as file:
-            for day in self._days():
+            for copy in self._copies():
                 if left < self.lines:
-                    day = b"".join(day.splitlines(keepends=True)[:left])  # noqa: PLW2901
-                size += file.write(day)
+                    copy = b"".join(copy.splitlines(keepends=True)[:left])  # noqa: PLW2901
+                size += file.write(copy)
                 left -= self.lines
                 if left <= 0:
                     return size
         return size
 
-    def _days(self) -> Iterator[bytes]:
+    def _copies(self) -> Iterator[bytes]:
         distinct = sorted(set(self._slots))
         places = {slot: place for place, slot in enumerate(distinct)}
         order = [places[slot] for slot in self._slots]
         offsets = np.array(
             [
-                (_time(value) - self._first) * self._stretch / timedelta(microseconds=1)
+                (_time(value) - self._first) // timedelta(microseconds=1)
                 for kind, value in distinct
                 if kind == "time"
             ]
@@ -83,7 +83,8 @@ class Replay:
         pieces: list[bytes] = [b""] * (2 * len(order) + 1)
         pieces[::2] = self._fixed
         for number in count():
-            start = np.datetime64((START + number * _DAY).replace(tzinfo=None), "us")
+            later = number * self._minutes
+            start = np.datetime64((START + later * _MINUTE).replace(tzinfo=None), "us")
             times = iter(np.datetime_as_string(start + offsets, unit="us"))
             alphabet = bytearray(_SAFE)
             random.Random(number).shuffle(alphabet)
@@ -95,11 +96,11 @@ class Replay:
                 elif kind == "suffix":
                     told.append(value.translate(other))
                 elif kind == "minute":
-                    told.append(b"%08d" % (int(value) + 1440 * number))
+                    told.append(b"%08d" % (int(value) + later))
                 elif kind == "id":
                     told.append(b"%08x" % ((int(value, 16) + 2654435769 * number) % 2**32))
                 else:
-                    told.append(b"%016x" % (int(value, 16) + 86_400_000_000_000 * number))
+                    told.append(b"%016x" % (int(value, 16) + 60_000_000_000 * later))
             pieces[1::2] = [told[place] for place in order]
             yield b"".join(pieces)
 
