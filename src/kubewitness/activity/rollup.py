@@ -59,6 +59,8 @@ ACTIVITY_COLUMNS: dict[str, str] = {
 
 # Several texts as one key: JSON, because any of them may hold any character.
 _DEED = "CAST(to_json([verb, resource, subresource, path]) AS VARCHAR)"
+# Events that are grouped at a time.
+STRETCH = 1_000_000
 # A log of at most this span: this wide a slot.
 _WIDTHS = (
     (timedelta(days=2), timedelta(minutes=5)),
@@ -92,7 +94,10 @@ def rollup(
 
     Returns the addresses taken for proxies: the configured ones, or those that were learnt.
     """
-    connection.execute(_GROUPED.replace("$SECONDS", str(int(width.total_seconds()))))
+    stretches = _stretches(connection, width)
+    connection.execute(_UNANSWERED)
+    grouped = _GROUPED.replace("$SECONDS", str(int(width.total_seconds())))
+    _by_stretches(connection, "TEMP TABLE grouped", grouped, "received_at", stretches)
     proxies = frozenset(trusted_proxies) or learn_proxies(
         [
             (msgspec.json.decode(addresses, type=list[str]), principal)
@@ -160,9 +165,46 @@ def rollup(
         ("origins",),
         lambda images: (origins(images),),
     )
-    connection.execute(_ACTIVITY)
+    _by_stretches(connection, "TABLE activities", _ACTIVITY, "slot", stretches)
     connection.execute("DROP TABLE grouped")
     return proxies
+
+
+def _stretches(
+    connection: duckdb.DuckDBPyConnection, width: timedelta
+) -> list[tuple[datetime, datetime]]:
+    """Consecutive times, from and until, of whole slots and about ``STRETCH`` events each."""
+    seconds = int(width.total_seconds())
+    slots = connection.execute(
+        f"""SELECT time_bucket(INTERVAL '{seconds} seconds', received_at) AS slot, count(*)
+        FROM events WHERE received_at IS NOT NULL GROUP BY slot ORDER BY slot"""
+    ).fetchall()
+    stretches: list[tuple[datetime, datetime]] = []
+    held = STRETCH
+    for slot, n in slots:
+        if held + n > STRETCH:
+            stretches.append((slot, slot))
+            held = 0
+        stretches[-1] = (stretches[-1][0], slot + width)
+        held += n
+    return stretches
+
+
+def _by_stretches(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    select: str,
+    time: str,
+    stretches: Sequence[tuple[datetime, datetime]],
+) -> None:
+    """Make ``table`` of ``select``, one stretch after the other: what the engine holds while it
+    groups (above all ``arg_min`` and ``list``) cannot be put off to the disk."""
+    nothing = select.replace("$WHEN", "false")
+    connection.execute(f"CREATE OR REPLACE {table} AS {nothing}")
+    name = table.rpartition(" ")[2]
+    for since, until in stretches:
+        within = f"{time} >= TIMESTAMP '{since}' AND {time} < TIMESTAMP '{until}'"
+        connection.execute(f"INSERT INTO {name} {select.replace('$WHEN', within)}")
 
 
 def _address(source_ips: Sequence[str], proxies: Collection[str]) -> tuple[str, str, str]:
@@ -228,8 +270,10 @@ def _parsed(
 # the two counts, so that neither a policy that omits a stage nor one that keeps all miscounts.
 # RequestReceived knows no answer and is left out, unless it is all that a cluster's log has.
 # A request belongs to the slot in which it was received, whenever its last stage came.
+_UNANSWERED = """
+CREATE OR REPLACE TEMP TABLE unanswered AS
+SELECT cluster FROM events GROUP BY cluster HAVING NOT bool_or(stage <> 'RequestReceived')"""
 _GROUPED = f"""
-CREATE OR REPLACE TEMP TABLE grouped AS
 SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
     coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS principal,
     coalesce(impersonated_user, '') AS acting_as,
@@ -253,13 +297,11 @@ SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
     min(received_at) AS first, max(received_at) AS last,
     arg_min(audit_id, received_at, 8) AS audit_ids
 FROM events
-WHERE stage <> 'RequestReceived' OR cluster IN (
-    SELECT cluster FROM events GROUP BY cluster HAVING NOT bool_or(stage <> 'RequestReceived'))
+WHERE $WHEN AND (stage <> 'RequestReceived' OR cluster IN (FROM unanswered))
 GROUP BY ALL
 """
 
 _ACTIVITY = f"""
-CREATE OR REPLACE TABLE activities AS
 SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node, bearer,
     action, verb, resource, subresource, namespace, template, source_ip, network, scope, client,
     release, platform, outcome,
@@ -277,5 +319,6 @@ JOIN people USING (principal)
 JOIN deeds ON deeds.key = {_DEED}
 JOIN answers ON answers.key = answer
 JOIN sources ON sources.key = images
+WHERE $WHEN
 GROUP BY ALL
 """

@@ -138,6 +138,8 @@ def slice_width(span: int) -> int:
 
 # What an attack is made of, rather than what surrounds it (``activity.technique``).
 GRAVE = 1.4
+# Columns that are fetched at a time: a result is in memory several times while it is fetched.
+_AT_ONCE = 6
 # What happens in a namespace that is being set up, or to a kind of object that was installed
 # yesterday, says little about who usually works where: for its first week it is "a young one",
 # and acting on such is a habit of its own. How old those of the first two slices are, nobody
@@ -205,15 +207,17 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
     _weigh_deeds(connection)
     _number(connection, cluster)
     connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
-    hashed = ", ".join(f'hash({salt}::UBIGINT, "{column}") AS "{column}"' for column in ID_COLUMNS)
-    arrays: dict[str, Any] = connection.execute(
-        f"SELECT {hashed}, slice, epoch_us(first) AS first_us, epoch_us(last) AS last_us,"
-        " n AS requests, importance, row FROM activity"
-    ).fetchnumpy()
-    order = np.argsort(np.asarray(arrays["row"], dtype=np.int64))
-    arrays = {column: np.asarray(values)[order] for column, values in arrays.items()}
+    arrays = _ordered(
+        connection,
+        "slice, epoch_us(first) AS first_us, epoch_us(last) AS last_us, n AS requests, importance",
+    )
+    ids: dict[str, Ids] = {}
+    for begin in range(0, len(ID_COLUMNS), _AT_ONCE):
+        some = ID_COLUMNS[begin : begin + _AT_ONCE]
+        hashed = ", ".join(f'hash({salt}::UBIGINT, "{column}") AS "{column}"' for column in some)
+        ids.update(_ordered(connection, hashed))
     return ActivityTable(
-        ids={column: np.asarray(arrays[column], dtype=np.uint64) for column in ID_COLUMNS},
+        ids=ids,
         first=np.asarray(arrays["first_us"], dtype=np.int64),
         last=np.asarray(arrays["last_us"], dtype=np.int64),
         slice=np.asarray(arrays["slice"], dtype=np.int64),
@@ -223,6 +227,13 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
         start=start,
         salt=salt,
     )
+
+
+def _ordered(connection: duckdb.DuckDBPyConnection, expressions: str) -> dict[str, Any]:
+    """Expressions over ``activity`` as arrays in the order of its rows."""
+    arrays = connection.execute(f"SELECT {expressions}, row FROM activity").fetchnumpy()
+    order = np.argsort(arrays.pop("row"))
+    return {column: np.asarray(arrays.pop(column))[order] for column in list(arrays)}
 
 
 def _number(connection: duckdb.DuckDBPyConnection, cluster: str) -> None:

@@ -13,7 +13,7 @@ from duckdb.sqltypes import VARCHAR
 from kubewitness.events.redaction import Redactor
 
 # Leaves room for Python, the models and the report inside the 1.5 GB budget.
-MEMORY_LIMIT = "900MB"
+MEMORY_LIMIT = "700MB"
 
 
 @contextmanager
