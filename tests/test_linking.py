@@ -84,6 +84,19 @@ def test_what_only_repeats_is_told_once_and_keeps_no_session_open() -> None:
     assert groups(*again[:4], new, evidence={"network": 5.0, "action": 1.0}) == [[0, 1, 2, 3], [4]]
 
 
+def test_what_repeats_a_little_of_a_story_is_another_story() -> None:
+    """Pods that are refused the same every day, and one that does something else besides."""
+    robot = account("shop/api")
+    daily = [seen(n * DAY, robot, source_ip=f"10.244.1.{n}") for n in range(3)]
+    again = seen(3 * DAY, robot, source_ip="10.244.1.3")
+    others = [
+        seen(3.01 * DAY + n * HOUR, robot, source_ip="10.244.1.3", verb=verb)
+        for n, verb in enumerate(("delete", "create", "patch"))
+    ]
+    assert groups(*daily, again, others[0]) == [[0, 1, 2, 3, 4]]
+    assert groups(*daily, again, *others) == [[0, 1, 2], [3, 4, 5, 6]]
+
+
 def test_another_deed_or_another_place_is_another_story() -> None:
     assert groups(seen(0 * DAY, "ada"), seen(DAY, "ada", verb="delete")) == [[0], [1]]
     assert groups(seen(0 * DAY, "ada"), seen(DAY, "ada", source_ip="10.8.0.5")) == [[0], [1]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -121,6 +121,29 @@ def test_what_it_could_be_good_for_weighs() -> None:
     pods, secrets = (judged(deed(0, resource=kind)).score for kind in ("pods", "secrets"))
     rights = judged(deed(0, "create", "clusterroles.rbac.authorization.k8s.io")).score
     assert pods < secrets < rights
+
+
+def test_a_workload_that_can_take_over_its_node_weighs_more() -> None:
+    plain, privileged = (
+        judged(deed(0, "create", "pods", traits=traits)) for traits in ("", "privileged, hostPID")
+    )
+    assert plain.score < privileged.score
+
+
+def test_what_was_just_installed_is_not_trusted_from_elsewhere() -> None:
+    """What it does and with which program is its own affair; where it sits is not."""
+    robot = account("fresh/operator")
+    later = NOW + 2 * DAY
+
+    def installed(evidence: dict[str, float], born: datetime) -> float:
+        first = row(born, "ben", "create", "deployments.apps", namespace="fresh")
+        own = row(later, robot, "get", "secrets", namespace="fresh", source_ip=OUTSIDE)
+        kinds = [row(START, "ben", "get", "secrets"), first]
+        ledger = ledger_of([KNOWN, *((line, {}) for line in kinds), (own, evidence)])
+        return float(ledger.total.sum())
+
+    assert installed({"client": 4.0}, NOW + DAY) < installed({"client": 4.0}, START)
+    assert installed({"network": 6.0}, NOW + DAY) == installed({"network": 6.0}, START)
 
 
 def test_a_case_opens_with_the_line_that_makes_it_reportable() -> None:

@@ -142,6 +142,11 @@ _CASES = (
     _Case(_ALL, None, DELETES,
           Technique("Impact", "T1485", 1.2, "deleted objects", "delete objects")),
 )  # fmt: skip
+# A workload with a setting that gives it the node.
+ESCAPE = Technique(
+    "Privilege Escalation", "T1611", 1.9, "deployed workloads that can take over their node",
+    "deploy workloads that can take over their node",
+)  # fmt: skip
 IMPERSONATION = Technique(
     "Privilege Escalation", "T1078", 1.9, "acted as somebody else", "act as somebody else"
 )
@@ -152,14 +157,17 @@ _API = Technique(
 )
 
 
-def technique(verb: str, resource: str, subresource: str) -> Technique:
-    """The technique that a request could serve; ``resource`` carries its API group, if any.
+def technique(verb: str, resource: str, subresource: str, traits: str = "") -> Technique:
+    """The technique that a request could serve; ``resource`` carries its API group, if any, and
+    ``traits`` are the dangerous settings in what was written (``events.trait``).
 
     >>> technique("list", "secrets", "").did, technique("get", "pods", "exec").tactic
     ('read secrets', 'Execution')
     >>> technique("get", "", "").did
     "walked the API's own paths"
     """
+    if traits and resource in _WORKLOADS and verb in WRITES:
+        return ESCAPE
     for case in _CASES if resource else ():
         if (
             verb in case.verbs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kubewitness.activity.table import YOUNG
+from kubewitness.activity.technique import ESCAPE
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Reason
 from kubewitness.incidents.ranking import Case
@@ -85,7 +86,7 @@ _ADVICE = (
         "Inspect or replace the pods that were entered, for no audit log holds what was typed: {}.",
     ),
     (
-        {"deployed workloads", "deployed recurring workloads"},
+        {"deployed workloads", "deployed recurring workloads", ESCAPE.did},
         "Inspect images, mounts and service accounts of what was deployed: {}.",
     ),
     (

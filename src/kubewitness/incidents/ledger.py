@@ -28,6 +28,7 @@ _CONTEXT_WEIGHT = 1.2
 # A machine in a namespace that is being set up or of one, or on a kind of object that was just
 # installed, does what it was installed for.
 _YOUNG_WEIGHT = 0.35
+_PLACES = frozenset({"network", "source_ip"})
 # A row that testifies less than this is not worth a line in a story.
 MINIMUM_ROW = 1.5
 
@@ -112,11 +113,8 @@ def enter(
     rows = np.flatnonzero(found)
     place = np.full(len(table), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    deeds = texts(connection, rows, ("verb", "resource", "subresource"))
-    every = [
-        technique(*deed)
-        for deed in zip(deeds["verb"], deeds["resource"], deeds["subresource"], strict=True)
-    ]
+    deeds = texts(connection, rows, ("verb", "resource", "subresource", "traits"))
+    every = [technique(*deed) for deed in zip(*deeds.values(), strict=True)]
     what_for = np.array([one.weight for one in every])
     young = {column: table.are(column, (YOUNG,))[rows] for column in ("place", "kind", "home")}
     machine = ~table.are("class", ("human", "anonymous"))[rows]
@@ -138,7 +136,9 @@ def enter(
         # Where a new team gathers, everybody is new; what they do there is judged as anywhere.
         local = "place" in (*finding.factor.context, *finding.factor.columns)
         new_there = installed | young["place"] if local else installed
-        trust = np.where(new_there, _YOUNG_WEIGHT, 1.0)
+        # What was just installed runs in the cluster: its place is judged like anybody's.
+        elsewhere = not _PLACES.isdisjoint(finding.factor.columns)
+        trust = np.where(new_there & ~np.bool_(elsewhere), _YOUNG_WEIGHT, 1.0)
         worth = finding.weight * trust[at] * importance[at]
         better = np.flatnonzero(worth > weight[aspect][at])
         weight[aspect][at[better]] = worth[better]

@@ -7,12 +7,13 @@ use) glue nothing: an address links two identities only when hardly anybody else
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.table import DAY, MICROSECONDS, Ints
+from kubewitness.activity.technique import ESCAPE
 from kubewitness.incidents.ledger import ASPECTS, Ledger
 
 # Evidence of one identity from one place belongs to one session while it goes on.
@@ -20,12 +21,14 @@ SESSION_GAP = 3 * 3600 * MICROSECONDS
 # The same deed again on another day continues the story (slow and low).
 CONTINUING = frozenset({"action", "deed", "impersonation", "setting"})
 CONTINUES_FROM = 2.0
+# … where at least this share of what a session testifies was testified before.
+CONTINUES_SHARE = 0.5
 # An address used by at most this many identities with evidence can link them.
 _RARE_ADDRESS = 2
 _LINK_WITHIN = DAY
 # What puts somebody in the place of the service account of a pod: getting into it, or making it.
 _ENTERED = frozenset({"entered containers", "injected debug containers"})
-_MADE = frozenset({"deployed workloads", "deployed recurring workloads"})
+_MADE = frozenset({"deployed workloads", "deployed recurring workloads", ESCAPE.did})
 
 
 class _Union:
@@ -57,10 +60,15 @@ def link(ledger: Ledger, since: int = 0) -> list[Ints]:
     No group reaches over ``since`` (µs): what began in the history and goes on is told anew.
     """
     union = _Union(len(ledger))
-    for links in (_sessions(ledger, since), _continued(ledger), _handed_over(ledger)):
+
+    def join(links: Iterable[tuple[int, int]]) -> None:
         for earlier, later in links:
             if not ledger.first[earlier] < since <= ledger.first[later]:
                 union.join(earlier, later)
+
+    join(_sessions(ledger, since))
+    join(_continued(ledger, union.groups()))
+    join(_handed_over(ledger))
     return union.groups()
 
 
@@ -107,22 +115,40 @@ def _neighbourhood(ledger: Ledger, line: int) -> Hashable:
     return (texts["cluster"][line], who, texts[where][line])
 
 
-def _continued(ledger: Ledger) -> Iterator[tuple[int, int]]:
-    """The same surprising deed of the same identity from the same place."""
-    number = {id(finding): index for index, finding in enumerate(ledger.findings)}
-    line_of = {int(row): line for line, row in enumerate(ledger.rows)}
+def _continued(ledger: Ledger, sessions: Sequence[Ints]) -> Iterator[tuple[int, int]]:
+    """A session that mostly repeats the surprising deeds of an earlier one of the same identity
+    in the same place.
+
+    Mostly: a program that is refused the same thing every day would else be one story with
+    whatever else is done with its token.
+    """
+    deeds = _deeds(ledger)
     latest: dict[Hashable, int] = {}
-    for finding in ledger.findings:
+    for session in sorted(sessions, key=lambda lines: int(lines[0])):
+        shared: dict[int, float] = defaultdict(float)
+        for line in session:
+            before = {latest[deed] for deed in deeds.get(int(line), ()) if deed in latest}
+            if before:
+                shared[max(before)] += float(ledger.total[line])
+        if sum(shared.values()) >= CONTINUES_SHARE * float(ledger.total[session].sum()):
+            for before_line in shared:
+                yield before_line, int(session[0])
+        for line in session:
+            latest.update(dict.fromkeys(deeds.get(int(line), ()), int(line)))
+
+
+def _deeds(ledger: Ledger) -> dict[int, list[Hashable]]:
+    """For each line the surprising deeds by which a story can be told to go on."""
+    line_of = {int(row): line for line, row in enumerate(ledger.rows)}
+    deeds: dict[int, list[Hashable]] = defaultdict(list)
+    for number, finding in enumerate(ledger.findings):
         if finding.factor.name not in CONTINUING:
             continue
         for row, weight, atom in zip(finding.rows, finding.weight, finding.atom, strict=True):
             line = line_of.get(int(row))
-            if line is None or weight < CONTINUES_FROM:
-                continue
-            key = (_neighbourhood(ledger, line), number[id(finding)], int(atom))
-            if key in latest:
-                yield latest[key], line
-            latest[key] = line
+            if line is not None and weight >= CONTINUES_FROM:
+                deeds[line].append((_neighbourhood(ledger, line), number, int(atom)))
+    return deeds
 
 
 def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
