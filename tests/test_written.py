@@ -21,6 +21,7 @@ WORKLOAD: dict[str, Any] = {
     "capabilities": {
         "initContainers": [{"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]
     },
+    "for the control plane": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane"}]},
 }
 ROLE = {
     "wildcard rule": {"rules": [{"verbs": ["*"]}]},
@@ -30,7 +31,33 @@ BINDING = {
     "cluster-admin": {"roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}},
     "bound to everyone": {"subjects": [{"name": "system:anonymous"}]},
 }
+ENFORCE = "pod-security.kubernetes.io/enforce"
+OTHERS: list[tuple[str, str, Any]] = [
+    ("namespaces", "pod security relaxed", {"metadata": {"labels": {ENFORCE: "privileged"}}}),
+    ("namespaces", "pod security relaxed", {"metadata": {"labels": {ENFORCE: None}}}),
+    (
+        "namespaces",
+        "pod security relaxed",
+        [
+            {
+                "op": "replace",
+                "path": f"/metadata/labels/{ENFORCE.replace('/', '~1')}",
+                "value": "privileged",
+            }
+        ],
+    ),
+    ("mutatingwebhookconfigurations", "fails open", {"webhooks": [{"failurePolicy": "Ignore"}]}),
+    ("services", "outside address", {"spec": {"externalIPs": ["203.0.113.1"]}}),
+    ("services", "outside address", {"spec": {"type": "ExternalName"}}),
+    (
+        "certificatesigningrequests",
+        "client certificate",
+        {"spec": {"signerName": "kubernetes.io/kube-apiserver-client"}},
+    ),
+    ("secrets", "account token", {"type": "kubernetes.io/service-account-token"}),
+]
 TOLD = [
+    *OTHERS,
     *(("daemonsets", trait, {"spec": {"template": {"spec": s}}}) for trait, s in WORKLOAD.items()),
     *(("pods", trait, {"spec": spec}) for trait, spec in WORKLOAD.items()),
     *(("clusterroles", trait, body) for trait, body in ROLE.items()),
@@ -65,6 +92,35 @@ def test_a_dangerous_setting_is_told(
     assert told(tmp_path, written(body, resource))[0] == trait
     assert told(tmp_path, written(body, resource, verb="get"))[0] == ""
     assert told(tmp_path, written(body, "configmaps"))[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("resource", "body"),
+    [
+        ("namespaces", {"metadata": {"labels": {ENFORCE: "restricted"}}}),
+        ("services", {"spec": {"externalIPs": [], "type": "ClusterIP"}}),
+        ("mutatingwebhookconfigurations", {"webhooks": [{"failurePolicy": "Fail"}]}),
+        ("secrets", {"type": "Opaque"}),
+        ("pods", {"spec": {"hostNetwork": False, "tolerations": [{"key": "gpu"}]}}),
+    ],
+)
+def test_an_ordinary_setting_is_not(tmp_path: Path, resource: str, body: dict[str, Any]) -> None:
+    assert told(tmp_path, written(body, resource))[0] == ""
+
+
+def test_where_bodies_are_hidden_pod_security_speaks(tmp_path: Path) -> None:
+    violations = (
+        'would violate PodSecurity "baseline:latest": host namespaces (hostPID=true), hostPath'
+        ' volumes (volume "root"), privileged (container "c" must not set'
+        " securityContext.privileged=true)"
+    )
+    one = event(
+        verb="create",
+        resource="pods",
+        annotations={"pod-security.kubernetes.io/audit-violations": violations},
+    )
+    traits = told(tmp_path, one)[0]
+    assert traits == "privileged, hostPath, hostPID, pod security violation"
 
 
 def test_several_settings_are_told_in_one_order(tmp_path: Path) -> None:

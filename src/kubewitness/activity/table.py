@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from kubewitness.activity.technique import technique
+from kubewitness.activity.technique import SYSTEM_NAMESPACES, technique
 from kubewitness.events.normalisation import quoted
 
 Ids = NDArray[np.uint64]
@@ -153,14 +153,15 @@ _TIES = (
     "principal, action, namespace, template, source_ip, client, outcome,"
     " array_to_string(audit_ids, ',')"
 )
+_SYSTEM = " OR ".join(f"starts_with(namespace, '{prefix}')" for prefix in SYSTEM_NAMESPACES)
 _DERIVED = f"""
 CREATE OR REPLACE TABLE activity AS
 WITH timed AS (
-    SELECT activities.*, numbering.row, importance,
-        (epoch_us(first) - {{start}}) // {{width}} AS slice,
+    SELECT * EXCLUDE (id, system), (epoch_us(first) - {{start}}) // {{width}} AS slice,
         CASE WHEN class = 'workload' THEN split_part(principal, ':', 3) ELSE '' END AS home_name
-    FROM activities JOIN deed_weights USING (verb, resource, subresource)
-        JOIN numbering ON numbering.id = activities.rowid
+    FROM (SELECT *, rowid AS id, {_SYSTEM} AS system FROM activities)
+        JOIN deed_weights USING (verb, resource, subresource, system, traits)
+        JOIN numbering USING (id)
 ), namespaces AS (
     SELECT namespace, min((epoch_us(first) - {{start}}) // {{width}}) AS born
     FROM activities WHERE cluster = {{cluster}} GROUP BY namespace
@@ -252,18 +253,26 @@ def _number(connection: duckdb.DuckDBPyConnection, cluster: str) -> None:
 
 def _weigh_deeds(connection: duckdb.DuckDBPyConnection) -> None:
     """The table ``deed_weights``: how much each kind of request matters."""
+    columns = ("verb", "resource", "subresource", "system", "traits")
     deeds = connection.execute(
-        "SELECT DISTINCT verb, resource, subresource FROM activities"
+        f"SELECT DISTINCT verb, resource, subresource, {_SYSTEM} AS system, traits FROM activities"
     ).fetchall()
     weighed = {
-        "verb": np.array([deed[0] for deed in deeds], dtype=object),
-        "resource": np.array([deed[1] for deed in deeds], dtype=object),
-        "subresource": np.array([deed[2] for deed in deeds], dtype=object),
-        "importance": np.array([technique(*deed).weight for deed in deeds], dtype=np.float64),
+        column: np.array([deed[at] for deed in deeds], dtype=object)
+        for at, column in enumerate(columns)
     }
+    weighed["importance"] = np.array(
+        [
+            technique(
+                verb, resource, subresource, SYSTEM_NAMESPACES[0] if system else "", traits
+            ).weight
+            for verb, resource, subresource, system, traits in deeds
+        ],
+        dtype=np.float64,
+    )
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE deed_weights (verb VARCHAR, resource VARCHAR,"
-        " subresource VARCHAR, importance DOUBLE)"
+        " subresource VARCHAR, system BOOLEAN, traits VARCHAR, importance DOUBLE)"
     )
     if deeds:
         connection.execute("INSERT INTO deed_weights SELECT * FROM weighed")

@@ -29,12 +29,15 @@ class Technique(NamedTuple):
 
 class _Case(NamedTuple):
     """Applies to these resources (with their API group; all when empty), subresources (all when
-    ``None``) and verbs."""
+    ``None``) and verbs; where given, only to writes with one of these ``traits``, or only in
+    namespaces of the ``system``."""
 
     resources: frozenset[str]
     subresources: frozenset[str] | None
     verbs: frozenset[str]
     technique: Technique
+    traits: frozenset[str] = frozenset()
+    system: bool = False
 
 
 def _of(group: str, kinds: str) -> frozenset[str]:
@@ -66,8 +69,20 @@ _EVENTS = frozenset({"events", "events.events.k8s.io"})
 _ROUTING = _of("", "services endpoints") | _of("discovery.k8s.io", "endpointslices")
 _ISOLATION = _of("networking.k8s.io", "networkpolicies") | _of("policy", "poddisruptionbudgets")
 
+# What gives a pod its node.
+_ESCAPING = frozenset(
+    ["privileged", "hostPath", "hostNetwork", "hostPID", "hostIPC", "capabilities"]
+)
+# Reserved for Kubernetes itself and for the distribution
+# (https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/).
+SYSTEM_NAMESPACES = ("kube-", "openshift-")
+
 # The first case that applies is taken, so the order is from special to general.
 _CASES = (
+    _Case(_WORKLOADS, frozenset({""}), WRITES,
+          Technique("Privilege Escalation", "T1611", 1.9,
+                    "deployed workloads that can take over their node",
+                    "deploy workloads that can take over their node"), traits=_ESCAPING),
     _Case(_ALL, frozenset({"exec", "attach"}), _ANY,
           Technique("Execution", "T1609", 1.8, "entered containers", "enter containers")),
     _Case(_ALL, frozenset({"portforward"}), _ANY,
@@ -83,7 +98,13 @@ _CASES = (
           Technique("Lateral Movement", "T1210", 1.9, "reached through the API server's proxy",
                     "reach through the API server's proxy")),
     _Case(_of("", "secrets"), None, READS,
+          Technique("Credential Access", "T1552.007", 1.7, "read the system's secrets",
+                    "read the system's secrets"), system=True),
+    _Case(_of("", "secrets"), None, READS,
           Technique("Credential Access", "T1552.007", 1.5, "read secrets", "read secrets")),
+    _Case(_of("", "secrets"), None, WRITES,
+          Technique("Persistence", "T1098", 1.8, "made tokens that never expire",
+                    "make tokens that never expire"), traits=frozenset({"account token"})),
     _Case(_of("", "secrets"), None, _CHANGES,
           Technique("Credential Access", "T1552.007", 1.4, "changed secrets", "change secrets")),
     _Case(_RBAC, None, _CHANGES | {"escalate", "bind"},
@@ -114,6 +135,9 @@ _CASES = (
                     "change API aggregation")),
     _Case(_of("apiextensions.k8s.io", "customresourcedefinitions"), None, _CHANGES,
           Technique("Persistence", "T1543", 1.4, "changed API types", "change API types")),
+    _Case(_of("", "namespaces"), None, WRITES,
+          Technique("Defense Evasion", "T1562.001", 1.8, "relaxed pod security",
+                    "relax pod security"), traits=frozenset({"pod security relaxed"})),
     _Case(_of("", "namespaces persistentvolumes persistentvolumeclaims"), None, DELETES,
           Technique("Impact", "T1485", 1.7, "deleted namespaces or storage",
                     "delete namespaces or storage")),
@@ -121,8 +145,14 @@ _CASES = (
           Technique("Privilege Escalation", "T1611", 1.4, "made volumes", "make volumes")),
     _Case(_of("", "nodes"), None, _CHANGES,
           Technique("Defense Evasion", "T1578", 1.3, "changed nodes", "change nodes")),
+    _Case(_of("apps", "daemonsets"), None, DELETES,
+          Technique("Defense Evasion", "T1562.001", 1.7, "removed agents from all nodes",
+                    "remove agents from all nodes")),
     _Case(_WORKLOADS, None, DELETES,
           Technique("Impact", "T1485", 1.4, "deleted workloads", "delete workloads")),
+    _Case(_WORKLOADS, frozenset({""}), WRITES,
+          Technique("Defense Evasion", "T1036.005", 1.7, "deployed workloads into the system",
+                    "deploy workloads into the system"), system=True),
     _Case(_RECURRING, frozenset({""}), WRITES,
           Technique("Persistence", "T1053.007", 1.5, "deployed recurring workloads",
                     "deploy recurring workloads")),
@@ -134,19 +164,24 @@ _CASES = (
     _Case(_ISOLATION, None, _CHANGES,
           Technique("Defense Evasion", "T1562", 1.5, "changed network isolation",
                     "change network isolation")),
+    _Case(_of("", "services"), None, WRITES,
+          Technique("Credential Access", "T1557", 1.7, "had outside addresses served",
+                    "have outside addresses served"), traits=frozenset({"outside address"})),
     _Case(_ROUTING, None, WRITES,
           Technique("Lateral Movement", "T1557", 1.2, "redirected traffic", "redirect traffic")),
+    _Case(_of("", "configmaps"), None, _CHANGES,
+          Technique("Persistence", "T1098", 1.7, "changed the system's configuration",
+                    "change the system's configuration"), system=True),
     _Case(_of("", "configmaps"), None, _CHANGES,
           Technique("Defense Evasion", "T1565", 1.1, "changed configuration",
                     "change configuration")),
     _Case(_ALL, None, DELETES,
           Technique("Impact", "T1485", 1.2, "deleted objects", "delete objects")),
 )  # fmt: skip
-# A workload with a setting that gives it the node.
-ESCAPE = Technique(
-    "Privilege Escalation", "T1611", 1.9, "deployed workloads that can take over their node",
-    "deploy workloads that can take over their node",
-)  # fmt: skip
+DEPLOYED = frozenset(
+    case.technique.did for case in _CASES if case.resources <= _WORKLOADS and case.verbs == WRITES
+)
+"""What is said of those who put workloads into the cluster."""
 IMPERSONATION = Technique(
     "Privilege Escalation", "T1078", 1.9, "acted as somebody else", "act as somebody else"
 )
@@ -157,22 +192,28 @@ _API = Technique(
 )
 
 
-def technique(verb: str, resource: str, subresource: str, traits: str = "") -> Technique:
+def technique(
+    verb: str, resource: str, subresource: str, namespace: str = "", traits: str = ""
+) -> Technique:
     """The technique that a request could serve; ``resource`` carries its API group, if any, and
     ``traits`` are the dangerous settings in what was written (``events.trait``).
 
     >>> technique("list", "secrets", "").did, technique("get", "pods", "exec").tactic
     ('read secrets', 'Execution')
+    >>> technique("create", "pods", "", "shop", "privileged, hostPID").technique
+    'T1611'
     >>> technique("get", "", "").did
     "walked the API's own paths"
     """
-    if traits and resource in _WORKLOADS and verb in WRITES:
-        return ESCAPE
+    written = frozenset(traits.split(", ")) if traits else _ALL
+    system = namespace.startswith(SYSTEM_NAMESPACES)
     for case in _CASES if resource else ():
         if (
             verb in case.verbs
             and (not case.resources or resource in case.resources)
             and (case.subresources is None or subresource in case.subresources)
+            and (system or not case.system)
+            and (not case.traits or case.traits & written)
         ):
             return case.technique
     if not resource:

@@ -23,8 +23,10 @@ _WORKLOADS = [
     "cronjobs",
     "podtemplates",
 ]
+_WEBHOOKS = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
 _ROLES = ["roles", "clusterroles"]
 _BINDINGS = ["rolebindings", "clusterrolebindings"]
+_CONTROL_PLANE = r"node-role\.kubernetes\.io/(control-plane|master)"
 TRAITS: dict[str, tuple[list[str], str]] = {
     "privileged": (_WORKLOADS, f"contains({_BODY}, '\"privileged\":true')"),
     "hostPath": (
@@ -58,13 +60,46 @@ TRAITS: dict[str, tuple[list[str], str]] = {
         rf"regexp_matches({_BODY}, '\"(system:anonymous|system:unauthenticated"
         "|system:authenticated|system:masters|system:serviceaccounts)\"')",
     ),
+    "for the control plane": (_WORKLOADS, f"regexp_matches({_BODY}, '{_CONTROL_PLANE}')"),
+    "pod security relaxed": (
+        ["namespaces"],
+        rf"regexp_matches({_BODY}, 'pod-security\.kubernetes\.io(/|~1)enforce\"[^}}]{{0,20}}"
+        '("privileged"|null)\')',
+    ),
+    "fails open": (
+        _WEBHOOKS,
+        rf"regexp_matches({_BODY}, 'failurePolicy\"[^}}]{{0,20}}\"Ignore\"')",
+    ),
+    "outside address": (
+        ["services"],
+        rf"regexp_matches({_BODY}, '\"externalIPs\":\[\"|\"type\":\"ExternalName\"')",
+    ),
+    "client certificate": (
+        ["certificatesigningrequests"],
+        f'contains({_BODY}, \'"signerName":"kubernetes.io/kube-apiserver-client"\')',
+    ),
+    "account token": (
+        ["secrets"],
+        f'contains({_BODY}, \'"type":"kubernetes.io/service-account-token"\')',
+    ),
+}
+# What Pod Security says of a pod in its audit annotation, where the level hides the body
+# (k8s.io/pod-security-admission, policy/check_*.go).
+_AUDIT = "pod-security.kubernetes.io/audit-violations"
+_VIOLATIONS = f"""coalesce(json_extract_string(annotations, '$."{_AUDIT}"'), '')"""
+_ANNOTATED = {
+    "privileged": "securityContext.privileged=true",
+    "hostPath": "hostPath volumes",
+    "hostNetwork": "hostNetwork=true",
+    "hostPID": "hostPID=true",
+    "hostIPC": "hostIPC=true",
 }
 
 
 # All settings of pods at once: one search of a body instead of six, and hardly any body has one.
 _POD_SETTING = (
     rf"regexp_matches({_BODY}, '\"(privileged\":true|host(Path\":[{{]|(Network|PID|IPC)\":true)"
-    r"|add\":\[)')"
+    rf"|add\":\[|{_CONTROL_PLANE})')"
 )
 # Bodies of other requests have none of these.
 TELLING = (
@@ -107,18 +142,15 @@ def sensitive_setting_sql() -> str:
     count. Where the level hides bodies, Pod Security's own audit annotation still speaks.
     """
     cases = ", ".join(
-        f"CASE WHEN resource IN ({', '.join(repr(r) for r in resources)}) AND {condition}"
-        f" THEN '{trait}' END"
+        f"CASE WHEN resource IN ({', '.join(repr(r) for r in resources)}) AND ({condition}"
+        + (f" OR contains({_VIOLATIONS}, '{_ANNOTATED[trait]}')" if trait in _ANNOTATED else "")
+        + f") THEN '{trait}' END"
         for trait, (resources, condition) in TRAITS.items()
     )
-    annotated = (
-        "CASE WHEN contains(annotations, 'pod-security.kubernetes.io/audit-violations')"
-        " THEN 'pod security violation' END"
-    )
-    rare = ", ".join(repr(r) for r in [*_ROLES, *_BINDINGS])
+    annotated = f"CASE WHEN {_VIOLATIONS} <> '' THEN 'pod security violation' END"
+    workloads = ", ".join(repr(r) for r in _WORKLOADS)
     return (
-        f"CASE WHEN ({TELLING} AND (resource IN ({rare}) OR {_POD_SETTING})) OR"
-        " (verb IN ('create', 'update', 'patch') AND"
-        " contains(annotations, 'pod-security.kubernetes.io/audit-violations'))"
+        f"CASE WHEN ({TELLING} AND (resource NOT IN ({workloads}) OR {_POD_SETTING})) OR"
+        f" (verb IN ('create', 'update', 'patch') AND contains(annotations, '{_AUDIT}'))"
         f" THEN concat_ws(', ', {cases}, {annotated}) ELSE '' END"
     )

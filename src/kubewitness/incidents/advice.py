@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from kubewitness.activity.table import YOUNG
-from kubewitness.activity.technique import ESCAPE
+from kubewitness.activity.technique import DEPLOYED
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Reason
 from kubewitness.incidents.ranking import Case
@@ -64,7 +64,7 @@ def next_steps(ledger: Ledger, case: Case) -> tuple[str, ...]:
 
 
 _ADVICE = (
-    ({"read secrets"}, "Rotate the secrets that were read: {}."),
+    ({"read secrets", "read the system's secrets"}, "Rotate the secrets that were read: {}."),
     (
         {"minted service account tokens"},
         "Find where the tokens minted for {} were used; recreate the account to void them.",
@@ -72,6 +72,10 @@ _ADVICE = (
     (
         {"changed permissions"},
         "Compare the permissions with their source and undo what nobody ordered: {}.",
+    ),
+    (
+        {"made tokens that never expire"},
+        "Delete these secrets, and with them the tokens that they hold: {}.",
     ),
     (
         {"changed admission control", "changed API aggregation"},
@@ -86,11 +90,15 @@ _ADVICE = (
         "Inspect or replace the pods that were entered, for no audit log holds what was typed: {}.",
     ),
     (
-        {"deployed workloads", "deployed recurring workloads", ESCAPE.did},
+        DEPLOYED,
         "Inspect images, mounts and service accounts of what was deployed: {}.",
     ),
     (
-        {"deleted workloads", "deleted namespaces or storage"},
+        {"relaxed pod security", "changed the system's configuration"},
+        "Compare with what is under version control, and set back what nobody ordered: {}.",
+    ),
+    (
+        {"removed agents from all nodes", "deleted workloads", "deleted namespaces or storage"},
         "Find out whether this was to be deleted, and restore it if not: {}.",
     ),
 )
@@ -160,7 +168,7 @@ def _about(ledger: Ledger, case: Case, who: str) -> list[str]:
     return [f"See whether an upgrade or somebody with access to it explains this of {named(who)}."]
 
 
-def _touched(ledger: Ledger, case: Case, deeds: set[str]) -> list[str]:
+def _touched(ledger: Ledger, case: Case, deeds: Collection[str]) -> list[str]:
     """What was touched by requests that were served, the most telling first."""
     texts = ledger.texts
     found: dict[str, None] = {}

@@ -113,7 +113,7 @@ def enter(
     rows = np.flatnonzero(found)
     place = np.full(len(table), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    deeds = texts(connection, rows, ("verb", "resource", "subresource", "traits"))
+    deeds = texts(connection, rows, ("verb", "resource", "subresource", "namespace", "traits"))
     every = [technique(*deed) for deed in zip(*deeds.values(), strict=True)]
     what_for = np.array([one.weight for one in every])
     young = {column: table.are(column, (YOUNG,))[rows] for column in ("place", "kind", "home")}

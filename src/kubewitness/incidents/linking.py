@@ -13,7 +13,7 @@ import numpy as np
 
 from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.table import DAY, MICROSECONDS, Ints
-from kubewitness.activity.technique import ESCAPE
+from kubewitness.activity.technique import DEPLOYED
 from kubewitness.incidents.ledger import ASPECTS, Ledger
 
 # Evidence of one identity from one place belongs to one session while it goes on.
@@ -28,7 +28,6 @@ _RARE_ADDRESS = 2
 _LINK_WITHIN = DAY
 # What puts somebody in the place of the service account of a pod: getting into it, or making it.
 _ENTERED = frozenset({"entered containers", "injected debug containers"})
-_MADE = frozenset({"deployed workloads", "deployed recurring workloads", ESCAPE.did})
 
 
 class _Union:
@@ -197,6 +196,6 @@ def _opened(ledger: Ledger, line: int) -> Sequence[str]:
     if did in _ENTERED:
         names: list[str] = ledger.texts["name_samples"][line]
         return names
-    if did in _MADE and ledger.texts["verb"][line] == "create":
+    if did in DEPLOYED and ledger.texts["verb"][line] == "create":
         return [ledger.texts["template"][line].removesuffix("-*")]
     return ()
