@@ -120,7 +120,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 class Misconfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is refused the same few things again and again, and how to mend it.
 
-    ``every``: seconds between two requests, on average while it goes on. ``sentences`` say what is
+    ``every``: seconds between two requests, on average while it goes on. ``mended``: since when
+    what was refused most is served. ``sentences`` say what is
     known, ``fix`` what to do, first things first. ``manifest`` is what ``kubectl apply`` would take
     to permit exactly what was refused, '' where that is no remedy; ``caution`` says why not to
     apply it before asking, or is ''. ``message``: what the API server said, where the log has it.
@@ -139,6 +140,7 @@ class Misconfiguration(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     first: datetime
     last: datetime
+    mended: datetime | None
     every: float
     fix: tuple[str, ...]
     manifest: str

@@ -42,7 +42,8 @@ UNTIRING = 50
 class Thing:
     """One thing that was refused: rows of activity of one action in one place.
 
-    ``objects``: distinct names, at least. ``rows``: their places in the table ``activity``.
+    ``objects``: distinct names, at least; ``generated``: some have a suffix that comes anew.
+    ``rows``: their places in the table ``activity``.
     ``before``: when the same identity was last served this, if it ever was and never while it
     was refused (that would be other objects).
     """
@@ -55,6 +56,7 @@ class Thing:
     names: tuple[str, ...]
     n: int
     objects: int
+    generated: bool
     first: datetime
     last: datetime
     grave: bool
@@ -240,6 +242,7 @@ def _thing(rows: Sequence[dict[str, Any]]) -> Thing:
         names=_distinct(name for row in rows for name in row["name_samples"]),
         n=sum(row["n"] for row in rows),
         objects=sum(objects.values()),
+        generated=any("*" in template for template in objects),
         first=min(row["first"] for row in rows),
         last=max(row["last"] for row in rows),
         grave=any(row["importance"] >= GRAVE for row in rows),
