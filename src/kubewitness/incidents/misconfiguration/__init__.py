@@ -39,11 +39,7 @@ def find_misconfigurations(
     (µs) is told: what is not mended first, and of that what asks most often."""
     series = find_series(connection)
     rows = [
-        row
-        for one in series
-        if one.whose != "human"
-        for thing in one.things
-        for row in thing.rows
+        row for one in series if one.whose != "human" for thing in one.things for row in thing.rows
     ]
     since = datetime.fromtimestamp(begin / MICROSECONDS, UTC).replace(tzinfo=None)
     current = [one for one in joined(series) if one.last >= since]

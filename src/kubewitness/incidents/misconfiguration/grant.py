@@ -33,8 +33,6 @@ def manifest(series: Series, suffix: str) -> str:
     subject = _subject(series)
     if subject is None or series.whose in ("anonymous", "node", "control-plane"):
         return ""
-    import yaml
-
     name = f"allow-{_slug(subject['name'])}-{suffix}"
     rules = _rules(series.things)
     documents = [
@@ -42,7 +40,25 @@ def manifest(series: Series, suffix: str) -> str:
         for namespace, granted in sorted(rules.items())
         for document in _granted(name, namespace, granted, subject)
     ]
-    return yaml.safe_dump_all(documents, sort_keys=False, default_flow_style=None, width=10_000)
+    return _yaml(documents)
+
+
+def _yaml(documents: list[dict[str, Any]]) -> str:
+    """As people write it: verbs and resources in one line, everything else a line each."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def sequence(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.SequenceNode:
+        plain = all(isinstance(value, str) for value in values)
+        return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=plain)
+
+    Dumper.add_representer(list, sequence)
+    text: str = yaml.dump_all(
+        documents, Dumper=Dumper, sort_keys=False, default_flow_style=False, width=10_000
+    )
+    return text
 
 
 def powers(series: Series) -> tuple[str, ...]:

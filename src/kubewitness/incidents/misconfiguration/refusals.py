@@ -181,27 +181,15 @@ def _served_between(earlier: Series, later: Series) -> bool:
 def _broken(rows: Sequence[dict[str, Any]]) -> Series | None:
     """What of a candidate is something broken, if anything."""
     one = rows[0]
-    failure: Failure = one["failure"]
-    if not one["usual"] or one["asking"]:
+    things = _things(rows, one["failure"])
+    kept = [thing for thing in things if _persists(thing, one["failure"])]
+    if not kept or not _at_home(one) or not _always_the_same(things, kept):
         return None
-    things = _things(rows, failure)
-    kept = [thing for thing in things if thing.repeats or thing.before is not None]
-    n = sum(thing.n for thing in kept)
-    if n < ENOUGH or n < MOST * sum(thing.n for thing in things):
-        return None
-    if sum(thing.objects for thing in kept if thing.before is None) > FEW:
-        return None
-    if failure == "credential" and any(thing.grave for thing in things):
+    if one["failure"] == "credential" and any(thing.grave for thing in things):
         # Nobody knows who that is: what attacks are made of is not put down to a mishap.
         return None
-    if failure == "missing":
-        kept = [thing for thing in kept if thing.n >= UNTIRING and thing.objects == 1]
-        if len(kept) != 1 or kept[0].verbs != ("get",) or one["from_the_start"]:
-            return None
-    if not kept:
-        return None
     series = Series(
-        failure=failure,
+        failure=one["failure"],
         principal=one["principal"],
         acting_as=one["acting_as"],
         whose=one["class"],
@@ -214,6 +202,25 @@ def _broken(rows: Sequence[dict[str, Any]]) -> Series | None:
     )
     lasted = series.last - series.first
     return replace(series, seconds=lasted.total_seconds()) if lasted >= LASTING else None
+
+
+def _at_home(one: dict[str, Any]) -> bool:
+    """Where and as it always runs, and without asking what it may do."""
+    began = one["failure"] != "missing" or not one["from_the_start"]
+    return bool(one["usual"]) and not one["asking"] and began
+
+
+def _always_the_same(things: Sequence[Thing], kept: Sequence[Thing]) -> bool:
+    """Nearly all that is refused repeats, it is enough to tell, and it is few."""
+    n = sum(thing.n for thing in kept)
+    objects = sum(thing.objects for thing in kept if thing.before is None)
+    return n >= max(ENOUGH, MOST * sum(thing.n for thing in things)) and objects <= FEW
+
+
+def _persists(thing: Thing, failure: Failure) -> bool:
+    if failure == "missing":
+        return thing.n >= UNTIRING and thing.objects == 1 and thing.verbs == ("get",)
+    return thing.repeats or thing.before is not None
 
 
 def _things(rows: Iterable[dict[str, Any]], failure: Failure) -> list[Thing]:
