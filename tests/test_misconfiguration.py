@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activities import CLUSTER, DAY, HOUR, OUTSIDE, START, Row, account, connected, row, week
-from kubewitness.activity.table import load
+from kubewitness.activity.table import MICROSECONDS, load
 from kubewitness.incidents.detection import Detection, detect
+from kubewitness.incidents.misconfiguration import find_misconfigurations
 from kubewitness.incidents.misconfiguration.grant import manifest, powers
 from kubewitness.incidents.misconfiguration.refusals import Series, Thing, find_series
 from kubewitness.incidents.model import Misconfiguration
@@ -38,13 +39,24 @@ def refused(
     return row(more.pop("at", WHEN), who, verb, resource, **{**settled, **more})
 
 
-def found(*rows: Row, days: int = DAYS) -> Detection:
-    with connected([*week(days), *rows]) as connection:
-        return detect(connection, CLUSTER, since=START + 6 * DAY)
+BACKGROUND = week(DAYS)
+SINCE = START + 6 * DAY
+
+
+def judged(*rows: Row) -> Detection:
+    with connected([*BACKGROUND, *rows]) as connection:
+        return detect(connection, CLUSTER, since=SINCE)
+
+
+def found(*rows: Row) -> tuple[Misconfiguration, ...]:
+    with connected([*BACKGROUND, *rows]) as connection:
+        load(connection, CLUSTER)
+        begin = int(SINCE.timestamp() * MICROSECONDS)
+        return find_misconfigurations(connection, CLUSTER, begin).misconfigurations
 
 
 def only(*rows: Row) -> Misconfiguration:
-    (one,) = found(*rows).misconfigurations
+    (one,) = found(*rows)
     return one
 
 
@@ -55,7 +67,7 @@ def told(detection: Detection) -> set[str]:
 
 def test_a_program_that_is_refused_the_same_all_the_time_is_broken() -> None:
     loop = refused(DEPLOYER, "create", "clusterroles.rbac.authorization.k8s.io")
-    detection = found(loop)
+    detection = judged(loop)
     (one,) = detection.misconfigurations
     assert one.title == (
         "Service account ci/deployer is not permitted to create clusterroles cluster-wide"
@@ -137,7 +149,7 @@ def test_somebody_in_the_wrong_namespace_is_told_where_it_is_served() -> None:
 def test_what_a_person_is_refused_stays_evidence() -> None:
     """People know what they ask for; a person is no program that cannot do otherwise."""
     reads = refused("ada", "list", "secrets", namespace="bank")
-    detection = found(reads)
+    detection = judged(reads)
     assert len(detection.misconfigurations) == 1
     assert told(detection) & set(reads["audit_ids"])
 
@@ -182,7 +194,7 @@ GRAVE_SPRAY = [
          "asking first", "from outside", "secrets"],
 )  # fmt: skip
 def test_who_looks_for_a_way_in_is_no_misconfiguration(rows: list[Row]) -> None:
-    assert found(*rows).misconfigurations == ()
+    assert found(*rows) == ()
 
 
 def test_an_expired_token_inside_is_told_by_address_and_who_had_it() -> None:
@@ -203,7 +215,7 @@ def test_an_attacker_does_not_hide_in_a_broken_program() -> None:
                     times=1, lasts=timedelta(), at=WHEN + MINUTE)  # fmt: skip
     served = row(WHEN + 2 * MINUTE, API, "list", "secrets", namespace="bank", names=(),
                  **HABITS[API])  # fmt: skip
-    detection = found(loop, tried, served)
+    detection = judged(loop, tried, served)
     assert len(detection.misconfigurations) == 1
     assert told(detection) >= {*tried["audit_ids"], *served["audit_ids"]}
     assert not told(detection) & set(loop["audit_ids"])
@@ -230,8 +242,8 @@ def test_only_an_object_that_begins_to_be_missing_is_told() -> None:
                 **options)
         for n in range(8 * DAYS)
     ]  # fmt: skip
-    assert found(*always).misconfigurations == ()
-    assert found({**poll, "n": 20}).misconfigurations == ()
+    assert found(*always) == ()
+    assert found({**poll, "n": 20}) == ()
 
 
 def test_two_stretches_are_one_finding_unless_it_was_served_between() -> None:
@@ -239,11 +251,11 @@ def test_two_stretches_are_one_finding_unless_it_was_served_between() -> None:
     second = refused(API, "list", "nodes", at=WHEN + DAY)
     assert only(first, second).n == 80
     between = row(WHEN + 5 * HOUR, API, "list", "nodes", names=(), **HABITS[API])
-    assert [one.n for one in found(first, between, second).misconfigurations] == [40, 40]
+    assert [one.n for one in found(first, between, second)] == [40, 40]
 
 
 def test_what_ended_before_since_is_not_told() -> None:
-    assert found(refused(API, "list", "nodes", at=START + 4 * DAY)).misconfigurations == ()
+    assert found(refused(API, "list", "nodes", at=START + 4 * DAY)) == ()
 
 
 def test_no_order_of_arrival_changes_a_series() -> None:

@@ -56,7 +56,7 @@ def analysis_report(analysis: Analysis, console: Console) -> None:
     for rank, incident in enumerate(analysis.incidents[:FULL], 1):
         incident_section(incident, console, rank=rank, name_cluster=several)
     _further(analysis, console)
-    misconfigurations_section(analysis.misconfigurations, console)
+    misconfigurations_section(analysis.misconfigurations, console, name_cluster=several)
     if headline.blank(analysis):
         intake_report(analysis.intake, console)
     else:

@@ -29,7 +29,9 @@ NARROW = 100
 _LINES = 24
 
 
-def misconfigurations_section(found: Sequence[Misconfiguration], console: Console) -> None:
+def misconfigurations_section(
+    found: Sequence[Misconfiguration], console: Console, *, name_cluster: bool = False
+) -> None:
     """Nothing where nothing is broken. What is mended is only listed."""
     if not found:
         return
@@ -40,7 +42,7 @@ def misconfigurations_section(found: Sequence[Misconfiguration], console: Consol
     )
     told = [one for one in found if one.mended is None][:FULL]
     for one in told:
-        _told(one, console)
+        _told(one, console, name_cluster)
     rest = [one for one in found if one not in told]
     if not rest:
         return
@@ -68,8 +70,11 @@ def _list(found: Sequence[Misconfiguration], console: Console) -> None:
         show(console, columns(("", "", "", ""), rows, right=(2,), fixed=(0, 1)))
 
 
-def _told(one: Misconfiguration, console: Console) -> None:
-    show(console, Text(), Text(brief(plain(one.title, 300)), style="bold"))
+def _told(one: Misconfiguration, console: Console, name_cluster: bool) -> None:
+    title = Text(brief(plain(one.title, 300)), style="bold")
+    if name_cluster:
+        title.append(f"  {plain(one.cluster, 60)}", style="dim not bold")
+    show(console, Text(), title)
     show(console, prose(brief(plain(" ".join(one.sentences), 1500)), console, indent=2))
     if one.message and one.failure != "permission":  # there it says what the title says
         show(console, labelled("answer", plain(one.message, 400), console))
