@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from kubewitness.incidents.model import Expected, Incident, Misconfiguration, Moment, Reason, Refused
+from kubewitness.incidents.model import (
+    Expected,
+    Incident,
+    Misconfiguration,
+    Moment,
+    Reason,
+    Refused,
+)
 from kubewitness.report.model import (
     Access,
     Analysis,
