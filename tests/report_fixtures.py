@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from kubewitness.incidents.model import Expected, Incident, Moment, Reason
+from kubewitness.incidents.model import (
+    Expected,
+    Incident,
+    Misconfiguration,
+    Moment,
+    Reason,
+    Refused,
+)
 from kubewitness.report.model import (
     Access,
     Analysis,
@@ -838,6 +845,79 @@ def clean_intake() -> Intake:
     )
 
 
+def lost_binding() -> Misconfiguration:
+    """An exporter whose binding somebody deleted, and that nobody restored yet."""
+    began = START + timedelta(days=3, hours=9)
+    ended = began + timedelta(hours=2)
+    return Misconfiguration(
+        id="5b0c7d21aa",
+        cluster="prod-eu-1",
+        failure="permission",
+        principal="system:serviceaccount:billing:cost-exporter",
+        acting_as="",
+        client="python-requests",
+        source_ips=("10.42.8.17",),
+        title="Service account billing/cost-exporter is not permitted to list pods cluster-wide",
+        sentences=(
+            "Refused 361 times on 2026-03-12 between 09:00 and 11:00 UTC, every 20 seconds on"
+            " average while it went on, always with the same program (python-requests) at"
+            " 10.42.8.17.",
+            "It was permitted by ClusterRoleBinding cost-exporter until 2026-03-12 08:51 UTC.",
+            "maria@example.com deleted ClusterRoleBinding cost-exporter at 2026-03-12 08:59 UTC.",
+        ),
+        refused=(
+            Refused(
+                action="list pods",
+                namespace="",
+                objects=(),
+                n=361,
+                first=began,
+                last=ended,
+                binding="cost-exporter",
+                permitted_until=began - timedelta(minutes=9),
+                permitted_again=None,
+            ),
+        ),
+        n=361,
+        first=began,
+        last=ended,
+        mended=None,
+        every=20.0,
+        fix=(
+            "Restore ClusterRoleBinding cost-exporter, or ask maria@example.com why it had to go.",
+            "Permit exactly this with the manifest, or stop the program from asking.",
+        ),
+        manifest="""apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: allow-cost-exporter-5b0c7d
+rules:
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [list]
+""",
+        caution="",
+        message="pods is forbidden: User cannot list resource pods",
+        audit_ids=("5d0f0b2e-0001",),
+    )
+
+
+def spent_quota() -> Misconfiguration:
+    """A quota that was raised in the end."""
+    return msgspec.structs.replace(
+        lost_binding(),
+        id="77aa00b1c2",
+        failure="admission",
+        principal="system:serviceaccount:kube-system:replicaset-controller",
+        title="Admission refused what RBAC permits service account"
+        " kube-system/replicaset-controller: to create pods in namespace ml",
+        mended=START + timedelta(days=4),
+        fix=("Nothing, if that was the repair: see that it lasts.",),
+        manifest="",
+        message='pods "train-0" is forbidden: exceeded quota: default',
+    )
+
+
 def analysis(*incidents: Incident, queue: tuple[Incident, ...] = ()) -> Analysis:
     return Analysis(
         mode="retrospective",
@@ -852,7 +932,8 @@ def analysis(*incidents: Incident, queue: tuple[Incident, ...] = ()) -> Analysis
 
 
 def week() -> Analysis:
-    return analysis(stolen_token(), night_reader(), escalation(), queue=(slow_reads(),))
+    told = analysis(stolen_token(), night_reader(), escalation(), queue=(slow_reads(),))
+    return msgspec.structs.replace(told, misconfigurations=(lost_binding(), spent_quota()))
 
 
 def silence() -> Analysis:
@@ -883,6 +964,31 @@ def attack_on_the_report() -> Analysis:
         mode=everything,
         cluster=everything,
         notes=(everything,),
+        misconfigurations=(
+            msgspec.structs.replace(
+                lost_binding(),
+                id=everything,
+                cluster=everything,
+                principal=everything,
+                client=everything,
+                source_ips=(everything,),
+                title=everything,
+                sentences=(everything,),
+                refused=(
+                    msgspec.structs.replace(
+                        lost_binding().refused[0],
+                        action=everything,
+                        namespace=everything,
+                        binding=everything,
+                    ),
+                ),
+                fix=(everything,),
+                manifest=everything,
+                caution=everything,
+                message=everything,
+                audit_ids=(everything,),
+            ),
+        ),
         summary=msgspec.structs.replace(
             base.summary,
             volume=series,

@@ -22,7 +22,14 @@ from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
-from kubewitness.incidents.model import Expected, Incident, Moment, Reason
+from kubewitness.incidents.model import (
+    Expected,
+    Incident,
+    Misconfiguration,
+    Moment,
+    Reason,
+    Refused,
+)
 from kubewitness.report.model import Coverage, Summary
 from kubewitness.surprise.registry import FACTORS
 
@@ -73,7 +80,10 @@ def test_every_factor_is_documented_with_its_question() -> None:
     assert documented == [(one.name, one.aspect, one.question) for one in FACTORS]
 
 
-@pytest.mark.parametrize("struct", [Incident, Reason, Expected, Moment, Summary, Coverage])
+@pytest.mark.parametrize(
+    "struct",
+    [Incident, Reason, Expected, Moment, Misconfiguration, Refused, Summary, Coverage],
+)
 def test_every_field_of_what_is_exported_is_documented(struct: type[msgspec.Struct]) -> None:
     text = section(page("docs/incidents.md"), f"## {struct.__name__}")
     assert first_words(text) == list(struct.__struct_fields__)

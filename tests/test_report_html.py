@@ -161,7 +161,7 @@ def test_text_is_legible_on_its_paper(theme: int) -> None:
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (paper, ink)
 
 
-def test_a_fleet_report_names_the_cluster_of_each_incident() -> None:
+def test_a_fleet_report_names_the_cluster_of_each_finding() -> None:
     fleet = msgspec.structs.replace(
         ANALYSES["week"],
         summary=msgspec.structs.replace(
@@ -171,7 +171,7 @@ def test_a_fleet_report_names_the_cluster_of_each_incident() -> None:
             ),
         ),
     )
-    assert page.render(fleet).count("<span>prod-eu-1</span>") == 3
+    assert page.render(fleet).count("<span>prod-eu-1</span>") == 5  # incidents and what is broken
     assert "<span>prod-eu-1</span>" not in page.render(ANALYSES["week"])
 
 

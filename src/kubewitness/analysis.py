@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from kubewitness.activity.rollup import rollup, slot_width
 from kubewitness.errors import KubewitnessError, LakeError, StrictError
 from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.detection import Detection, detect
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Incident, Misconfiguration
 from kubewitness.lake.engine import engine
 from kubewitness.lake.ingest import Progress, ingest
 from kubewitness.lake.settling import Added
@@ -205,6 +205,10 @@ def _told(
         (incident for found in detections.values() for incident in found.incidents),
         key=lambda incident: (-incident.score, incident.id),
     )
+    broken = sorted(
+        (one for found in detections.values() for one in found.misconfigurations),
+        key=lambda one: (one.mended is not None, -one.n, one.first),
+    )
     notes = [note for found in detections.values() for note in found.notes]
     summary = summarise(connection)
     if since is not None and since > summary.end:
@@ -219,6 +223,27 @@ def _told(
         summary=summary,
         intake=intake,
         notes=tuple(dict.fromkeys(notes)),
+        misconfigurations=_in_its_words(broken, connection),
+    )
+
+
+def _in_its_words(
+    broken: Sequence[Misconfiguration], connection: duckdb.DuckDBPyConnection
+) -> tuple[Misconfiguration, ...]:
+    """With what the API server answered: it names the quota, the webhook, the missing right."""
+    samples = [one.audit_ids[0] for one in broken if one.audit_ids]
+    answers = dict(
+        connection.execute(
+            """SELECT audit_id, any_value(message) FROM events
+            WHERE audit_id IN (SELECT unnest(?)) AND message IS NOT NULL GROUP BY audit_id""",
+            [samples],
+        ).fetchall()
+    )
+    return tuple(
+        msgspec.structs.replace(one, message=answers.get(one.audit_ids[0], ""))
+        if one.audit_ids
+        else one
+        for one in broken
     )
 
 

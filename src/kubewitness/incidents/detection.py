@@ -28,7 +28,8 @@ from kubewitness.incidents import advice, story, timeline
 from kubewitness.incidents.explaining import explain
 from kubewitness.incidents.ledger import Ledger, enter
 from kubewitness.incidents.linking import link, session_key
-from kubewitness.incidents.model import Incident, Reason
+from kubewitness.incidents.misconfiguration import find_misconfigurations
+from kubewitness.incidents.model import Incident, Misconfiguration, Reason
 from kubewitness.incidents.ranking import (
     REPORT_FROM,
     Case,
@@ -55,12 +56,14 @@ _RELATED = 1800 * MICROSECONDS
 
 
 class Detection(msgspec.Struct, frozen=True):
-    """``incidents`` from most to least pressing; ``threshold``: the score that alerts."""
+    """``incidents`` from most to least pressing; ``threshold``: the score that alerts;
+    ``misconfigurations``: what is broken, as a kind of finding of its own."""
 
     mode: str
     incidents: tuple[Incident, ...]
     threshold: float
     notes: tuple[str, ...]
+    misconfigurations: tuple[Misconfiguration, ...] = ()
 
 
 def detect(
@@ -76,7 +79,9 @@ def detect(
     if not len(table):
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
     begin, horizon, reference, replayed = plan(table, since)
-    ledger = enter(table, find(table, horizon, reference, factors), horizon, connection)
+    broken = find_misconfigurations(connection, cluster, begin)
+    findings = find(table, horizon, reference, factors)
+    ledger = enter(table, findings, horizon, connection, broken.excused)
     cases = [weigh(ledger, lines) for lines in link(ledger, begin)]
     past: list[Case] = []
     judged: list[Case] = []
@@ -97,7 +102,8 @@ def detect(
         for case, told, further in zip(listed, reasons, related, strict=True)
     )
     missed = sum(case.score > threshold for case in past if case.opened >= replayed)
-    return Detection(mode, incidents, threshold, tuple(_notes(table, since, missed)))
+    notes = tuple(_notes(table, since, missed))
+    return Detection(mode, incidents, threshold, notes, broken.misconfigurations)
 
 
 def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Mask, int]:

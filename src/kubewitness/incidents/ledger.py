@@ -31,6 +31,7 @@ _YOUNG_WEIGHT = 0.35
 _PLACES = frozenset({"network", "source_ip"})
 # A row that testifies less than this is not worth a line in a story.
 MINIMUM_ROW = 1.5
+NOTHING = np.zeros(0, dtype=np.int64)
 
 COLUMNS = [
     "row",
@@ -105,8 +106,10 @@ def enter(
     findings: Sequence[Findings],
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
+    excused: Ints = NOTHING,
 ) -> Ledger:
-    """Weigh the findings and keep the rows whose testimony is worth telling."""
+    """Weigh the findings and keep the rows whose testimony is worth telling; ``excused`` rows of
+    the table are explained otherwise and testify nothing."""
     found = np.zeros(len(table), dtype=bool)
     for finding in findings:
         found[finding.rows] = True
@@ -146,7 +149,7 @@ def enter(
         entry[aspect][at[better]] = better
         atom[aspect][at[better]] = finding.atom[better]
     total = np.sum([weight[aspect] for aspect in ASPECTS], axis=0) if size else np.zeros(0)
-    kept = np.flatnonzero(total >= MINIMUM_ROW)
+    kept = np.flatnonzero((total >= MINIMUM_ROW) & ~np.isin(rows, excused))
     lower, upper = horizon.at(table.slice[rows])
     network = table.ids["network"]
     foreign = Occasions(network, table.slice).outside(network[rows], lower, upper) == 0

@@ -91,3 +91,59 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     next_steps: tuple[str, ...]
     evidence: tuple[str, ...]
     events: tuple[str, ...]
+
+
+Failure = Literal["permission", "admission", "credential", "missing", "invalid", "server"]
+"""Why a request failed: RBAC did not allow it, admission refused it, nobody was authenticated, the
+object is not there, the request is malformed, the API server or a webhook failed."""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was refused ``n`` times: an action in a namespace ('': cluster-wide).
+
+    ``objects`` are the names that were asked for, as far as known. ``binding`` permitted it until
+    ``permitted_until``, where it was permitted before; ``permitted_again`` is when it was served
+    the next time after ``last``.
+    """
+
+    action: str
+    namespace: str
+    objects: tuple[str, ...]
+    n: int
+    first: datetime
+    last: datetime
+    binding: str
+    permitted_until: datetime | None
+    permitted_again: datetime | None
+
+
+class Misconfiguration(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is refused the same few things again and again, and how to mend it.
+
+    ``every``: seconds between two requests, on average while it goes on. ``mended``: since when
+    what was refused most is served. ``sentences`` say what is
+    known, ``fix`` what to do, first things first. ``manifest`` is what ``kubectl apply`` would take
+    to permit exactly what was refused, '' where that is no remedy; ``caution`` says why not to
+    apply it before asking, or is ''. ``message``: what the API server said, where the log has it.
+    """
+
+    id: str
+    cluster: str
+    failure: Failure
+    principal: str
+    acting_as: str
+    client: str
+    source_ips: tuple[str, ...]
+    title: str
+    sentences: tuple[str, ...]
+    refused: tuple[Refused, ...]
+    n: int
+    first: datetime
+    last: datetime
+    mended: datetime | None
+    every: float
+    fix: tuple[str, ...]
+    manifest: str
+    caution: str
+    message: str
+    audit_ids: tuple[str, ...]

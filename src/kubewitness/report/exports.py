@@ -71,12 +71,15 @@ def document(subject: Exportable) -> dict[str, Any]:
             "notes": list(subject.notes),
         }
     items = [_plain(incident) for incident in _incidents(subject)]
-    return {
+    told = {
         "apiVersion": API_VERSION,
         "kind": "IncidentList",
         "metadata": metadata,
         "items": items,
     }
+    if isinstance(subject, Analysis):
+        told["misconfigurations"] = [_plain(one) for one in subject.misconfigurations]
+    return told
 
 
 def summary_document(summary: Summary) -> dict[str, Any]:

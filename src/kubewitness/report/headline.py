@@ -51,13 +51,13 @@ def paragraph(analysis: Analysis) -> str:
         f"{plural(summary.principals, 'principal')} made {plural(summary.requests, 'request')} "
         f"in {plural(summary.namespaces, 'namespace')}."
     )
-    queue = further(analysis)
+    queue, broken = further(analysis), breakage(analysis)
     if not incidents and not queue:
-        return f"{read} Nothing stood out enough to be called an incident."
+        return f"{read} Nothing stood out enough to be called an incident.{broken}"
     if not incidents:
         return (
             f"{read} Nothing stood out enough for an alert; {plural(len(queue), 'incident')} of "
-            "lower rank may be worth a look."
+            f"lower rank may be worth a look.{broken}"
         )
     first = incidents[0]
     worth = "1 incident is" if len(incidents) == 1 else f"{len(incidents)} incidents are"
@@ -67,7 +67,18 @@ def paragraph(analysis: Analysis) -> str:
     return (
         f"{read} {worth} worth attention ({severities(incidents)}).{lower} "
         f"{lead} began {moment(first.opened_at)} UTC: {plain(first.title.rstrip('.'), 300)}."
+        f"{broken}"
     )
+
+
+def breakage(analysis: Analysis) -> str:
+    """How many misconfigurations there are, as one more sentence; '' when there are none."""
+    n = len(analysis.misconfigurations)
+    if not n:
+        return ""
+    mended = sum(one.mended is not None for one in analysis.misconfigurations)
+    rest = f", {mended} of them mended" if mended else ""
+    return f" Besides, {plural(n, 'misconfiguration')} kept requests from being served{rest}."
 
 
 def blank(analysis: Analysis) -> bool:

@@ -38,6 +38,7 @@ def render(analysis: Analysis) -> str:
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         version=__version__,
         rows=ROWS,
+        cap=CARDS,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Incident, Misconfiguration
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -149,3 +149,4 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     summary: Summary
     intake: Intake
     notes: tuple[str, ...]
+    misconfigurations: tuple[Misconfiguration, ...] = ()

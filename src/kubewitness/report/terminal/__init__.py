@@ -28,6 +28,7 @@ from kubewitness.report.terminal.layout import (
     show,
 )
 from kubewitness.report.terminal.listing import incidents_table
+from kubewitness.report.terminal.misconfiguration import misconfigurations_section
 from kubewitness.report.terminal.period import intake_report, summary_report, summary_sections
 from kubewitness.report.wording import moment, period, plural
 
@@ -47,13 +48,15 @@ NARROW = 100
 
 
 def analysis_report(analysis: Analysis, console: Console) -> None:
-    """What ``kubewitness analyze`` prints: header, incidents in full, summary, coverage, intake."""
+    """What ``kubewitness analyze`` prints: header, incidents in full, what is broken, summary,
+    coverage, intake."""
     _header(analysis, console)
     _contents(analysis, console)
     several = len(analysis.summary.coverage.clusters) > 1
     for rank, incident in enumerate(analysis.incidents[:FULL], 1):
         incident_section(incident, console, rank=rank, name_cluster=several)
     _further(analysis, console)
+    misconfigurations_section(analysis.misconfigurations, console, name_cluster=several)
     if headline.blank(analysis):
         intake_report(analysis.intake, console)
     else:
@@ -126,8 +129,11 @@ def _closing(analysis: Analysis, console: Console) -> None:
     if not ranked:
         return
     counts = headline.severities(analysis.incidents) or "no alerts"
+    broken = len(analysis.misconfigurations)
     rest = len(ranked) - len(analysis.incidents)
-    heading(console, "In short", f"{counts}; {rest:,} more in the queue" if rest else counts)
+    queue = f"; {rest:,} more in the queue" if rest else ""
+    mishaps = f"; {plural(broken, 'misconfiguration')}" if broken else ""
+    heading(console, "In short", f"{counts}{queue}{mishaps}")
     first = plain(ranked[0].id, 40)
     show(
         console,
