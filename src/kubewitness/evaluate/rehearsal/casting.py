@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import random
 import uuid
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +15,16 @@ import msgspec
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import PrincipalClass
-from kubewitness.evaluate.rehearsal.family import Family, Kind, Place, Role, Tool
-from kubewitness.evaluate.rehearsal.rights import Right
+from kubewitness.evaluate.rehearsal.family import (
+    CLUSTER_SCOPED,
+    Family,
+    Kind,
+    Place,
+    Role,
+    Step,
+    Tool,
+)
+from kubewitness.evaluate.rehearsal.rights import Grant, Right
 from kubewitness.evaluate.rehearsal.survey import Habit, Sighting, Survey
 
 _SCRIPTS = (
@@ -32,6 +41,8 @@ _ACCOUNT = "system:serviceaccount:"
 _AUTH = "authentication.kubernetes.io"
 # A human whom the history saw less often has no habits to depart from.
 _SIGHTINGS = 3
+# So many times of a hundred, somebody has rights that nobody knew of.
+_MISCONFIGURED = 0.2
 _NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -52,10 +63,14 @@ class Player:
     agent: str | None
     hops: tuple[str, ...]
     """Proxies that follow its address."""
+    program: str = ""
+    """How its own user agent begins, when it has several."""
+    latent: Grant | None = None
+    """A grant that nobody knew of."""
 
     def at(self, when: datetime) -> Sighting:
         """Identity, addresses and program at a time."""
-        own = self.habit.near(when) if self.habit is not None else None
+        own = self.habit.near(when, self.program) if self.habit is not None else None
         user = msgspec.json.encode(self.identity) if self.identity is not None or own is None else (
             own.user
         )  # fmt: skip
@@ -94,7 +109,7 @@ class Casting:
     def __init__(self, survey: Survey, since: datetime, rng: random.Random) -> None:
         self.survey = survey
         self._rng = rng
-        self._times_cast: dict[str, int] = {}
+        self._times_cast: Counter[str] = Counter()
         self._networks = survey.networks
         self._known = [
             habit
@@ -103,35 +118,58 @@ class Casting:
         ] or list(survey.habits.values())
 
     def cast(self, family: Family) -> dict[str, Player]:
-        """A player for each role; the same kind of thing for all that a role must be able to do."""
+        """A player for each role, one that may do what the role must be able to do."""
         players: dict[str, Player] = {}
         for name, role in sorted(family.cast.items(), key=lambda item: item[0] != "actor"):
-            needs = {step.right for step in family.steps if step.as_ == name and step.must}
+            needs = [step for step in family.steps if step.as_ == name and step.must]
             players[name] = self._player(role, needs, players)
         return players
+
+    def book(self, players: Iterable[Player]) -> None:
+        """They have played, and others are to be preferred."""
+        self._times_cast.update(player.user for player in players)
 
     def where(self, user: str, groups: Collection[str], right: Right) -> set[str] | None:
         """The namespaces in which a principal may do this; None: everywhere."""
         grants = self.survey.rights.grants(user, groups, right)
         habit = self.survey.habits.get(user)
-        done = habit.done.get(right, {}) if habit is not None else {}
+        done: Collection[str] = habit.done.get(right, ()) if habit is not None else ()
         if not self.survey.rights.known or any(not grant.namespace for grant in grants):
             return None
         return {grant.namespace for grant in grants} | set(done)
 
-    def reason(self, user: str, groups: Collection[str], right: Right, namespace: str) -> str | None:
+    def reason(self, player: Player, right: Right, namespace: str) -> str | None:
         """Why the authorizer would allow this, None if it would not."""
-        for grant in self.survey.rights.grants(user, groups, right):
+        if not self.survey.rights.known:
+            return ""
+        for grant in self.survey.rights.grants(player.user, player.groups, right):
             if grant.namespace in ("", namespace):
                 return grant.reason
-        habit = self.survey.habits.get(user)
-        done = habit.done.get(right, {}) if habit is not None else {}
-        return "" if not self.survey.rights.known or namespace in done else None
+        if player.habit is not None and not player.habit.strange(right, namespace):
+            return ""
+        if player.latent is not None and self.survey.rights.permits(player.latent, right):
+            return player.latent.reason
+        return None
 
-    def _player(self, role: Role, needs: Iterable[Right], players: dict[str, Player]) -> Player:
+    def able(self, user: str, groups: Collection[str], step: Step) -> bool:
+        """Whether a principal may do what a step asks for, where it asks for it."""
+        where = self.where(user, groups, step.right)
+        if where is None:
+            return True
+        if step.in_ == "cluster" or step.resource in CLUSTER_SCOPED:
+            return "" in where
+        if step.in_ == "system":
+            return "kube-system" in where
+        return len(where - {""}) > (step.in_ == "each")
+
+    def _player(self, role: Role, needs: Sequence[Step], players: dict[str, Player]) -> Player:
         actor = players.get("actor")
         user, kind = self._principal(role, needs, {player.user for player in players.values()})
         habit = self.survey.habits.get(user)
+        groups = self._groups(user)
+        latent = None
+        if kind != "node" and not all(self.able(user, groups, step) for step in needs):
+            latent = self.survey.rights.dormant(user, {step.right for step in needs})
         place = self._rng.choice(role.from_)
         tool = self._rng.choice(role.with_)
         if habit is None and place == "home":
@@ -139,7 +177,6 @@ class Casting:
         if habit is None and tool == "own":
             tool = "script"
         address = self._address(place, habit, actor)
-        self._times_cast[user] = self._times_cast.get(user, 0) + 1
         return Player(
             user=user,
             kind=kind,
@@ -150,10 +187,20 @@ class Casting:
             address=address,
             agent=self._agent(tool, habit, actor),
             hops=self._hops(habit),
+            program=self._program(habit),
+            latent=latent,
         )
 
+    def _program(self, habit: Habit | None) -> str:
+        """One of the programs it uses, the common ones more often."""
+        if habit is None or not habit.agents:
+            return ""
+        agents = sorted(habit.agents)
+        chosen = self._rng.choices(agents, [habit.agents[agent] for agent in agents])[0]
+        return chosen.partition("/")[0]
+
     def _principal(
-        self, role: Role, needs: Iterable[Right], others: Collection[str]
+        self, role: Role, needs: Sequence[Step], others: Collection[str]
     ) -> tuple[str, PrincipalClass]:
         if role.is_ == "anonymous":
             return "system:anonymous", "anonymous"
@@ -165,14 +212,16 @@ class Casting:
         able = [
             user
             for user in candidates
-            if all(self.where(user, groups[user], right) != set() for right in needs)
+            if all(self.able(user, groups[user], step) for step in needs)
         ]
+        if self._rng.random() < _MISCONFIGURED:
+            able = []
         if not able and not candidates:
             # A log without such principals: whoever there is, people first.
             candidates = sorted(self.survey.habits, key=lambda u: self.survey.habits[u].kind)
         pool = able or candidates or ["system:anonymous"]
-        fewest = min(self._times_cast.get(user, 0) for user in pool)
-        user = self._rng.choice([u for u in pool if self._times_cast.get(u, 0) == fewest])
+        fewest = min(self._times_cast[user] for user in pool)
+        user = self._rng.choice([u for u in pool if self._times_cast[u] == fewest])
         habit = self.survey.habits.get(user)
         return user, habit.kind if habit is not None else "workload"
 
@@ -224,16 +273,20 @@ class Casting:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
     def _hops(self, habit: Habit | None) -> tuple[str, ...]:
-        others = habit or next(iter(h for h in self._known if h.kind == "human"), None)
-        others = others or next(iter(self._known), None)
-        if others is None:
-            return ()
-        hops: list[str] = []
-        for address in reversed(others.sightings[-1].addresses[1:]):
-            if address not in self.survey.proxies:
-                break
-            hops.insert(0, address)
-        return tuple(hops)
+        """The proxies behind an address: as for the principal itself, else as for most."""
+        ways = Counter(
+            self._behind(sighting.addresses)
+            for other in ([habit] if habit is not None else self._known)
+            if other.kind in ("human", "workload") or habit is not None
+            for sighting in other.sightings
+        )
+        return ways.most_common(1)[0][0] if ways else ()
+
+    def _behind(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        start = len(addresses)
+        while start > 1 and addresses[start - 1] in self.survey.proxies:
+            start -= 1
+        return addresses[start:]
 
     def _address(self, place: Place, habit: Habit | None, actor: Player | None) -> str | None:
         if place == "home":
@@ -243,7 +296,9 @@ class Casting:
         if place == "outside":
             return self._outside()
         kind = "human" if place == "office" else "workload"
-        own = {self.survey.peer(s.addresses) for s in habit.sightings} if habit is not None else set()
+        own = (
+            {self.survey.peer(s.addresses) for s in habit.sightings} if habit is not None else set()
+        )
         seen = {
             self.survey.peer(sighting.addresses)
             for other in self._known
@@ -268,8 +323,10 @@ class Casting:
         while True:
             address = ipaddress.IPv4Address(self._rng.getrandbits(32))
             first = int(address) >> 24
-            if address.is_global and first < 224 and network(str(address)).prefix not in (
-                self._networks
+            if (
+                address.is_global
+                and first < 224
+                and network(str(address)).prefix not in (self._networks)
             ):
                 return str(address)
 

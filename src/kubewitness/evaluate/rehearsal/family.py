@@ -36,7 +36,13 @@ CLUSTER_SCOPED = frozenset(
 )
 
 
-class Role(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from", "with_": "with", "is_": "is"}):
+class Role(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={"from_": "from", "with_": "with", "is_": "is"},
+):
     """Somebody in an attack.
 
     ``is``: a human; a workload (service account) that acts; a deployer (one that writes workloads
@@ -55,15 +61,22 @@ class Role(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     minted: bool = False
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"in_": "in", "as_": "as"}):
+class Step(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={"in_": "in", "as_": "as"},
+):
     """One kind of request, ``times`` in a row, each after a ``pause`` (seconds).
 
     ``do`` is ``VERB RESOURCE[.GROUP][/SUBRESOURCE]`` or ``VERB /PATH``. ``in`` is the namespace:
     the ``target`` of the episode (one that is not the actor's own, if it can be), ``each`` time
     another, the actor's ``own``, ``system``, the whole ``cluster``, or that of the role
     ``account``. ``object`` is a ``seen`` one, a ``new`` one called ``named``, the ``last`` one of
-    its kind, or ``none``. ``must``: it works, so whoever is cast has the right to do it; other
-    steps are answered as the rights seen in the log have it. ``body`` is what is asked for,
+    its kind, or ``none``. ``must``: it works, so whoever is cast has the right to do it;
+    ``granted``: it works, because of what was done a step before; other steps are answered as the
+    rights seen in the log have it, or with ``code``. ``body`` is what is asked for,
     ``query`` what stands in the URI, ``acting_as`` the impersonated user and groups.
     """
 
@@ -75,6 +88,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     times: tuple[int, int] = (1, 1)
     pause: Range | None = None
     must: bool = False
+    granted: bool = False
     code: int = 0
     query: str = ""
     body: dict[str, Any] | None = None
@@ -111,7 +125,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return self.object
         if self.named:
             return "new"
-        if self.verb in ("list", "watch", "deletecollection") or not self.resource:
+        if (
+            self.verb in ("list", "watch", "deletecollection")
+            or not self.resource
+            or "review" in self.resource
+        ):
             return "none"
         return "new" if self.verb == "create" and not self.subresource else "seen"
 

@@ -7,6 +7,7 @@ answer are the script's.
 from __future__ import annotations
 
 import random
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from kubewitness.errors import KubewitnessError
-from kubewitness.evaluate.rehearsal.casting import Casting
+from kubewitness.evaluate.rehearsal.casting import Casting, Player
 from kubewitness.evaluate.rehearsal.script import Request
 from kubewitness.evaluate.rehearsal.survey import OK, Example, Survey
 
@@ -26,7 +27,8 @@ _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 # Their bodies are credentials: no policy that logs them is to be imitated.
 _SECRETIVE = frozenset({"secrets", "serviceaccounts/token", "tokenreviews.authentication.k8s.io"})
 _INTERACTIVE = frozenset({"exec", "attach", "portforward"})
-_WRITES = frozenset({"create", "update", "patch"})
+_CONNECTED = _INTERACTIVE | {"proxy"}
+_READS = frozenset({"get", "list", "watch"})
 _ORDER = {"ResponseStarted": 0, "ResponseComplete": 1, "Panic": 2}
 _PAGE = 500
 
@@ -95,15 +97,40 @@ class Forge:
         step, player = request.step, request.player
         if step.code:
             return step.code, ""
+        if step.granted:
+            return OK, self._granted(request)
         if player.kind == "anonymous" and not step.must:
             open_path = step.path in ("/version", "/healthz", "/readyz", "/livez")
             return (OK if open_path else 403), ""
-        reason = self._casting.reason(player.user, player.groups, step.right, request.namespace)
+        reason = self._casting.reason(player, step.right, request.namespace)
         if reason is None and (step.must or step.path or step.resource.startswith("self")):
-            reason = self._survey.rights.dormant(player.user, step.right)
+            reason = self._given(step.right, player)
         if request.acting_as is not None and reason is None:
-            reason = self._survey.rights.dormant(player.user, ("impersonate", "users", ""))
+            latent = self._survey.rights.dormant(player.user, {("impersonate", "users", "")})
+            reason = latent.reason if latent is not None else ""
         return (403, "") if reason is None else (OK, reason)
+
+    def _granted(self, request: Request) -> str:
+        """The reason of what was permitted a moment ago."""
+        player, step = request.player, request.step
+        reason = self._casting.reason(player, step.right, request.namespace)
+        if reason is not None and player.kind != "anonymous":
+            return reason
+        latent = self._survey.rights.dormant(player.user, {step.right})
+        if latent is None:
+            return ""
+        made = re.sub('Binding "[^"]*"', lambda _: f'Binding "{request.binding}"', latent.reason, 1)
+        return made if request.binding else latent.reason
+
+    def _given(self, right: tuple[str, str, str], player: Player) -> str:
+        """The reason for what everybody may do, or what a node may do: the example's."""
+        found = self._survey.example(right, OK, player.kind, self._rng)
+        if found is None or player.kind == "node":
+            return ""
+        reason: Any = {}
+        for line in found.stages.values():
+            reason = (msgspec.json.decode(line).get("annotations") or {}).get(_REASON, "")
+        return reason if isinstance(reason, str) and "Group" in reason else ""
 
     def _example(self, request: Request, code: int) -> tuple[Example, bool]:
         """What to imitate, and whether it is the very same kind of request and answer."""
@@ -246,7 +273,7 @@ class Forge:
     ) -> dict[str, Any]:
         step = request.step
         asked, answered = event.get("requestObject"), event.get("responseObject")
-        if step.verb not in (*_WRITES, "delete", "deletecollection"):
+        if step.verb in _READS or step.subresource in _CONNECTED:
             return {}
         meta = {"name": request.name, "namespace": request.namespace}
         meta = {key: value for key, value in meta.items() if value}

@@ -96,7 +96,9 @@ def rehearse(
         )
     progress("writing the attacks")
     troupe = _Troupe(survey, begins, rng)
-    played = [troupe.play(family, n, attacks) for n, family in enumerate(_chosen(only, attacks, rng))]
+    played = [
+        troupe.play(family, n, attacks) for n, family in enumerate(_chosen(only, attacks, rng))
+    ]
     events = [event for episode, _ in played for event in episode.events]
     if poison:
         events += [event for _, script in played for event in troupe.before(script).events]
@@ -236,5 +238,3 @@ def _told(name: str, number: int, episode: Episode, script: Script) -> dict[str,
 
 def _text(instant: datetime) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-

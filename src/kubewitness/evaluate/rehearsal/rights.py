@@ -14,6 +14,7 @@ _REASON = re.compile(
     r' to (User|Group|ServiceAccount) "([^"]+)"'
 )
 _ALMIGHTY = "cluster-admin"
+_ACCOUNT = "system:serviceaccount:"
 _GRANTS = 10_000
 
 
@@ -55,28 +56,37 @@ class Rights:
     def grants(self, user: str, groups: Collection[str], right: Right) -> list[Grant]:
         """The grants that permit ``right`` to this principal."""
         names = [f"User {user}", *(f"Group {group}" for group in groups)]
-        if user.startswith("system:serviceaccount:"):
-            namespace, _, account = user.removeprefix("system:serviceaccount:").partition(":")
+        if user.startswith(_ACCOUNT):
+            namespace, _, account = user.removeprefix(_ACCOUNT).partition(":")
             names.append(f"ServiceAccount {account}/{namespace}")
         return [
             grant
             for name in names
             for grant in self._grants.get(name, {}).values()
-            if grant.role == _ALMIGHTY or right in self._used[grant.role]
+            if self.permits(grant, right)
         ]
 
-    def dormant(self, user: str, right: Right) -> str:
-        """The reason of a grant that nobody knew of: the widest role that is known to permit it."""
+    def dormant(self, user: str, rights: Collection[Right]) -> Grant | None:
+        """A grant that nobody knew of: the widest role that was seen to permit all this, bound to
+        one more; None if there is none."""
         found = [
             grant
             for grants in self._grants.values()
             for grant in grants.values()
-            if not grant.namespace and (grant.role == _ALMIGHTY or right in self._used[grant.role])
+            if not grant.namespace
+            and (grant.role == _ALMIGHTY or self._used[grant.role].issuperset(rights))
         ]
         if not found:
-            return ""
-        best = min(found, key=lambda grant: (grant.role != _ALMIGHTY, grant.reason))
-        return re.sub(r" to (User|Group|ServiceAccount) .*", "", best.reason) + f' to User "{user}"'
+            return None
+        widest = min(found, key=lambda grant: (grant.role != _ALMIGHTY, grant.reason))
+        subject = f'User "{user}"'
+        if user.startswith(_ACCOUNT):
+            namespace, _, name = user.removeprefix(_ACCOUNT).partition(":")
+            subject = f'ServiceAccount "{name}/{namespace}"'
+        return widest._replace(reason=f"{widest.reason.rpartition(' to ')[0]} to {subject}")
+
+    def permits(self, grant: Grant, right: Right) -> bool:
+        return grant.role == _ALMIGHTY or right in self._used[grant.role]
 
 
 def _grant(reason: str) -> tuple[str, Grant] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,8 @@ from kubewitness.evaluate.rehearsal.casting import Casting, Player
 from kubewitness.evaluate.rehearsal.family import CLUSTER_SCOPED, Family, Step
 
 _SYSTEM = "kube-system"
+_ATTEMPTS = 5
+_NEAREST = 20
 _NOBODYS = frozenset({"kube-public", "kube-node-lease", "default", ""})
 _WORDS = ("node-tuner", "metrics-sync", "log-rotate", "cache-warmup", "health-probe", "cfg-reload")
 _IMAGES = (
@@ -21,7 +23,6 @@ _IMAGES = (
     "quay.io/sysmaint/helper:v3",
     "docker.io/library/alpine:3.22",
 )
-_ESSENTIAL = ("username", "groups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Request:
     query: str
     acting_as: dict[str, Any] | None
     path: str
+    binding: str
+    """A cluster role binding that the script made before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,17 @@ class Script:
     @property
     def length(self) -> timedelta:
         return self.requests[-1].after
+
+    @property
+    def strange(self) -> int:
+        """Requests that their principal never made there, or makes from elsewhere."""
+        return sum(
+            player.habit is None
+            or (player.place, player.tool) != ("home", "own")
+            or player.habit.strange(request.step.right, request.namespace)
+            for request in self.requests
+            for player in (request.player,)
+        )
 
     @property
     def difficulty(self) -> str:
@@ -69,7 +83,21 @@ class Playwright:
         self._rng = rng
 
     def write(self, family: Family, around: datetime, longest: timedelta) -> Script:
-        """A script that begins about then and takes ``longest`` at most."""
+        """A script that begins about then and takes ``longest`` at most.
+
+        What its actor does every day is no attack: of some attempts the first that an analyst could
+        call out, else the strangest.
+        """
+        attempts: list[Script] = []
+        for _ in range(_ATTEMPTS):
+            attempts.append(self._written(family, around, longest))
+            if attempts[-1].strange >= max(2, len(attempts[-1].requests) / 3):
+                break
+        best = max(attempts, key=lambda script: script.strange)
+        self._casting.book(best.players.values())
+        return best
+
+    def _written(self, family: Family, around: datetime, longest: timedelta) -> Script:
         players = self._casting.cast(family)
         stage = _Stage(self, family, players, around)
         requests = list(stage.requests())
@@ -79,7 +107,7 @@ class Playwright:
         return Script(
             family,
             players,
-            tuple(_replaced(request, request.after * scale) for request in requests),
+            tuple(replace(request, after=request.after * scale) for request in requests),
             stage.fill(family.title),
         )
 
@@ -90,7 +118,8 @@ class Playwright:
         """A namespace for a step, or for all steps that share one: in which what must work does,
         with objects to be had, and rather not the player's own."""
         steps = [step] if step is not None else [s for s in family.steps if s.in_ == "target"]
-        found = [n for n in sorted(self._survey.namespaces) if n not in _NOBODYS and n not in without]
+        found = [n for n in sorted(self._survey.namespaces) if n not in _NOBODYS]
+        found = [n for n in found if n not in without] or found
         ranked: dict[tuple[int, ...], list[str]] = {}
         for namespace in found:
             refused = missing = visited = 0
@@ -106,7 +135,9 @@ class Playwright:
         return self._rng.choice(ranked[min(ranked)])
 
     def object(self, step: Step, namespace: str, around: datetime, without: Collection[str]) -> str:
-        names = self._survey.names(_kind(step), namespace, around)
+        """The name of a seen object: one that was still there, rather not one of ``without``."""
+        alive = self._survey.names(_kind(step), namespace, around)
+        names = alive or self._survey.names(_kind(step), namespace)
         fresh = [name for name in names if name not in without] or names
         return self._rng.choice(fresh) if fresh else self.word()
 
@@ -189,7 +220,7 @@ class _Stage:
         acting_as = None
         if step.acting_as:
             user, *groups = (self.fill(text) for text in step.acting_as)
-            acting_as = dict(zip(_ESSENTIAL, (user, [*groups, "system:authenticated"]), strict=True))
+            acting_as = {"username": user, "groups": [*groups, "system:authenticated"]}
         return Request(
             after,
             self._players[step.as_],
@@ -200,6 +231,7 @@ class _Stage:
             self.fill(step.query),
             acting_as,
             step.path,
+            self._last.get("clusterrolebindings.rbac.authorization.k8s.io", ("", ""))[1],
         )
 
     def _object(self, step: Step) -> tuple[str, str]:
@@ -241,17 +273,3 @@ class _Stage:
 
 def _kind(step: Step) -> str:
     return f"{step.resource}/token" if step.subresource == "token" else step.resource
-
-
-def _replaced(request: Request, after: timedelta) -> Request:
-    return Request(
-        after,
-        request.player,
-        request.step,
-        request.namespace,
-        request.name,
-        request.body,
-        request.query,
-        request.acting_as,
-        request.path,
-    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -21,6 +20,9 @@ from kubewitness.evaluate.rehearsal.rights import Right, Rights
 _PRINCIPALS, _KINDS, _PLACES, _NAMES = 5_000, 3_000, 5_000, 200
 _SIGHTINGS = 64
 _EXAMPLES = 3
+# Objects that controllers put into every namespace.
+_EVERYWHERE = frozenset({"kube-root-ca.crt", "openshift-service-ca.crt", "istio-ca-root-cert"})
+_READS = frozenset({"get", "list", "watch"})
 OK = 200
 """Stands for every answer below 400."""
 _EXAMPLE_BYTES = 64 << 10
@@ -71,9 +73,16 @@ class Habit:
             if namespace in places or len(places) < _NAMES:
                 places[namespace] += 1
 
-    def near(self, at: datetime) -> Sighting:
-        """The principal as it was at this time."""
-        return min(self.sightings, key=lambda sighting: abs(sighting.at - at))
+    def near(self, at: datetime, program: str = "") -> Sighting:
+        """The principal as it was at this time, rather with a program of this name."""
+        return min(
+            self.sightings,
+            key=lambda seen: (not seen.agent.startswith(program), abs(seen.at - at)),
+        )
+
+    def strange(self, right: Right, namespace: str) -> bool:
+        """Whether it never did this here."""
+        return namespace not in self.done.get(right, {})
 
     @property
     def namespaces(self) -> Counter[str]:
@@ -218,7 +227,7 @@ class Survey:
         self._levels.setdefault((event.verb, resource), event.level)
         if ref.namespace and len(self.namespaces) < _PLACES:
             self.namespaces[ref.namespace] += 1
-        if ref.name and event.verb != "delete":
+        if ref.name and event.verb != "delete" and ref.name not in _EVERYWHERE:
             key = (f"{resource}/{ref.subresource}" if ref.subresource == "token" else resource,
                    ref.namespace)  # fmt: skip
             if key in self._objects or len(self._objects) < _PLACES:
@@ -245,14 +254,21 @@ class Survey:
         return self._versions.get(resource) or "v1"
 
     def level(self, verb: str, resource: str) -> str | None:
-        """The level at which such requests are logged, ``None`` if there were none."""
-        return self._levels.get((verb, resource))
+        """The level at which such requests are logged: as these were, as others on the resource
+        that read or write, too, or as most of this verb; ``None`` if there were none."""
+        if (verb, resource) in self._levels:
+            return self._levels[verb, resource]
+        alike = [
+            level
+            for (other, kind), level in self._levels.items()
+            if kind == resource and (other in _READS) == (verb in _READS)
+        ] or [level for (other, _), level in self._levels.items() if other == verb]
+        return max(sorted(set(alike)), key=alike.count, default=None)
 
-    def names(self, resource: str, namespace: str, at: datetime | None = None) -> list[str]:
-        """Objects of a kind in a namespace; those last, that were still there at that time."""
+    def names(self, resource: str, namespace: str, since: datetime | None = None) -> list[str]:
+        """Objects of a kind in a namespace, those alone that were seen at that time or later."""
         seen = self._objects.get((resource, namespace), {})
-        alive = [name for name, last in seen.items() if at is None or last >= at]
-        return alive or list(seen)
+        return sorted(name for name, last in seen.items() if since is None or last >= since)
 
     def places(self, resource: str) -> list[str]:
         """The namespaces in which objects of a kind were seen."""
