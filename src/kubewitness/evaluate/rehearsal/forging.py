@@ -18,7 +18,7 @@ import msgspec
 from kubewitness.errors import KubewitnessError
 from kubewitness.evaluate.rehearsal.casting import Casting, Player
 from kubewitness.evaluate.rehearsal.script import Request
-from kubewitness.evaluate.rehearsal.survey import OK, Example, Survey
+from kubewitness.evaluate.rehearsal.survey import OK, Example, Sighting, Survey
 
 _DECISION = "authorization.k8s.io/decision"
 _REASON = "authorization.k8s.io/reason"
@@ -29,6 +29,7 @@ _SECRETIVE = frozenset({"secrets", "serviceaccounts/token", "tokenreviews.authen
 _INTERACTIVE = frozenset({"exec", "attach", "portforward"})
 _CONNECTED = _INTERACTIVE | {"proxy"}
 _READS = frozenset({"get", "list", "watch"})
+_SITTING = timedelta(hours=12)
 _ORDER = {"ResponseStarted": 0, "ResponseComplete": 1, "Panic": 2}
 _PAGE = 500
 
@@ -43,12 +44,17 @@ class Forge:
         self._rng = rng
         self._minted: dict[str, str] = {}
 
-    def events(self, request: Request, at: datetime) -> tuple[str, list[tuple[datetime, bytes]]]:
-        """The auditID of a request made ``at`` a time, and its events by when they are logged."""
+    def events(
+        self, request: Request, at: datetime, begin: datetime
+    ) -> tuple[str, Sighting, list[tuple[datetime, bytes]]]:
+        """The auditID of a request made ``at`` a time, who made it where, and its events by when they are logged.
+
+        Who makes it sits where it sat when the script began, for as long as people sit.
+        """
         step = request.step
         right = step.right
         player = request.player
-        sighting = player.at(at)
+        sighting = player.at(begin if at - begin < _SITTING else at)
         code, reason = self._answer(request)
         example, exact = self._example(request, code)
         audit_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
@@ -90,7 +96,11 @@ class Forge:
             events.append((logged, _merged(event, changed)))
         if self._survey.received:
             events.insert(0, (at, _received(events[0][1])))
-        return audit_id, [(logged, msgspec.json.encode(event)) for logged, event in events]
+        return (
+            audit_id,
+            sighting,
+            [(logged, msgspec.json.encode(event)) for logged, event in events],
+        )
 
     def _answer(self, request: Request) -> tuple[int, str]:
         """The response code, and why it was allowed."""
@@ -103,7 +113,10 @@ class Forge:
             open_path = step.path in ("/version", "/healthz", "/readyz", "/livez")
             return (OK if open_path else 403), ""
         reason = self._casting.reason(player, step.right, request.namespace)
-        if reason is None and (step.must or step.path or step.resource.startswith("self")):
+        if reason is None and step.must:
+            latent = self._survey.rights.dormant(player.user, {step.right})
+            reason = latent.reason if latent is not None and player.kind != "node" else ""
+        elif reason is None and (step.path or step.resource.startswith("self")):
             reason = self._given(step.right, player)
         if request.acting_as is not None and reason is None:
             latent = self._survey.rights.dormant(player.user, {("impersonate", "users", "")})
@@ -123,9 +136,9 @@ class Forge:
         return made if request.binding else latent.reason
 
     def _given(self, right: tuple[str, str, str], player: Player) -> str:
-        """The reason for what everybody may do, or what a node may do: the example's."""
+        """The reason for what everybody may do: the example's."""
         found = self._survey.example(right, OK, player.kind, self._rng)
-        if found is None or player.kind == "node":
+        if found is None:
             return ""
         reason: Any = {}
         for line in found.stages.values():

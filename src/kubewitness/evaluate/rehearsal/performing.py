@@ -66,12 +66,12 @@ class Stage:
             if at >= self._until:
                 break
             previous = at
-            audit_id, logged = self._forge.events(request, at)
+            audit_id, sighting, logged = self._forge.events(request, at, begin)
             events += logged
             audit_ids.append(audit_id)
             unauthenticated = request.step.code == 401
             actors.append(UNAUTHENTICATED if unauthenticated else request.player.user)
-            addresses.append(self._survey.peer(request.player.at(at).addresses))
+            addresses.append(self._survey.peer(sighting.addresses))
         return Episode(
             sorted(events),
             tuple(audit_ids),

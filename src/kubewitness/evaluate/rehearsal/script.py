@@ -118,28 +118,28 @@ class Playwright:
         """A namespace for a step, or for all steps that share one: in which what must work does,
         with objects to be had, and rather not the player's own."""
         steps = [step] if step is not None else [s for s in family.steps if s.in_ == "target"]
-        found = [n for n in sorted(self._survey.namespaces) if n not in _NOBODYS]
-        found = [n for n in found if n not in without] or found
         ranked: dict[tuple[int, ...], list[str]] = {}
-        for namespace in found:
+        for namespace in sorted(self._survey.namespaces):
             refused = missing = visited = 0
             for one in steps:
                 player = players[one.as_]
-                where = self._casting.where(player.user, player.groups, one.right)
-                refused += where is not None and namespace not in where and one.must
+                refused += one.must and self._casting.reason(player, one.right, namespace) is None
                 missing += one.pick == "seen" and not self._survey.names(_kind(one), namespace)
                 visited += namespace in player.visited or namespace == player.namespace
-            ranked.setdefault((refused, missing, bool(visited)), []).append(namespace)
-        if not ranked:
-            return next(iter(sorted(self._survey.namespaces)), "default")
-        return self._rng.choice(ranked[min(ranked)])
+            rank = (refused, missing, namespace in without, bool(visited), namespace in _NOBODYS)
+            ranked.setdefault(rank, []).append(namespace)
+        return self._rng.choice(ranked[min(ranked)]) if ranked else "default"
 
-    def object(self, step: Step, namespace: str, around: datetime, without: Collection[str]) -> str:
-        """The name of a seen object: one that was still there, rather not one of ``without``."""
-        alive = self._survey.names(_kind(step), namespace, around)
-        names = alive or self._survey.names(_kind(step), namespace)
-        fresh = [name for name in names if name not in without] or names
-        return self._rng.choice(fresh) if fresh else self.word()
+    def object(
+        self, step: Step, namespace: str, around: datetime, without: Collection[str]
+    ) -> tuple[str, bool]:
+        """The name of a seen object: one that was still there, rather not one of ``without``; and
+        whether there is such a one."""
+        names = self._survey.names(_kind(step), namespace)
+        fresh = [name for name in names if name not in without]
+        alive = set(self._survey.names(_kind(step), namespace, around))
+        best = [name for name in fresh if name in alive] or fresh or names
+        return (self._rng.choice(best) if best else self.word()), bool(fresh)
 
     def word(self) -> str:
         return self._rng.choice(_WORDS)
@@ -173,6 +173,7 @@ class _Stage:
         self._around = around
         self._last: dict[str, tuple[str, str]] = {}
         self._used: set[str] = set()
+        self._spent = False
         self._each: set[str] = set()
         self._target = author.target(family, players, around)
         self._context = {
@@ -205,10 +206,14 @@ class _Stage:
         written: list[Request] = []
         seconds = 0.0
         for step in self._family.steps:
-            for _ in range(self._author.times(step)):
-                if written:
-                    seconds += self._author.pause(step, self._family)
-                written.append(self._request(step, timedelta(seconds=seconds)))
+            for repetition in range(self._author.times(step)):
+                after = seconds + (self._author.pause(step, self._family) if written else 0.0)
+                self._spent = False
+                request = self._request(step, timedelta(seconds=after))
+                if self._spent and repetition and step.verb == "delete":
+                    break  # nothing is deleted twice
+                seconds = after
+                written.append(request)
         return written
 
     def _request(self, step: Step, after: timedelta) -> Request:
@@ -245,7 +250,8 @@ class _Stage:
             if step.named and kind:
                 name = self.fill(self._author.choice(step.named))
             else:
-                name = self._author.object(step, namespace, self._around, self._used)
+                name, fresh = self._author.object(step, namespace, self._around, self._used)
+                self._spent = not fresh
                 self._used.add(name)
         else:
             name = self.fill(self._author.choice(step.named)) if step.named else self._author.word()
