@@ -71,7 +71,7 @@ def rehearse(
     once before, in the history, and nobody labelled it. ``only``: these families instead of all.
     The same seed gives the same bytes. Raises ``KubewitnessError``.
     """
-    _make(folder)
+    _require_new(folder)
     rng = random.Random(seed)
     files, known = _sources(paths)
     log = Log(files)
@@ -103,6 +103,7 @@ def rehearse(
     if poison:
         events += [event for _, script in played for event in troupe.before(script).events]
     progress("copying the log")
+    _make(folder)
     lines = weave(log.lines(known.attack_ids), sorted(events), folder)
     played.sort(key=lambda one: one[0].start)
     _write_truth(folder, played, known.others)
@@ -192,18 +193,20 @@ def _chosen(only: Sequence[Family], attacks: int, rng: random.Random) -> list[Fa
     return chosen[:attacks]
 
 
+def _require_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise KubewitnessError(
+            "is there already, and not empty", where=str(folder), remedy="give a new folder"
+        )
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir())
     except OSError as error:
         raise KubewitnessError(
-            f"cannot be written: {error.strerror or error}", where=str(folder)
+            f"cannot be made: {error.strerror or error}", where=str(folder)
         ) from error
-    if taken:
-        raise KubewitnessError(
-            "is not empty", where=str(folder), remedy="give a new folder with --out"
-        )
 
 
 def _write_truth(

@@ -112,9 +112,12 @@ class Playwright:
         )
 
     def target(
-        self, family: Family, players: dict[str, Player], around: datetime, step: Step | None = None,
+        self,
+        family: Family,
+        players: dict[str, Player],
+        step: Step | None = None,
         without: Collection[str] = (),
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A namespace for a step, or for all steps that share one: in which what must work does,
         with objects to be had, and rather not the player's own."""
         steps = [step] if step is not None else [s for s in family.steps if s.in_ == "target"]
@@ -175,7 +178,7 @@ class _Stage:
         self._used: set[str] = set()
         self._spent = False
         self._each: set[str] = set()
-        self._target = author.target(family, players, around)
+        self._target = author.target(family, players)
         self._context = {
             "image": author.image(),
             "node": author.node(around),
@@ -269,9 +272,7 @@ class _Stage:
         if step.in_ == "account":
             return self._players["account"].namespace
         if step.in_ == "each":
-            chosen = self._author.target(
-                self._family, self._players, self._around, step, self._each
-            )
+            chosen = self._author.target(self._family, self._players, step, self._each)
             self._each.add(chosen)
             return chosen
         return self._target

@@ -153,6 +153,7 @@ class Survey:
         self._rng = rng
         self._examples: dict[tuple[Right, int], dict[PrincipalClass, list[Example]]] = {}
         self._met: Counter[tuple[Right, int, PrincipalClass]] = Counter()
+        self._started: set[tuple[Right, int]] = set()
         self._open: dict[str, Example] = {}
         self._objects: dict[tuple[str, str], dict[str, datetime]] = {}
         self._versions: dict[str, str] = {}
@@ -183,7 +184,11 @@ class Survey:
         code = event.responseStatus.code if event.responseStatus else 0
         allowed = 0 < code < 400
         answer = OK if allowed else code
-        self._example((right, answer), kind, Example(event.auditID, {event.stage: line}))
+        if event.stage == "ResponseStarted":
+            self._started.add((right, answer))
+        # The end of a request whose beginning was not kept is half an example.
+        if event.stage == "ResponseStarted" or (right, answer) not in self._started:
+            self._example((right, answer), kind, Example(event.auditID, {event.stage: line}))
         if allowed:
             reason = event.annotations.get("authorization.k8s.io/reason")
             if isinstance(reason, str) and reason:

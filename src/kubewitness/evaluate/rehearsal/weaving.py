@@ -6,8 +6,11 @@ What is there already is copied byte by byte. Files are read one after the other
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -19,7 +22,6 @@ from kubewitness.sources.reading import Reader
 from kubewitness.sources.tally import Tally
 
 _LEVEL = 3
-_BATCH = 1 << 20
 
 
 class _Stamp(msgspec.Struct):
@@ -71,40 +73,43 @@ def weave(
     folder: Path,
 ) -> int:
     """Write ``lines`` and, each before the first line of a later time, ``events`` (in order) into
-    ``folder``: one file of JSON lines, compressed by zstd, for each file they come from.
+    ``folder``: a file of JSON lines, compressed by zstd, for each file that they come from, and one
+    more for events that are later than all lines.
 
     Returns how many lines were written. Raises ``KubewitnessError`` where the disk refuses.
     """
-    compressor = zstandard.ZstdCompressor(level=_LEVEL)
-    waiting = list(reversed(events))
-    written = files = 0
-    try:
-        current = None
-        file = writer = None
-        for source, line in lines:
-            if source != current:
-                if writer is not None and file is not None:
-                    writer.close()
-                    file.close()
-                current, files = source, files + 1
-                file = (folder / f"audit-{files:04}.jsonl.zst").open("wb")
-                writer = compressor.stream_writer(file)
-            assert writer is not None
+    waiting = deque(events)
+    written = 0
+
+    def woven(group: Iterator[tuple[str, bytes]]) -> Iterator[bytes]:
+        for _, line in group:
             if waiting:
                 at = _stamp(line).stageTimestamp
-                while waiting and waiting[-1][0] <= at:
-                    writer.write(waiting.pop()[1] + b"\n")
-                    written += 1
-            writer.write(line + b"\n")
-            written += 1
-        if writer is not None and file is not None:
-            while waiting:
-                writer.write(waiting.pop()[1] + b"\n")
+                while waiting and waiting[0][0] <= at:
+                    yield waiting.popleft()[1]
+            yield line
+
+    number = 0
+    for number, (_, group) in enumerate(groupby(lines, key=itemgetter(0)), 1):
+        written += _write(folder, number, woven(group))
+    if waiting:
+        written += _write(folder, number + 1, (line for _, line in waiting))
+    return written
+
+
+def _write(folder: Path, number: int, lines: Iterator[bytes]) -> int:
+    path = folder / f"audit-{number:04}.jsonl.zst"
+    written = 0
+    try:
+        with (
+            path.open("wb") as file,
+            zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file) as writer,
+        ):
+            for line in lines:
+                writer.write(line + b"\n")
                 written += 1
-            writer.close()
-            file.close()
     except OSError as error:
         raise KubewitnessError(
-            f"cannot be written: {error.strerror or error}", where=str(folder)
+            f"cannot be written: {error.strerror or error}", where=str(path)
         ) from error
     return written
