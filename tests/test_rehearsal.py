@@ -21,9 +21,10 @@ from evaluate_fixtures import TEST_FROM, episode, event, habits, small, write
 from kubewitness.errors import KubewitnessError
 from kubewitness.evaluate.dataset import Episode, read_dataset
 from kubewitness.evaluate.rehearsal.family import Family, families
+from kubewitness.evaluate.rehearsal.habit import Habit
 from kubewitness.evaluate.rehearsal.rehearsal import Rehearsed, rehearse
 from kubewitness.evaluate.rehearsal.rights import Rights
-from kubewitness.evaluate.rehearsal.survey import Habit, Survey
+from kubewitness.evaluate.rehearsal.survey import Survey
 from kubewitness.evaluate.rehearsal.weaving import Log, weave
 from kubewitness.events.formats.plain import is_plain
 from kubewitness.times import moment
@@ -210,7 +211,7 @@ def test_a_minted_token_is_the_one_that_is_used(played: Played) -> None:
 def test_interactive_requests_have_both_stages(played: Played) -> None:
     stages = Counter(
         one["stage"]
-        for one in played.of("exec_on_databases")
+        for one in played.of("files_copied_out")
         if one["objectRef"].get("subresource") == "exec"
     )
     assert stages["ResponseStarted"] == stages["ResponseComplete"] > 0

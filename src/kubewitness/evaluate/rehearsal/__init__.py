@@ -1,1 +1,1 @@
-"""Would it have been noticed here? Attacks that never happened, told in the events of a real log."""
+"""Would it have been noticed here? Attacks that never happened, told in events of a real log."""

@@ -1,107 +1,31 @@
-"""Who plays the roles of a family: principals of the log, and where their requests come from."""
+"""Who plays the roles of a family: principals of the log that may do what the family needs."""
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from kubewitness.activity.network import network
-from kubewitness.activity.principal import PrincipalClass
-from kubewitness.evaluate.rehearsal.family import (
-    CLUSTER_SCOPED,
-    Family,
-    Kind,
-    Place,
-    Role,
-    Step,
-    Tool,
-)
-from kubewitness.evaluate.rehearsal.rights import Grant, Right
-from kubewitness.evaluate.rehearsal.survey import Habit, Sighting, Survey
+from kubewitness.activity.principal import PrincipalClass, principal_class
+from kubewitness.evaluate.rehearsal.family import CLUSTER_SCOPED, Family, Kind, Role, Step
+from kubewitness.evaluate.rehearsal.habit import Habit
+from kubewitness.evaluate.rehearsal.player import Player, account_groups
+from kubewitness.evaluate.rehearsal.rights import ACCOUNT, Right
+from kubewitness.evaluate.rehearsal.survey import Survey
+from kubewitness.evaluate.rehearsal.whereabouts import Whereabouts
 
-_SCRIPTS = (
-    "curl/8.7.1",
-    "curl/8.16.0",
-    "python-requests/2.32.5",
-    "Go-http-client/2.0",
-    "python-urllib3/2.5.0",
-    "kubectl/v1.34.1 (linux/amd64) kubernetes/93248f9",
-    "kubectl/v1.31.4 (linux/amd64) kubernetes/a78aa47",
-    "kubectl/v1.33.5 (windows/amd64) kubernetes/7e1c6a1",
-)
-_ACCOUNT = "system:serviceaccount:"
 _MASTERS = "system:masters"
-_AUTH = "authentication.kubernetes.io"
-# A human whom the history saw less often has no habits to depart from.
+_CREDENTIAL = "authentication.kubernetes.io/credential-id"
+# A principal whom the history saw less often has no habits to depart from.
 _SIGHTINGS = 3
-# So many times of a hundred, somebody has rights that nobody knew of.
+# So often, somebody has rights that nobody knew of.
 _MISCONFIGURED = 0.2
-_NEVER = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Player:
-    """A role that somebody has. ``address`` and ``agent`` None: as the principal itself would.
-
-    ``identity`` is the ``user`` of its events, None: as the log had it at that time.
-    """
-
-    user: str
-    kind: PrincipalClass
-    place: Place
-    tool: Tool
-    habit: Habit | None
-    identity: dict[str, Any] | None
-    address: str | None
-    agent: str | None
-    hops: tuple[str, ...]
-    """Proxies that follow its address."""
-    program: str = ""
-    """How its own user agent begins, when it has several."""
-    latent: Grant | None = None
-    """A grant that nobody knew of."""
-
-    def at(self, when: datetime) -> Sighting:
-        """Identity, addresses and program at a time."""
-        own = self.habit.near(when, self.program) if self.habit is not None else None
-        user = msgspec.json.encode(self.identity) if self.identity is not None or own is None else (
-            own.user
-        )  # fmt: skip
-        addresses = (self.address, *self.hops) if self.address or own is None else own.addresses
-        agent = self.agent if self.agent is not None or own is None else own.agent
-        return Sighting(when, user, tuple(filter(None, addresses)), agent or "")
-
-    def at_last(self) -> Sighting:
-        """As it was when the log saw it last."""
-        return self.at(self.habit.sightings[-1].at if self.habit is not None else _NEVER)
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        user = self.identity
-        if user is None and self.habit is not None:
-            user = msgspec.json.decode(self.habit.sightings[-1].user)
-        return tuple((user or {}).get("groups") or ())
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of a service account, else the one in which it mostly works."""
-        if self.user.startswith(_ACCOUNT):
-            return self.user.removeprefix(_ACCOUNT).partition(":")[0]
-        common = self.habit.namespaces.most_common(1) if self.habit is not None else []
-        return common[0][0] if common else ""
-
-    @property
-    def visited(self) -> Collection[str]:
-        """The namespaces in which it was seen."""
-        return self.habit.namespaces.keys() if self.habit is not None else ()
 
 
 class Casting:
@@ -111,13 +35,13 @@ class Casting:
         self.survey = survey
         self._rng = rng
         self._times_cast: Counter[str] = Counter()
-        self._networks = survey.networks
         self._known = [
             habit
             for habit in survey.habits.values()
             if sum(sighting.at < since for sighting in habit.sightings) >= _SIGHTINGS
             and not self._is_local(habit)
         ] or list(survey.habits.values())
+        self._whereabouts = Whereabouts(survey, self._known, rng)
 
     def _is_local(self, habit: Habit) -> bool:
         """Whether it sits on the API server's own host: infrastructure, whatever it is called."""
@@ -187,7 +111,6 @@ class Casting:
             place = "pod"
         if habit is None and tool == "own":
             tool = "script"
-        address = self._address(place, habit, actor)
         return Player(
             user=user,
             kind=kind,
@@ -195,20 +118,12 @@ class Casting:
             tool=tool,
             habit=habit,
             identity=self._identity(role, user, habit),
-            address=address,
-            agent=self._agent(tool, habit, actor),
-            hops=self._hops(habit),
-            program=self._program(habit),
+            address=self._whereabouts.address(place, habit, actor),
+            agent=self._whereabouts.agent(tool, habit, actor),
+            hops=self._whereabouts.hops(habit),
+            program=self._whereabouts.program(habit),
             latent=latent,
         )
-
-    def _program(self, habit: Habit | None) -> str:
-        """One of the programs it uses, the common ones more often."""
-        if habit is None or not habit.agents:
-            return ""
-        agents = sorted(habit.agents)
-        chosen = self._rng.choices(agents, [habit.agents[agent] for agent in agents])[0]
-        return chosen.partition("/")[0]
 
     def _principal(
         self, role: Role, needs: Sequence[Step], others: Collection[str]
@@ -216,8 +131,7 @@ class Casting:
         if role.is_ == "anonymous":
             return "system:anonymous", "anonymous"
         if role.is_ == "newcomer":
-            kind: PrincipalClass = "node" if role.named.startswith("system:node:") else "human"
-            return role.named, kind
+            return role.named, principal_class(role.named)
         candidates = [user for user in self._candidates(role.is_) if user not in others]
         groups = {user: self._groups(user) for user in candidates}
         able = [
@@ -233,13 +147,12 @@ class Casting:
         pool = able or candidates or ["system:anonymous"]
         fewest = min(self._times_cast[user] for user in pool)
         user = self._rng.choice([u for u in pool if self._times_cast[u] == fewest])
-        habit = self.survey.habits.get(user)
-        return user, habit.kind if habit is not None else "workload"
+        return user, principal_class(user)
 
     def _candidates(self, kind: Kind) -> list[str]:
         if kind == "silent":
             accounts = {
-                f"{_ACCOUNT}{namespace}:{name}"
+                f"{ACCOUNT}{namespace}:{name}"
                 for namespace in self.survey.places("serviceaccounts/token")
                 for name in self.survey.names("serviceaccounts/token", namespace)
             }
@@ -272,7 +185,7 @@ class Casting:
             "groups": known.get("groups") or list(account_groups(user)),
         }
         if self._has_credentials():
-            identity["extra"] = {f"{_AUTH}/credential-id": [f"JTI={self.uuid()}"]}
+            identity["extra"] = {_CREDENTIAL: [f"JTI={self.uuid()}"]}
         return identity
 
     def _has_credentials(self) -> bool:
@@ -282,83 +195,3 @@ class Casting:
 
     def uuid(self) -> str:
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
-
-    def _hops(self, habit: Habit | None) -> tuple[str, ...]:
-        """The proxies behind an address: as for the principal itself, else as for most."""
-        ways = Counter(
-            self._behind(sighting.addresses)
-            for other in ([habit] if habit is not None else self._known)
-            if other.kind in ("human", "workload") or habit is not None
-            for sighting in other.sightings
-        )
-        return ways.most_common(1)[0][0] if ways else ()
-
-    def _behind(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
-        start = len(addresses)
-        while start > 1 and addresses[start - 1] in self.survey.proxies:
-            start -= 1
-        return addresses[start:]
-
-    def _address(self, place: Place, habit: Habit | None, actor: Player | None) -> str | None:
-        if place == "home":
-            return None
-        if place == "same" and actor is not None:
-            return actor.address or self.survey.peer(actor.at_last().addresses)
-        if place == "outside":
-            return self._outside()
-        kind = "human" if place == "office" else "workload"
-        own = (
-            {self.survey.peer(s.addresses) for s in habit.sightings} if habit is not None else set()
-        )
-        seen = {
-            self.survey.peer(sighting.addresses)
-            for other in self._known
-            if other.kind == kind and other is not habit
-            for sighting in other.sightings
-        }
-        inside = sorted(a for a in seen - own if network(a).scope in ("private", "public"))
-        if not inside:
-            return self._outside()
-        base = self._rng.choice(inside)
-        if place == "pod":
-            return base
-        # A colleague's network, but nobody's address.
-        try:
-            block = ipaddress.ip_network((base, 24 if ":" not in base else 120), strict=False)
-        except ValueError:
-            return base
-        free = [a for a in map(str, block.hosts()) if a not in seen | own]
-        return self._rng.choice(free) if free else base
-
-    def _outside(self) -> str:
-        while True:
-            address = ipaddress.IPv4Address(self._rng.getrandbits(32))
-            first = int(address) >> 24
-            if (
-                address.is_global
-                and first < 224
-                and network(str(address)).prefix not in (self._networks)
-            ):
-                return str(address)
-
-    def _agent(self, tool: Tool, habit: Habit | None, actor: Player | None) -> str | None:
-        if tool == "own":
-            return None
-        if tool == "same" and actor is not None:
-            return actor.agent if actor.agent is not None else actor.at_last().agent
-        if tool == "other":
-            own = habit.agents.keys() if habit is not None else ()
-            agents = {a for h in self._known if h.kind == "human" for a in h.agents} - set(own)
-            if agents:
-                return self._rng.choice(sorted(agents))
-        return self._rng.choice(_SCRIPTS)
-
-
-def account_groups(user: str) -> tuple[str, ...]:
-    """The groups that every service account has.
-
-    >>> account_groups("system:serviceaccount:shop:api")[1]
-    'system:serviceaccounts:shop'
-    """
-    namespace = user.removeprefix(_ACCOUNT).partition(":")[0]
-    return "system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"

@@ -1,7 +1,7 @@
 """Attack families as data: who does what, from where, in which order.
 
-A family is written in YAML (``families/*.yaml``) in the words of the audit log, and names nothing of
-any cluster: principals, namespaces and objects are chosen for it among those that a log holds.
+A family is written in YAML (``families/*.yaml``) in the words of the audit log, and names nothing
+of any cluster: principals, namespaces and objects are chosen for it among those that a log holds.
 """
 
 from __future__ import annotations
@@ -21,18 +21,28 @@ Range = tuple[Annotated[float, msgspec.Meta(ge=0)], Annotated[float, msgspec.Met
 
 # Objects of these belong to no namespace (kubectl api-resources --namespaced=false).
 CLUSTER_SCOPED = frozenset(
-    """nodes namespaces persistentvolumes clusterroles.rbac.authorization.k8s.io
-    clusterrolebindings.rbac.authorization.k8s.io apiservices.apiregistration.k8s.io
-    certificatesigningrequests.certificates.k8s.io
-    customresourcedefinitions.apiextensions.k8s.io priorityclasses.scheduling.k8s.io
-    mutatingwebhookconfigurations.admissionregistration.k8s.io
-    validatingwebhookconfigurations.admissionregistration.k8s.io
-    validatingadmissionpolicies.admissionregistration.k8s.io
-    validatingadmissionpolicybindings.admissionregistration.k8s.io
-    flowschemas.flowcontrol.apiserver.k8s.io storageclasses.storage.k8s.io
-    selfsubjectaccessreviews.authorization.k8s.io selfsubjectrulesreviews.authorization.k8s.io
-    subjectaccessreviews.authorization.k8s.io selfsubjectreviews.authentication.k8s.io
-    tokenreviews.authentication.k8s.io""".split()
+    [
+        "nodes",
+        "namespaces",
+        "persistentvolumes",
+        "clusterroles.rbac.authorization.k8s.io",
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        "apiservices.apiregistration.k8s.io",
+        "certificatesigningrequests.certificates.k8s.io",
+        "customresourcedefinitions.apiextensions.k8s.io",
+        "priorityclasses.scheduling.k8s.io",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "flowschemas.flowcontrol.apiserver.k8s.io",
+        "storageclasses.storage.k8s.io",
+        "selfsubjectaccessreviews.authorization.k8s.io",
+        "selfsubjectrulesreviews.authorization.k8s.io",
+        "subjectaccessreviews.authorization.k8s.io",
+        "selfsubjectreviews.authentication.k8s.io",
+        "tokenreviews.authentication.k8s.io",
+    ]
 )
 
 

@@ -66,12 +66,12 @@ class Stage:
             if at >= self._until:
                 break
             previous = at
-            audit_id, sighting, logged = self._forge.events(request, at, begin)
-            events += logged
-            audit_ids.append(audit_id)
+            forged = self._forge.forge(request, at, begin)
+            events += forged.events
+            audit_ids.append(forged.audit_id)
             unauthenticated = request.step.code == 401
             actors.append(UNAUTHENTICATED if unauthenticated else request.player.user)
-            addresses.append(self._survey.peer(sighting.addresses))
+            addresses.append(self._survey.peer(forged.sighting.addresses))
         return Episode(
             sorted(events),
             tuple(audit_ids),

@@ -23,7 +23,8 @@ from kubewitness.evaluate.rehearsal.casting import Casting
 from kubewitness.evaluate.rehearsal.family import Family, families
 from kubewitness.evaluate.rehearsal.forging import Forge
 from kubewitness.evaluate.rehearsal.performing import Episode, Stage
-from kubewitness.evaluate.rehearsal.script import Playwright, Script
+from kubewitness.evaluate.rehearsal.playwright import Playwright
+from kubewitness.evaluate.rehearsal.script import Script
 from kubewitness.evaluate.rehearsal.survey import Survey
 from kubewitness.evaluate.rehearsal.weaving import Log, weave
 from kubewitness.sources.tally import Tally
@@ -64,7 +65,7 @@ def rehearse(
     only: Sequence[Family] = (),
     progress: Callable[[str], None] = lambda what: None,
 ) -> Rehearsed:
-    """Copy the logs at ``paths`` into the new ``folder`` with ``attacks`` episodes from ``since`` on.
+    """Copy the logs at ``paths`` into the new ``folder``, with ``attacks`` from ``since`` on.
 
     A path may be a labelled dataset: its attacks are taken out, its other episodes stay in the
     truth, and ``since`` is where its history ends, if not given. ``poison``: each attack was done

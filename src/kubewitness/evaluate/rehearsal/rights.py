@@ -14,7 +14,7 @@ _REASON = re.compile(
     r' to (User|Group|ServiceAccount) "([^"]+)"'
 )
 _ALMIGHTY = "cluster-admin"
-_ACCOUNT = "system:serviceaccount:"
+ACCOUNT = "system:serviceaccount:"
 _GRANTS = 10_000
 
 
@@ -30,7 +30,7 @@ class Rights:
     """Learns grants from ``annotations["authorization.k8s.io/reason"]``.
 
     What anybody did under a role, everybody may who has that role. Nothing is known of grants that
-    nobody used, so somebody may be refused here who would not be in life; never the other way round.
+    nobody used, so somebody may be refused here who would not be in life.
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class Rights:
     def grants(self, user: str, groups: Collection[str], right: Right) -> list[Grant]:
         """The grants that permit ``right`` to this principal."""
         names = [f"User {user}", *(f"Group {group}" for group in groups)]
-        if user.startswith(_ACCOUNT):
-            namespace, _, account = user.removeprefix(_ACCOUNT).partition(":")
+        if user.startswith(ACCOUNT):
+            namespace, _, account = user.removeprefix(ACCOUNT).partition(":")
             names.append(f"ServiceAccount {account}/{namespace}")
         return [
             grant
@@ -80,8 +80,8 @@ class Rights:
             return None
         widest = min(found, key=lambda grant: (grant.role != _ALMIGHTY, grant.reason))
         subject = f'User "{user}"'
-        if user.startswith(_ACCOUNT):
-            namespace, _, name = user.removeprefix(_ACCOUNT).partition(":")
+        if user.startswith(ACCOUNT):
+            namespace, _, name = user.removeprefix(ACCOUNT).partition(":")
             subject = f'ServiceAccount "{name}/{namespace}"'
         return widest._replace(reason=f"{widest.reason.rpartition(' to ')[0]} to {subject}")
 
