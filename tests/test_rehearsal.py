@@ -340,6 +340,11 @@ def test_a_family_is_well_written(family: Family) -> None:
         assert step.resource or step.path
 
 
+def test_the_documentation_counts_the_families() -> None:
+    text = (EXAMPLE.parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert f"{len(families())} of them" in text
+
+
 # What is told by the reasons of the authorizer.
 
 REASON = 'RBAC: allowed by ClusterRoleBinding "{}" of ClusterRole "{}" to Group "{}"'
