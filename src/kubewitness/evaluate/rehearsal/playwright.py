@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,9 @@ _SYSTEM = "kube-system"
 _ATTEMPTS = 5
 _NEAREST = 20
 _NOBODYS = frozenset({"kube-public", "kube-node-lease", "default", ""})
+_BLANK = re.compile(r"\{(\w+)\}")
+# Where an attacker listens who sits at somebody's desk (RFC 5737, for documentation).
+_ADDRESS = "203.0.113.77"
 _WORDS = ("node-tuner", "metrics-sync", "log-rotate", "cache-warmup", "health-probe", "cfg-reload")
 _IMAGES = (
     "docker.io/kworkerd/agent:latest",
@@ -28,11 +32,10 @@ _IMAGES = (
 
 
 class Playwright:
-    """Writes scripts for what ``casting`` knows of a log."""
+    """Writes scripts for those whom ``casting`` finds."""
 
     def __init__(self, casting: Casting, rng: random.Random) -> None:
         self._casting = casting
-        self._survey = casting.survey
         self._rng = rng
 
     def write(self, family: Family, around: datetime, longest: timedelta) -> Script:
@@ -52,8 +55,8 @@ class Playwright:
 
     def _written(self, family: Family, around: datetime, longest: timedelta) -> Script:
         players = self._casting.cast(family)
-        stage = _Stage(self, family, players, around)
-        requests = list(stage.requests())
+        draft = _Draft(self._casting, family, players, around, self._rng)
+        requests = draft.requests()
         # A family of days in a log of hours, and the haste of whoever does it.
         haste = self._rng.choice((0.5, 1.0, 1.0, 2.5))
         scale = min(haste, longest / requests[-1].after if requests[-1].after else haste)
@@ -61,84 +64,38 @@ class Playwright:
             family,
             players,
             tuple(replace(request, after=request.after * scale) for request in requests),
-            stage.fill(family.title),
+            draft.fill(family.title),
         )
 
-    def target(
-        self,
-        family: Family,
-        players: dict[str, Player],
-        step: Step | None = None,
-        without: Collection[str] = (),
-    ) -> str:
-        """A namespace for a step, or for all steps that share one: in which what must work does,
-        with objects to be had, and rather not the player's own."""
-        steps = [step] if step is not None else [s for s in family.steps if s.in_ == "target"]
-        ranked: dict[tuple[int, ...], list[str]] = {}
-        for namespace in sorted(self._survey.namespaces):
-            refused = missing = visited = 0
-            for one in steps:
-                player = players[one.as_]
-                refused += one.must and self._casting.reason(player, one.right, namespace) is None
-                missing += one.pick == "seen" and not self._survey.names(_kind(one), namespace)
-                visited += namespace in player.visited or namespace == player.namespace
-            rank = (refused, missing, namespace in without, bool(visited), namespace in _NOBODYS)
-            ranked.setdefault(rank, []).append(namespace)
-        return self._rng.choice(ranked[min(ranked)]) if ranked else "default"
 
-    def object(
-        self, step: Step, namespace: str, around: datetime, without: Collection[str]
-    ) -> tuple[str, bool]:
-        """The name of a seen object: one that was still there, rather not one of ``without``; and
-        whether there is such a one."""
-        names = self._survey.names(_kind(step), namespace)
-        fresh = [name for name in names if name not in without]
-        alive = set(self._survey.names(_kind(step), namespace, around))
-        best = [name for name in fresh if name in alive] or fresh or names
-        return (self._rng.choice(best) if best else self.word()), bool(fresh)
-
-    def word(self) -> str:
-        return self._rng.choice(_WORDS)
-
-    def image(self) -> str:
-        return self._rng.choice(_IMAGES)
-
-    def pause(self, step: Step, family: Family) -> float:
-        return self._rng.uniform(*(step.pause or family.pace))
-
-    def times(self, step: Step) -> int:
-        return self._rng.randint(*step.times)
-
-    def choice(self, names: tuple[str, ...]) -> str:
-        return self._rng.choice(names)
-
-    def node(self, around: datetime) -> str:
-        nodes = self._survey.names("nodes", "", around)
-        return self._rng.choice(nodes) if nodes else "node-1"
-
-
-class _Stage:
-    """One performance being written: what it is about, and what was used last."""
+class _Draft:
+    """A script being written: what it is about, and what was used already."""
 
     def __init__(
-        self, author: Playwright, family: Family, players: dict[str, Player], around: datetime
+        self,
+        casting: Casting,
+        family: Family,
+        players: dict[str, Player],
+        around: datetime,
+        rng: random.Random,
     ) -> None:
-        self._author = author
+        self._casting = casting
+        self._survey = casting.survey
         self._family = family
         self._players = players
         self._around = around
+        self._rng = rng
         self._last: dict[str, tuple[str, str]] = {}
         self._used: set[str] = set()
         self._spent = False
         self._each: set[str] = set()
-        self._target = author.target(family, players)
+        self._target = self._place([step for step in family.steps if step.in_ == "target"])
+        nodes = self._survey.names("nodes", "", around)
         self._context = {
-            "image": author.image(),
-            "node": author.node(around),
+            "image": rng.choice(_IMAGES),
+            "node": rng.choice(nodes) if nodes else "node-1",
             "namespace": self._target,
-            "name": "",
-            "container": "",
-            "address": players["actor"].address or "198.18.0.1",
+            "address": players["actor"].address or _ADDRESS,
         }
         for role, player in players.items():
             self._context[role] = player.user
@@ -148,10 +105,7 @@ class _Stage:
     def fill(self, template: Any) -> Any:
         """What a family says of ``{actor}`` and the like, about those who were cast."""
         if isinstance(template, str):
-            text = template
-            for name, value in self._context.items():
-                text = text.replace(f"{{{name}}}", value)
-            return text
+            return _BLANK.sub(lambda blank: self._context.get(blank[1], blank[0]), template)
         if isinstance(template, dict):
             return {key: self.fill(value) for key, value in template.items()}
         if isinstance(template, list):
@@ -162,8 +116,9 @@ class _Stage:
         written: list[Request] = []
         seconds = 0.0
         for step in self._family.steps:
-            for repetition in range(self._author.times(step)):
-                after = seconds + (self._author.pause(step, self._family) if written else 0.0)
+            for repetition in range(self._rng.randint(*step.times)):
+                pause = self._rng.uniform(*(step.pause or self._family.pace))
+                after = seconds + (pause if written else 0.0)
                 self._spent = False
                 request = self._request(step, timedelta(seconds=after))
                 if self._spent and repetition and step.verb == "delete":
@@ -174,7 +129,6 @@ class _Stage:
 
     def _request(self, step: Step, after: timedelta) -> Request:
         namespace, name = self._object(step)
-        self._context["name"] = name
         self._context["container"] = name_template(name).removesuffix("-*")
         if namespace:
             self._context["namespace"] = namespace
@@ -196,39 +150,63 @@ class _Stage:
         )
 
     def _object(self, step: Step) -> tuple[str, str]:
-        kind = step.resource
-        if step.pick == "last" and kind in self._last:
-            return self._last[kind]
-        namespace = self._namespace(step)
+        """Namespace and name, either of them '' where there is none."""
+        if step.pick == "last" and step.resource in self._last:
+            return self._last[step.resource]
+        namespace, name = self._namespace(step), ""
         if step.pick == "none":
-            return namespace, ""
-        if step.pick == "seen":
-            if step.named and kind:
-                name = self.fill(self._author.choice(step.named))
-            else:
-                name, fresh = self._author.object(step, namespace, self._around, self._used)
-                self._spent = not fresh
-                self._used.add(name)
+            return namespace, name
+        if step.named:
+            name = self.fill(self._rng.choice(step.named))
+        elif step.pick == "seen":
+            name = self._seen(step, namespace)
         else:
-            name = self.fill(self._author.choice(step.named)) if step.named else self._author.word()
-        self._last[kind] = (namespace, name)
+            name = self._rng.choice(_WORDS)
+        self._last[step.resource] = (namespace, name)
         return namespace, name
+
+    def _seen(self, step: Step, namespace: str) -> str:
+        """An object of the log: rather one that was still there, and was not used yet."""
+        names = self._survey.names(_kind(step), namespace)
+        fresh = [name for name in names if name not in self._used]
+        alive = set(self._survey.names(_kind(step), namespace, self._around))
+        best = [name for name in fresh if name in alive] or fresh or names or list(_WORDS)
+        self._spent = not fresh
+        name = self._rng.choice(best)
+        self._used.add(name)
+        return name
 
     def _namespace(self, step: Step) -> str:
         if step.in_ == "cluster" or not step.resource or step.resource in CLUSTER_SCOPED:
             return ""
-        player = self._players[step.as_]
         if step.in_ == "system":
             return _SYSTEM
         if step.in_ == "own":
-            return player.namespace or self._target
+            return self._players[step.as_].namespace or self._target
         if step.in_ == "account":
             return self._players["account"].namespace
         if step.in_ == "each":
-            chosen = self._author.target(self._family, self._players, step, self._each)
+            chosen = self._place([step])
             self._each.add(chosen)
             return chosen
         return self._target
+
+    def _place(self, steps: Sequence[Step]) -> str:
+        """A namespace for these steps: in which what must work does, with objects to be had, and
+        rather not one that was used, or in which the player works anyway."""
+        ranked: dict[tuple[int, ...], list[str]] = {}
+        for namespace in sorted(self._survey.namespaces):
+            refused = missing = visited = 0
+            for step in steps:
+                player = self._players[step.as_]
+                reason = self._casting.reason(player, step.right, namespace)
+                refused += step.must and reason is None
+                missing += step.pick == "seen" and not self._survey.names(_kind(step), namespace)
+                visited += namespace in player.visited or namespace == player.namespace
+            used = namespace in self._each
+            rank = (refused, missing, used, visited > 0, namespace in _NOBODYS)
+            ranked.setdefault(rank, []).append(namespace)
+        return self._rng.choice(ranked[min(ranked)]) if ranked else "default"
 
 
 def _kind(step: Step) -> str:
