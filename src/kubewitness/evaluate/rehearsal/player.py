@@ -54,6 +54,13 @@ class Player:
         return self.at(self.habit.sightings[-1].at if self.habit is not None else _NEVER)
 
     @property
+    def out_of_place(self) -> bool:
+        """Whether its address or program is not one of its kind; programs do not change desks."""
+        if self.kind == "human":
+            return self.place == "outside"
+        return (self.place, self.tool) != ("home", "own")
+
+    @property
     def groups(self) -> tuple[str, ...]:
         user = self.identity
         if user is None and self.habit is not None:

@@ -16,7 +16,7 @@ from kubewitness.evaluate.rehearsal.player import Player
 from kubewitness.evaluate.rehearsal.script import Request, Script
 
 _SYSTEM = "kube-system"
-_ATTEMPTS = 5
+_ATTEMPTS = 8
 _NEAREST = 20
 _NOBODYS = frozenset({"kube-public", "kube-node-lease", "default", ""})
 _BLANK = re.compile(r"\{(\w+)\}")

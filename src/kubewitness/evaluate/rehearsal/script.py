@@ -40,13 +40,13 @@ class Script:
 
     @property
     def strange(self) -> int:
-        """Requests that their principal never made there, or makes from elsewhere."""
+        """Requests that an analyst could call out: of a kind that their principal never made there,
+        or from where no such principal sits. That people change desks and programs is usual."""
         return sum(
-            player.habit is None
-            or (player.place, player.tool) != ("home", "own")
-            or player.habit.strange(request.step.right, request.namespace)
+            request.player.out_of_place
+            or request.player.habit is None
+            or request.player.habit.strange(request.step.right, request.namespace)
             for request in self.requests
-            for player in (request.player,)
         )
 
     @property
