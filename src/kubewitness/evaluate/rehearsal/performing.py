@@ -42,7 +42,7 @@ class Stage:
         latest = max(self._until - script.length - timedelta(seconds=1), self._since)
         begin = min(max(around, self._since), latest)
         actor = script.players["actor"]
-        if actor.habit is None or not (script.family.working or "home" in actor.place):
+        if actor.habit is None or not (script.family.working or actor.place == "home"):
             return begin
         active = [s.at for s in actor.habit.sightings if self._since <= s.at <= latest]
         if not active:

@@ -25,6 +25,7 @@ _READS = frozenset({"get", "list", "watch"})
 OK = 200
 """Stands for every answer below 400."""
 _EXAMPLE_BYTES = 64 << 10
+_TEXT_BYTES, _PATH = 8 << 10, 200
 
 
 class Example(NamedTuple):
@@ -111,23 +112,25 @@ class Survey:
         kind = principal_class(user)
         ref = event.objectRef or _Ref()
         resource = f"{ref.resource}.{ref.apiGroup}" if ref.apiGroup else ref.resource
-        right = (event.verb, resource or event.requestURI.partition("?")[0], ref.subresource)
+        path = event.requestURI.partition("?")[0][:_PATH]
+        right = (event.verb, resource or path, ref.subresource)
         code = event.responseStatus.code if event.responseStatus else 0
         allowed = 0 < code < 400
         answer = OK if allowed else code
-        if event.stage == "ResponseStarted":
+        if event.stage == "ResponseStarted" and len(self._started) < _KINDS:
             self._started.add((right, answer))
         # The end of a request whose beginning was not kept is half an example.
         if event.stage == "ResponseStarted" or (right, answer) not in self._started:
             self._example((right, answer), kind, Example(event.auditID, {event.stage: line}))
         if allowed:
             reason = event.annotations.get("authorization.k8s.io/reason")
-            if isinstance(reason, str) and reason:
+            if resource and isinstance(reason, str) and reason:
                 self.rights.learn(right, reason)
             self._object(resource, ref, at, event)
         if len(self._hops) < 50_000:
             self._hops.add((event.sourceIPs, user))
-        if kind == "anonymous":
+        # Nobody real is called so long a name, or uses such a program.
+        if kind == "anonymous" or len(event.user) + len(event.userAgent) > _TEXT_BYTES:
             return at
         if user not in self.habits and len(self.habits) < _PRINCIPALS:
             self.habits[user] = Habit(user, kind)
