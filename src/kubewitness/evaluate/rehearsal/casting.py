@@ -33,6 +33,7 @@ class Casting:
 
     def __init__(self, survey: Survey, since: datetime, rng: random.Random) -> None:
         self.survey = survey
+        self.since = since
         self._rng = rng
         self._times_cast: Counter[str] = Counter()
         self._known = [

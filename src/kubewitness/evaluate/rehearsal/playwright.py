@@ -193,7 +193,7 @@ class _Draft:
 
     def _place(self, steps: Sequence[Step]) -> str:
         """A namespace for these steps: in which what must work does, with objects to be had, and
-        rather not one that was used, or in which the player works anyway."""
+        rather one that lasts, was not used yet, and is not where the player works anyway."""
         ranked: dict[tuple[int, ...], list[str]] = {}
         for namespace in sorted(self._survey.namespaces):
             refused = missing = visited = 0
@@ -203,8 +203,10 @@ class _Draft:
                 refused += step.must and reason is None
                 missing += step.pick == "seen" and not self._survey.names(_kind(step), namespace)
                 visited += namespace in player.visited or namespace == player.namespace
-            used = namespace in self._each
-            rank = (refused, missing, used, visited > 0, namespace in _NOBODYS)
+            first, last = self._survey.namespaces[namespace]
+            passing = first >= self._casting.since or last < self._around
+            poor = passing or namespace in _NOBODYS
+            rank = (refused, missing, namespace in self._each, poor, visited > 0)
             ranked.setdefault(rank, []).append(namespace)
         return self._rng.choice(ranked[min(ranked)]) if ranked else "default"
 

@@ -78,7 +78,8 @@ class Survey:
     def __init__(self, rng: random.Random) -> None:
         self.habits: dict[str, Habit] = {}
         self.rights = Rights()
-        self.namespaces: Counter[str] = Counter()
+        self.namespaces: dict[str, tuple[datetime, datetime]] = {}
+        """When each was seen first and last."""
         self.first: datetime | None = None
         self.last: datetime | None = None
         self.received = False
@@ -164,8 +165,9 @@ class Survey:
             return
         self._versions.setdefault(resource, ref.apiVersion)
         self._levels.setdefault((event.verb, resource), event.level)
-        if ref.namespace and len(self.namespaces) < _PLACES:
-            self.namespaces[ref.namespace] += 1
+        if ref.namespace in self.namespaces or (ref.namespace and len(self.namespaces) < _PLACES):
+            first, last = self.namespaces.get(ref.namespace, (at, at))
+            self.namespaces[ref.namespace] = (min(first, at), max(last, at))
         if ref.name and event.verb != "delete" and ref.name not in _EVERYWHERE:
             key = (f"{resource}/{ref.subresource}" if ref.subresource == "token" else resource,
                    ref.namespace)  # fmt: skip
