@@ -133,7 +133,9 @@ def test_help_waits_for_nothing_heavy(code: str) -> None:
     assert loaded(code) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["analyze", "ingest", "summary", "incident", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["analyze", "ingest", "summary", "incident", "evaluate", "rehearse"]
+)
 def test_the_help_of_a_command_waits_for_no_engine(command: str) -> None:
     code = f"from kubewitness.cli import cli; cli(['{command}', '--help'], standalone_mode=False)"
     assert loaded(code) & (HEAVY - {"msgspec"}) == set()

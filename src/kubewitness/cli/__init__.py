@@ -21,6 +21,7 @@ _COMMANDS = {
     "summary": "Trends, statistics and coverage of audit logs.",
     "incident": "Everything about one incident of the last analysis.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
+    "rehearse": "Copy a log with attacks woven in that never happened.",
 }
 
 
