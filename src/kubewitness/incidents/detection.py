@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, combine, load
+from kubewitness.baseline.fleet import FleetPrior, shipped
 from kubewitness.baseline.horizon import (
     YOUNGEST,
     Horizon,
@@ -69,14 +70,18 @@ def detect(
     *,
     since: datetime | None = None,
     factors: Sequence[Factor] = FACTORS,
+    fleet: FleetPrior | None = None,
 ) -> Detection:
-    """Judge one cluster's rows of the table ``activities`` (made by ``activity.rollup``)."""
+    """Judge one cluster's rows of the table ``activities`` (made by ``activity.rollup``).
+
+    ``fleet``: what stock components do in other clusters; None for what comes with the package.
+    """
     table = load(connection, cluster)
     mode = "retrospective" if since is None else "history and test"
     if not len(table):
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
     begin, horizon, reference, replayed = plan(table, since)
-    ledger = enter(table, find(table, horizon, reference, factors), horizon, connection)
+    ledger = enter(table, find(table, horizon, reference, factors, fleet or shipped()), horizon, connection)
     cases = [weigh(ledger, lines) for lines in link(ledger, begin)]
     past: list[Case] = []
     judged: list[Case] = []

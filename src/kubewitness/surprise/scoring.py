@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask
+from kubewitness.baseline.fleet import NOTHING, FleetPrior
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.surprise.calibration import calibrated
 from kubewitness.surprise.factor import Factor
@@ -41,13 +42,21 @@ def find(
     horizon: Horizon,
     reference: Mask,
     factors: Sequence[Factor] = FACTORS,
+    fleet: FleetPrior = NOTHING,
 ) -> list[Findings]:
-    """Score ``table`` by every factor; calibrate on the rows in ``reference``."""
+    """Score ``table`` by every factor; calibrate on the rows in ``reference``.
+
+    What ``fleet`` expects is expected, but makes nothing else stranger: calibration does not
+    know of it.
+    """
     findings = []
     for factor in factors:
         surprise = factor.score(table, horizon)
         chance = calibrated(table, surprise.nats, reference)
-        weight = np.minimum(-np.log(chance), CLIP) - 1
+        odd = np.flatnonzero(_weight(chance) > 0)
+        floor = fleet.floor(table, odd, factor.columns, surprise.active[odd])
+        chance[odd] = np.maximum(chance[odd], floor)
+        weight = _weight(chance)
         rows = np.flatnonzero(weight > 0)
         findings.append(
             Findings(
@@ -63,3 +72,8 @@ def find(
             )
         )
     return findings
+
+
+def _weight(chance: Floats) -> Floats:
+    weight: Floats = np.minimum(-np.log(chance), CLIP) - 1
+    return weight

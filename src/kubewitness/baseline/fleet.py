@@ -1,0 +1,145 @@
+"""The fleet prior: what stock components do in any cluster, counted from benign captures.
+
+It is the last parent of the back-off. On the first hour of a cluster that nobody has seen before,
+everything is new; but that a kubelet lists secrets and a backup tool its backups is no news, as
+they did so in the clusters that were counted. The prior is a floor, never a ceiling: what was not
+seen elsewhere is judged as without it. ``bench/fleet_prior.py`` writes ``fleet.json``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import chain
+from typing import NamedTuple
+
+import duckdb
+import msgspec
+import numpy as np
+
+from kubewitness.activity.table import DAY, ActivityTable, Floats, Ints, combine, load
+
+
+class Deed(NamedTuple):
+    """What a component did, told without any cluster's own names (``activity.table.load``)."""
+
+    component: str
+    action: str
+    outcome: str
+    region: str
+
+
+Capture = frozenset[Deed]
+"""What stock components did in one cluster."""
+
+
+def observe(connection: duckdb.DuckDBPyConnection, cluster: str) -> Capture:
+    """The deeds of stock components in the rows of one cluster in the table ``activities``."""
+    load(connection, cluster)
+    return frozenset(
+        Deed(*deed)
+        for deed in connection.execute(
+            "SELECT DISTINCT component, action, outcome, region FROM activity"
+            " WHERE component <> ''"
+        ).fetchall()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPrior:
+    """``captures``: in how many captures each component was seen; ``deeds``: in how many of them
+    it did this."""
+
+    captures: dict[str, int]
+    deeds: dict[Deed, int]
+
+    @classmethod
+    def count(cls, captures: Collection[Capture]) -> FleetPrior:
+        """One capture is one vote, whatever its length."""
+        return cls(
+            dict(Counter(chain(*({deed.component for deed in one} for one in captures)))),
+            dict(Counter(chain(*captures))),
+        )
+
+    @classmethod
+    def read(cls, text: bytes) -> FleetPrior:
+        """From what ``written`` made."""
+        known = msgspec.json.decode(text, type=dict[str, _Component])
+        return cls(
+            {name: one.captures for name, one in known.items()},
+            {
+                Deed(name, action, outcome, region): n
+                for name, one in known.items()
+                for action, outcomes in one.deeds.items()
+                for outcome, regions in outcomes.items()
+                for region, n in regions.items()
+            },
+        )
+
+    def written(self) -> bytes:
+        """As JSON to read and to compare: a line for each component and action."""
+        known = {name: _Component(n, {}) for name, n in sorted(self.captures.items())}
+        for deed, n in sorted(self.deeds.items()):
+            outcomes = known[deed.component].deeds.setdefault(deed.action, {})
+            outcomes.setdefault(deed.outcome, {})[deed.region] = n
+        return _lines(known).encode()
+
+    def floor(self, table: ActivityTable, rows: Ints, columns: Sequence[str], active: Ints) -> Floats:
+        """The least chance of each row's value in ``columns``, 0 where the prior knows nothing.
+
+        s of K captures of a component show the value, which is s of K + 1 clusters with the one at
+        hand. Its own history has the last word: machines go their rounds daily, so that what they
+        do anywhere is still to come after T days of being ``active`` (slices) with a chance of
+        exp(−T).
+        """
+        chance = np.zeros(len(rows))
+        if not (self.deeds and len(rows) and _TOLD_BY.keys() >= set(columns)):
+            return chance
+        share: dict[tuple[str, ...], float] = {}
+        for deed, n in self.deeds.items():
+            value = (deed.component, *(getattr(deed, _TOLD_BY[column]) for column in columns))
+            share[value] = max(share.get(value, 0.0), n / (self.captures[deed.component] + 1))
+        known = combine(*(table.ids_of(texts) for texts in zip(*share, strict=True)))
+        order = np.argsort(known)
+        known, expected = known[order], np.array(list(share.values()))[order]
+        asked = combine(
+            *(table.ids[c][rows] for c in ("component", *(_TOLD_BY[column] for column in columns)))
+        )
+        at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        days = active * (table.slice_width / DAY)
+        return np.where(known[at] == asked, expected[at] * np.exp(-days), chance)
+
+
+NOTHING = FleetPrior({}, {})
+# Which field of a deed, and column of the activity, answers for a column that a factor asks about.
+_TOLD_BY = {"action": "action", "outcome": "outcome", "place": "region"}
+
+
+class _Component(msgspec.Struct):
+    captures: int
+    deeds: dict[str, dict[str, dict[str, int]]]
+
+
+def _lines(known: dict[str, _Component]) -> str:
+    components = []
+    for name, one in known.items():
+        deeds = ",\n".join(
+            f"  {_json(action)}: {_json(outcomes)}" for action, outcomes in one.deeds.items()
+        )
+        components.append(
+            f'{_json(name)}: {{"captures": {one.captures}, "deeds": {{\n{deeds}\n}}}}'
+        )
+    return "{\n" + ",\n".join(components) + "\n}\n"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=0).decode()
+
+
+@cache
+def shipped() -> FleetPrior:
+    """The prior that comes with the package."""
+    return FleetPrior.read(resources.files("kubewitness.baseline").joinpath("fleet.json").read_bytes())
