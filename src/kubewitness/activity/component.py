@@ -96,7 +96,8 @@ def component(user: str) -> Component:
     (Component(name='velero', home=False), Component(name='', home=False))
     """
     match principal_class(user):
-        case "node":
+        # A bootstrap token is no node yet: whoever holds it asks for a certificate.
+        case "node" if user.startswith("system:node:"):
             return Component("kubelet", True)
         case "control-plane":
             name = _CONTROL_PLANE.get(user, account_name(user))

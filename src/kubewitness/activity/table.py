@@ -294,7 +294,10 @@ def _weigh_deeds(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _name_components(connection: duckdb.DuckDBPyConnection) -> None:
     """The table ``components``: which stock component each principal is, if any."""
-    users = [user for (user,) in connection.execute("SELECT DISTINCT principal FROM activities").fetchall()]
+    users = [
+        user
+        for (user,) in connection.execute("SELECT DISTINCT principal FROM activities").fetchall()
+    ]
     known = [component(user) for user in users]
     named = {
         "principal": np.array(users, dtype=object),
@@ -302,7 +305,8 @@ def _name_components(connection: duckdb.DuckDBPyConnection) -> None:
         "home": np.array([one.home for one in known], dtype=bool),
     }
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE components (principal VARCHAR, component VARCHAR, home BOOLEAN)"
+        "CREATE OR REPLACE TEMP TABLE components"
+        " (principal VARCHAR, component VARCHAR, home BOOLEAN)"
     )
     if users:
         connection.execute("INSERT INTO components SELECT * FROM named")

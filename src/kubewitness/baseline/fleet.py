@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from kubewitness.activity.table import DAY, ActivityTable, Floats, Ints, combine, load
+from kubewitness.baseline.horizon import Horizon
 
 
 class Deed(NamedTuple):
@@ -42,8 +43,7 @@ def observe(connection: duckdb.DuckDBPyConnection, cluster: str) -> Capture:
     return frozenset(
         Deed(*deed)
         for deed in connection.execute(
-            "SELECT DISTINCT component, action, outcome, region FROM activity"
-            " WHERE component <> ''"
+            "SELECT DISTINCT component, action, outcome, region FROM activity WHERE component <> ''"
         ).fetchall()
     )
 
@@ -87,35 +87,46 @@ class FleetPrior:
             outcomes.setdefault(deed.outcome, {})[deed.region] = n
         return _lines(known).encode()
 
-    def floor(self, table: ActivityTable, rows: Ints, columns: Sequence[str], active: Ints) -> Floats:
+    def floor(
+        self, table: ActivityTable, rows: Ints, columns: Sequence[str], horizon: Horizon
+    ) -> Floats:
         """The least chance of each row's value in ``columns``, 0 where the prior knows nothing.
 
         s of K captures of a component show the value, which is s of K + 1 clusters with the one at
-        hand. Its own history has the last word: machines go their rounds daily, so that what they
-        do anywhere is still to come after T days of being ``active`` (slices) with a chance of
-        exp(−T).
+        hand. The cluster's own history has the last word, also on who appears in it later: machines
+        go their rounds daily, so that of what they do anywhere exp(−T) is still to be seen after
+        T days of history.
         """
-        chance = np.zeros(len(rows))
-        if not (self.deeds and len(rows) and _TOLD_BY.keys() >= set(columns)):
-            return chance
-        share: dict[tuple[str, ...], float] = {}
-        for deed, n in self.deeds.items():
-            value = (deed.component, *(getattr(deed, _TOLD_BY[column]) for column in columns))
-            share[value] = max(share.get(value, 0.0), n / (self.captures[deed.component] + 1))
-        known = combine(*(table.ids_of(texts) for texts in zip(*share, strict=True)))
+        shares = self._shares(columns) if _TOLD_BY.keys() >= set(columns) else {}
+        if not (shares and len(rows)):
+            return np.zeros(len(rows))
+        known = combine(*(table.ids_of(texts) for texts in zip(*shares, strict=True)))
         order = np.argsort(known)
-        known, expected = known[order], np.array(list(share.values()))[order]
-        asked = combine(
-            *(table.ids[c][rows] for c in ("component", *(_TOLD_BY[column] for column in columns)))
-        )
+        known, share = known[order], np.array(list(shares.values()))[order]
+        named = ("component", *(_TOLD_BY[column] for column in columns))
+        asked = combine(*(table.ids[column][rows] for column in named))
         at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        days = active * (table.slice_width / DAY)
-        return np.where(known[at] == asked, expected[at] * np.exp(-days), chance)
+        lower, upper = horizon.at(table.slice[rows])
+        slices = np.maximum(lower, 0) + np.maximum(table.slice.max() - upper, 0)
+        days = slices * (table.slice_width / DAY)
+        return np.where(known[at] == asked, share[at] * np.exp(-days), 0.0)
+
+    def _shares(self, columns: Sequence[str]) -> dict[tuple[str, ...], float]:
+        """For each (component, *value in columns) the share of clusters that show it. Where the
+        outcome is not asked for, what a component was only refused is nothing that it does."""
+        shares: dict[tuple[str, ...], float] = {}
+        for deed, n in self.deeds.items():
+            if deed.outcome not in _REFUSED or "outcome" in columns:
+                value = (deed.component, *(getattr(deed, _TOLD_BY[column]) for column in columns))
+                share = n / (self.captures[deed.component] + 1)
+                shares[value] = max(shares.get(value, 0.0), share)
+        return shares
 
 
 NOTHING = FleetPrior({}, {})
 # Which field of a deed, and column of the activity, answers for a column that a factor asks about.
 _TOLD_BY = {"action": "action", "outcome": "outcome", "place": "region"}
+_REFUSED = ("denied", "unauthenticated")
 
 
 class _Component(msgspec.Struct):
@@ -142,4 +153,6 @@ def _json(value: object) -> str:
 @cache
 def shipped() -> FleetPrior:
     """The prior that comes with the package."""
-    return FleetPrior.read(resources.files("kubewitness.baseline").joinpath("fleet.json").read_bytes())
+    return FleetPrior.read(
+        resources.files("kubewitness.baseline").joinpath("fleet.json").read_bytes()
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from kubewitness.activity.table import YOUNG
+from kubewitness.baseline.fleet import Deed, FleetPrior
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Reason
 from kubewitness.incidents.ranking import Case
@@ -13,13 +15,17 @@ from kubewitness.incidents.wording import named, some
 from kubewitness.times import periods
 
 _FEW = 3
+_YES_OR_NO = {True: "possible", False: "no"}
 
 
-def considered(ledger: Ledger, case: Case, reasons: Sequence[Reason]) -> tuple[str, ...]:
+def considered(
+    ledger: Ledger, case: Case, reasons: Sequence[Reason], fleet: FleetPrior
+) -> tuple[str, ...]:
     """The benign explanations that were tried, and what speaks for or against each."""
     texts = ledger.texts
     lines = [int(line) for line in case.lines]
     tried = [_peers(reasons)] if reasons else []
+    tried += _stock(ledger, lines, fleet)
     young = sum(YOUNG in (texts["place"][line], texts["kind"][line]) for line in lines)
     tried.append(
         f"Something new is being set up: possible for {young} of {len(lines)} kinds of activity,"
@@ -102,6 +108,29 @@ def _peers(reasons: Sequence[Reason]) -> str:
     if not alone:
         return "Peers do the same: yes, each of these things is known of some peer."
     return f"Peers do the same: no; {alone} of {len(reasons)} reasons are unknown among them."
+
+
+def _stock(ledger: Ledger, lines: Sequence[int], fleet: FleetPrior) -> list[str]:
+    """For each stock component, by its name, how much of this it does in other clusters."""
+    texts = ledger.texts
+    # A grave deed may not be believed of a component, but is told of it.
+    names = {
+        texts["principal"][line]: texts["component"][line]
+        for line in lines
+        if texts["component"][line]
+    }
+    deeds: dict[str, set[Deed]] = defaultdict(set)
+    for line in lines:
+        name = names.get(texts["principal"][line])
+        if name in fleet.captures:
+            deeds[name].add(Deed(*(texts[field][line] for field in Deed._fields)))
+    return [
+        f"A stock component's usual work: {_YES_OR_NO[bool(known)]}; {len(known)} of {len(done)}"
+        f" kinds of activity are known of {name} from other clusters (counted in"
+        f" {fleet.captures[name]})."
+        for name, done in sorted(deeds.items())
+        for known in [done & fleet.deeds.keys()]
+    ]
 
 
 def _new(ledger: Ledger, lines: Iterable[int], factor: str) -> bool:

@@ -81,7 +81,9 @@ def detect(
     if not len(table):
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
     begin, horizon, reference, replayed = plan(table, since)
-    ledger = enter(table, find(table, horizon, reference, factors, fleet or shipped()), horizon, connection)
+    prior = shipped() if fleet is None else fleet
+    found = find(table, horizon, reference, factors, prior)
+    ledger = enter(table, found, horizon, connection)
     cases = [weigh(ledger, lines) for lines in link(ledger, begin)]
     past: list[Case] = []
     judged: list[Case] = []
@@ -98,7 +100,7 @@ def detect(
     reasons = explain(listed, ledger, table, horizon, connection)
     related = _related(listed, ledger, connection)
     incidents = tuple(
-        _incident(case, ledger, cluster, told, further, threshold)
+        _incident(case, ledger, cluster, told, further, threshold, prior)
         for case, told, further in zip(listed, reasons, related, strict=True)
     )
     missed = sum(case.score > threshold for case in past if case.opened >= replayed)
@@ -138,6 +140,7 @@ def _incident(
     reasons: tuple[Reason, ...],
     related: tuple[str, ...],
     threshold: float,
+    fleet: FleetPrior,
 ) -> Incident:
     alert = case.score > threshold
     strongest = float(ledger.total[case.lines].max())
@@ -165,7 +168,7 @@ def _incident(
         objects=timeline.objects(ledger, case),
         reasons=reasons,
         timeline=timeline.timeline(ledger, case),
-        considered=advice.considered(ledger, case, reasons),
+        considered=advice.considered(ledger, case, reasons, fleet),
         next_steps=advice.next_steps(ledger, case),
         evidence=tuple(evidence)[:EVIDENCE_IDS],
         events=tuple(audit_id for audit_id in events if audit_id not in evidence)[:EVENT_IDS],

@@ -63,6 +63,8 @@ COLUMNS = [
     "place",
     "kind",
     "hours",
+    "component",
+    "region",
     "n",
     "names",
     "first",

@@ -54,7 +54,7 @@ def find(
         surprise = factor.score(table, horizon)
         chance = calibrated(table, surprise.nats, reference)
         odd = np.flatnonzero(_weight(chance) > 0)
-        floor = fleet.floor(table, odd, factor.columns, surprise.active[odd])
+        floor = fleet.floor(table, odd, factor.columns, horizon)
         chance[odd] = np.maximum(chance[odd], floor)
         weight = _weight(chance)
         rows = np.flatnonzero(weight > 0)
