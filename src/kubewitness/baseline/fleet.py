@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from importlib import resources
 from itertools import chain
-from typing import NamedTuple
 
 import duckdb
 import msgspec
@@ -24,7 +23,8 @@ from kubewitness.activity.table import DAY, ActivityTable, Floats, Ints, combine
 from kubewitness.baseline.horizon import Horizon
 
 
-class Deed(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class Deed:
     """What a component did, told without any cluster's own names (``activity.table.load``)."""
 
     component: str
@@ -33,34 +33,48 @@ class Deed(NamedTuple):
     region: str
 
 
-Capture = frozenset[Deed]
-"""What stock components did in one cluster."""
+@dataclass(frozen=True, slots=True, order=True)
+class Program:
+    """As what a component acts: the program and platform that it names, and the pods that hold
+    its tokens (name without generated suffixes)."""
+
+    component: str
+    client: str
+    platform: str
+    bearer: str
+
+
+Fact = Deed | Program
+Capture = frozenset[Fact]
+"""What stock components did in one cluster, and as which programs."""
 
 
 def observe(connection: duckdb.DuckDBPyConnection, cluster: str) -> Capture:
-    """The deeds of stock components in the rows of one cluster in the table ``activities``."""
+    """The facts about stock components in the rows of one cluster in the table ``activities``."""
     load(connection, cluster)
-    return frozenset(
-        Deed(*deed)
-        for deed in connection.execute(
-            "SELECT DISTINCT component, action, outcome, region FROM activity WHERE component <> ''"
-        ).fetchall()
-    )
+    facts: set[Fact] = set()
+    for kind, known in ((Deed, "true"), (Program, "client <> 'none'")):
+        found = connection.execute(
+            f"SELECT DISTINCT {', '.join(field.name for field in fields(kind))} FROM activity"
+            f" WHERE component <> '' AND {known}"
+        )
+        facts.update(kind(*fact) for fact in found.fetchall())
+    return frozenset(facts)
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPrior:
-    """``captures``: in how many captures each component was seen; ``deeds``: in how many of them
-    it did this."""
+    """``captures``: in how many captures each component was seen; ``facts``: in how many of them
+    this was seen of it."""
 
     captures: dict[str, int]
-    deeds: dict[Deed, int]
+    facts: dict[Fact, int]
 
     @classmethod
     def count(cls, captures: Collection[Capture]) -> FleetPrior:
         """One capture is one vote, whatever its length."""
         return cls(
-            dict(Counter(chain(*({deed.component for deed in one} for one in captures)))),
+            dict(Counter(chain(*({fact.component for fact in one} for one in captures)))),
             dict(Counter(chain(*captures))),
         )
 
@@ -68,23 +82,32 @@ class FleetPrior:
     def read(cls, text: bytes) -> FleetPrior:
         """From what ``written`` made."""
         known = msgspec.json.decode(text, type=dict[str, _Component])
-        return cls(
-            {name: one.captures for name, one in known.items()},
-            {
+        facts: dict[Fact, int] = {}
+        for name, one in known.items():
+            facts |= {
+                Program(name, client, platform, bearer): n
+                for client, platforms in one.programs.items()
+                for platform, bearers in platforms.items()
+                for bearer, n in bearers.items()
+            }
+            facts |= {
                 Deed(name, action, outcome, region): n
-                for name, one in known.items()
                 for action, outcomes in one.deeds.items()
                 for outcome, regions in outcomes.items()
                 for region, n in regions.items()
-            },
-        )
+            }
+        return cls({name: one.captures for name, one in known.items()}, facts)
 
     def written(self) -> bytes:
         """As JSON to read and to compare: a line for each component and action."""
-        known = {name: _Component(n, {}) for name, n in sorted(self.captures.items())}
-        for deed, n in sorted(self.deeds.items()):
-            outcomes = known[deed.component].deeds.setdefault(deed.action, {})
-            outcomes.setdefault(deed.outcome, {})[deed.region] = n
+        known = {name: _Component(n, {}, {}) for name, n in sorted(self.captures.items())}
+        for fact in sorted(self.facts, key=astuple):
+            one = known[fact.component]
+            if isinstance(fact, Program):
+                outer, inner, last = one.programs, (fact.client, fact.platform), fact.bearer
+            else:
+                outer, inner, last = one.deeds, (fact.action, fact.outcome), fact.region
+            outer.setdefault(inner[0], {}).setdefault(inner[1], {})[last] = self.facts[fact]
         return _lines(known).encode()
 
     def floor(
@@ -103,8 +126,7 @@ class FleetPrior:
         known = combine(*(table.ids_of(texts) for texts in zip(*shares, strict=True)))
         order = np.argsort(known)
         known, share = known[order], np.array(list(shares.values()))[order]
-        named = ("component", *(_TOLD_BY[column] for column in columns))
-        asked = combine(*(table.ids[column][rows] for column in named))
+        asked = combine(*(table.ids[field][rows] for field in _told_by(columns)))
         at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
         lower, upper = horizon.at(table.slice[rows])
         slices = np.maximum(lower, 0) + np.maximum(table.slice.max() - upper, 0)
@@ -114,23 +136,33 @@ class FleetPrior:
     def _shares(self, columns: Sequence[str]) -> dict[tuple[str, ...], float]:
         """For each (component, *value in columns) the share of clusters that show it. Where the
         outcome is not asked for, what a component was only refused is nothing that it does."""
+        asked = _told_by(columns)
         shares: dict[tuple[str, ...], float] = {}
-        for deed, n in self.deeds.items():
-            if deed.outcome not in _REFUSED or "outcome" in columns:
-                value = (deed.component, *(getattr(deed, _TOLD_BY[column]) for column in columns))
-                share = n / (self.captures[deed.component] + 1)
+        for fact, n in self.facts.items():
+            refused = isinstance(fact, Deed) and fact.outcome in _REFUSED
+            value = tuple(getattr(fact, field, "") for field in asked)
+            if all(value) and (not refused or "outcome" in columns):
+                share = n / (self.captures[fact.component] + 1)
                 shares[value] = max(shares.get(value, 0.0), share)
         return shares
 
 
 NOTHING = FleetPrior({}, {})
-# Which field of a deed, and column of the activity, answers for a column that a factor asks about.
-_TOLD_BY = {"action": "action", "outcome": "outcome", "place": "region"}
+# Which field of a fact, and column of the activity, answers for a column that a factor asks about.
+_TOLD_BY = {
+    **{column: column for column in ("action", "outcome", "client", "platform", "bearer")},
+    "place": "region",
+}
 _REFUSED = ("denied", "unauthenticated")
+
+
+def _told_by(columns: Sequence[str]) -> tuple[str, ...]:
+    return ("component", *(_TOLD_BY[column] for column in columns))
 
 
 class _Component(msgspec.Struct):
     captures: int
+    programs: dict[str, dict[str, dict[str, int]]]
     deeds: dict[str, dict[str, dict[str, int]]]
 
 
@@ -141,7 +173,8 @@ def _lines(known: dict[str, _Component]) -> str:
             f"  {_json(action)}: {_json(outcomes)}" for action, outcomes in one.deeds.items()
         )
         components.append(
-            f'{_json(name)}: {{"captures": {one.captures}, "deeds": {{\n{deeds}\n}}}}'
+            f'{_json(name)}: {{"captures": {one.captures}, "programs": {_json(one.programs)},'
+            f' "deeds": {{\n{deeds}\n}}}}'
         )
     return "{\n" + ",\n".join(components) + "\n}\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 from kubewitness.activity.table import YOUNG
 from kubewitness.baseline.fleet import Deed, FleetPrior
@@ -123,13 +124,13 @@ def _stock(ledger: Ledger, lines: Sequence[int], fleet: FleetPrior) -> list[str]
     for line in lines:
         name = names.get(texts["principal"][line])
         if name in fleet.captures:
-            deeds[name].add(Deed(*(texts[field][line] for field in Deed._fields)))
+            deeds[name].add(Deed(*(texts[field.name][line] for field in fields(Deed))))
     return [
         f"A stock component's usual work: {_YES_OR_NO[bool(known)]}; {len(known)} of {len(done)}"
         f" kinds of activity are known of {name} from other clusters (counted in"
         f" {fleet.captures[name]})."
         for name, done in sorted(deeds.items())
-        for known in [done & fleet.deeds.keys()]
+        for known in [done & fleet.facts.keys()]
     ]
 
 

@@ -49,29 +49,32 @@ def find(
     What ``fleet`` expects is expected, but makes nothing else stranger: calibration does not
     know of it.
     """
-    findings = []
-    for factor in factors:
+    found: dict[str, Findings] = {}
+    strange = np.zeros(len(table), dtype=bool)
+    # Who comes from a strange place need not be the component whose name it bears, so that is
+    # asked first.
+    for factor in sorted(factors, key=lambda factor: factor.aspect != "where from"):
         surprise = factor.score(table, horizon)
         chance = calibrated(table, surprise.nats, reference)
-        odd = np.flatnonzero(_weight(chance) > 0)
+        odd = np.flatnonzero((_weight(chance) > 0) & ~strange)
         floor = fleet.floor(table, odd, factor.columns, horizon)
         chance[odd] = np.maximum(chance[odd], floor)
         weight = _weight(chance)
         rows = np.flatnonzero(weight > 0)
-        findings.append(
-            Findings(
-                factor,
-                rows,
-                weight[rows],
-                chance[rows],
-                surprise.atom[rows],
-                surprise.seen[rows],
-                surprise.active[rows],
-                surprise.peers[rows],
-                surprise.members[rows],
-            )
+        if factor.aspect == "where from":
+            strange[rows] = True
+        found[factor.name] = Findings(
+            factor,
+            rows,
+            weight[rows],
+            chance[rows],
+            surprise.atom[rows],
+            surprise.seen[rows],
+            surprise.active[rows],
+            surprise.peers[rows],
+            surprise.members[rows],
         )
-    return findings
+    return [found[factor.name] for factor in factors]
 
 
 def _weight(chance: Floats) -> Floats:
