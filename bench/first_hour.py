@@ -21,7 +21,7 @@ import numpy as np
 
 from fleet_prior import Logs, benign, count, events_of, logs, roll_up
 from kubewitness.activity.component import component
-from kubewitness.baseline.fleet import NOTHING, FleetPrior
+from kubewitness.baseline.fleet import NOTHING, Capture, Deed, FleetPrior
 from kubewitness.errors import KubewitnessError
 from kubewitness.evaluate.dataset import ATTACK, Episode
 from kubewitness.evaluate.figures import markdown
@@ -86,8 +86,17 @@ def found(
     return sum(attack.episode_id in credited for attack in wanted)
 
 
+def known(capture: Capture, prior: FleetPrior) -> str:
+    """How many of the (component, action) that occur the prior knows at all."""
+    here, elsewhere = (
+        {(fact.component, fact.action) for fact in facts if isinstance(fact, Deed)}
+        for facts in (capture, prior.facts)
+    )
+    return f"{len(here & elsewhere)} of {len(here)}"
+
+
 def measure(
-    connection: duckdb.DuckDBPyConnection, capture: Logs, prior: FleetPrior
+    connection: duckdb.DuckDBPyConnection, capture: Logs, counted: Capture, prior: FleetPrior
 ) -> tuple[str, ...]:
     """A row of the table."""
     first, until = benign(connection, capture)
@@ -103,6 +112,7 @@ def measure(
         hits += [found(connection, capture, wanted, fleet) for fleet in (NOTHING, prior)]
     return (
         capture.name,
+        known(counted, prior),
         str(len(quiet)),
         *(f"{incidents} ({alerts})" for incidents, alerts in counts[:, :2]),
         *(f"{incidents} ({alerts})" for incidents, alerts in counts[:, 2:]),
@@ -114,6 +124,7 @@ def write(rows: Sequence[tuple[str, ...]]) -> None:
     """Put the table into the page."""
     header = (
         "capture",
+        "actions known",
         "stretches",
         "machinery, no prior",
         "machinery, prior",
@@ -143,7 +154,7 @@ def main(arguments: list[str]) -> None:
         rows = []
         for place, (connection, capture) in enumerate(zip(connections, captures, strict=True)):
             prior = FleetPrior.count(counted[:place] + counted[place + 1 :])
-            rows.append(measure(connection, capture, prior))
+            rows.append(measure(connection, capture, counted[place], prior))
             print(*rows[-1], sep=" | ", flush=True)
     write(rows)
 
