@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from fleet_prior import Logs, benign, count, events_of, logs, roll_up
+from fleet_prior import Logs, benign, count, events_of, logs, of_log, roll_up, span
 from kubewitness.activity.component import component
 from kubewitness.baseline.fleet import NOTHING, Capture, Deed, FleetPrior
 from kubewitness.errors import KubewitnessError
@@ -39,17 +39,25 @@ MINUTES = (10, 30)
 BEFORE_ATTACK, AFTER_ATTACK = timedelta(minutes=40), timedelta(minutes=20)
 READ = 5
 
-Window = tuple[datetime, datetime]
 
-
-def windows(first: datetime, until: datetime) -> list[Window]:
-    """The stretches of a benign history that are judged."""
-    if until - first < DAY:
-        ends = (first + timedelta(minutes=minutes) for minutes in MINUTES)
-        return [(first, end) for end in (*(end for end in ends if end < until), until)]
-    midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
-    begins = [midnight + day * DAY + hour * HOUR for day in range(DAYS) for hour in HOURS]
-    return [(begin, begin + HOUR) for begin in begins if first < begin + HOUR <= until]
+def windows(
+    connection: duckdb.DuckDBPyConnection, capture: Logs
+) -> Iterator[tuple[datetime, datetime, str]]:
+    """The stretches of the benign history that are judged, from when until when of what."""
+    first, until = benign(connection, capture)
+    if until - first >= DAY:
+        midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        for begin in (midnight + day * DAY + hour * HOUR for day in range(DAYS) for hour in HOURS):
+            if first < begin + HOUR <= until:
+                yield begin, begin + HOUR, "everything"
+        return
+    for log in capture.files:
+        if capture.labels is None or log != capture.labels.test_file:
+            begin, last = span(connection, of_log(log))
+            for minutes in MINUTES:
+                if begin + timedelta(minutes=minutes) < last:
+                    yield begin, begin + timedelta(minutes=minutes), of_log(log)
+            yield begin, last + timedelta(seconds=1), of_log(log)
 
 
 def machinery(connection: duckdb.DuckDBPyConnection, name: str, prior: FleetPrior) -> list[int]:
@@ -61,16 +69,16 @@ def machinery(connection: duckdb.DuckDBPyConnection, name: str, prior: FleetPrio
     return [int(n) for n in counted.ravel()]
 
 
-def attacks(capture: Logs, until: datetime) -> Iterator[tuple[Window, list[Episode]]]:
+def attacks(capture: Logs, until: datetime) -> Iterator[tuple[datetime, datetime, list[Episode]]]:
     """The hour around each attack; where all that is judged is less than a day, all of it."""
     episodes = capture.labels.episodes if capture.labels is not None else ()
     labelled = [one for one in episodes if one.label == ATTACK and one.audit_ids]
     end = max((attack.end for attack in labelled), default=until)
     if end - until < DAY and labelled:
-        yield (until, end + HOUR), labelled
+        yield until, end + HOUR, labelled
         return
     for attack in labelled:
-        yield (attack.start - BEFORE_ATTACK, attack.start + AFTER_ATTACK), [attack]
+        yield attack.start - BEFORE_ATTACK, attack.start + AFTER_ATTACK, [attack]
 
 
 def found(
@@ -99,15 +107,14 @@ def measure(
     connection: duckdb.DuckDBPyConnection, capture: Logs, counted: Capture, prior: FleetPrior
 ) -> tuple[str, ...]:
     """A row of the table."""
-    first, until = benign(connection, capture)
-    quiet = windows(first, until)
+    quiet = list(windows(connection, capture))
     counts = np.zeros((2, 4), dtype=int)
-    for window in quiet:
-        roll_up(connection, *window)
+    for stretch in quiet:
+        roll_up(connection, *stretch)
         counts += [machinery(connection, capture.name, fleet) for fleet in (NOTHING, prior)]
     hits, owed = np.zeros(2, dtype=int), 0
-    for window, wanted in attacks(capture, until):
-        roll_up(connection, *window)
+    for since, until, wanted in attacks(capture, benign(connection, capture)[1]):
+        roll_up(connection, since, until)
         owed += len(wanted)
         hits += [found(connection, capture, wanted, fleet) for fleet in (NOTHING, prior)]
     return (

@@ -59,26 +59,37 @@ def events_of(capture: Logs) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def benign(connection: duckdb.DuckDBPyConnection, capture: Logs) -> tuple[datetime, datetime]:
     """From when until when a capture holds no attack: its history, or all of it."""
-    first, last = _span(connection, "everything")
+    first, last = span(connection, "everything")
     if capture.labels is None:
         return first, last + timedelta(seconds=1)
     if capture.labels.test_file is None:
         return first, capture.labels.test_from or first
-    test = quoted(str(capture.labels.test_file))
-    return first, _span(connection, f"everything WHERE source = {test}")[0]
+    return first, span(connection, of_log(capture.labels.test_file))[0]
 
 
-def roll_up(connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> None:
-    """The table ``activities`` of what happened from ``since`` until before ``until``."""
+def roll_up(
+    connection: duckdb.DuckDBPyConnection,
+    since: datetime,
+    until: datetime,
+    events: str = "everything",
+) -> None:
+    """The table ``activities`` of what happened from ``since`` until before ``until``; ``events``
+    may be narrowed to one log (``of_log``)."""
     bounds = [f"TIMESTAMP '{time.astimezone(UTC).replace(tzinfo=None)}'" for time in (since, until)]
     connection.execute(
-        "CREATE OR REPLACE VIEW events AS FROM everything"
+        f"CREATE OR REPLACE VIEW events AS FROM (FROM {events})"
         f" WHERE stage_at >= {bounds[0]} AND stage_at < {bounds[1]}"
     )
-    rollup(connection, width=slot_width(*_span(connection, "events")))
+    rollup(connection, width=slot_width(*span(connection, "events")))
 
 
-def _span(connection: duckdb.DuckDBPyConnection, events: str) -> tuple[datetime, datetime]:
+def of_log(path: Path) -> str:
+    """The events of one log of a capture."""
+    return f"everything WHERE source = {quoted(str(path))}"
+
+
+def span(connection: duckdb.DuckDBPyConnection, events: str) -> tuple[datetime, datetime]:
+    """The first and the last instant of some events."""
     row = connection.execute(f"SELECT min(stage_at), max(stage_at) FROM {events}").fetchone()
     if row is None or row[0] is None:
         raise KubewitnessError("there are no audit events in this stretch of the log")
