@@ -16,7 +16,6 @@ from kubewitness.incidents.wording import named, some
 from kubewitness.times import periods
 
 _FEW = 3
-_YES_OR_NO = {True: "possible", False: "no"}
 
 
 def considered(
@@ -125,13 +124,15 @@ def _stock(ledger: Ledger, lines: Sequence[int], fleet: FleetPrior) -> list[str]
         name = names.get(texts["principal"][line])
         if name in fleet.captures:
             deeds[name].add(Deed(*(texts[field.name][line] for field in fields(Deed))))
-    return [
-        f"A stock component's usual work: {_YES_OR_NO[bool(known)]}; {len(known)} of {len(done)}"
-        f" kinds of activity are known of {name} from other clusters (counted in"
-        f" {fleet.captures[name]})."
-        for name, done in sorted(deeds.items())
-        for known in [done & fleet.facts.keys()]
-    ]
+    tried = []
+    for name, done in sorted(deeds.items()):
+        known = len(done & fleet.facts.keys())
+        answer = "possible" if known == len(done) else "only in part" if known else "no"
+        tried.append(
+            f"A stock component's usual work: {answer}; {known} of {len(done)} kinds of activity are"
+            f" known of {name} from other clusters (counted in {fleet.captures[name]})."
+        )
+    return tried
 
 
 def _new(ledger: Ledger, lines: Iterable[int], factor: str) -> bool:
