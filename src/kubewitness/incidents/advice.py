@@ -129,8 +129,8 @@ def _stock(ledger: Ledger, lines: Sequence[int], fleet: FleetPrior) -> list[str]
         known = len(done & fleet.facts.keys())
         answer = "possible" if known == len(done) else "only in part" if known else "no"
         tried.append(
-            f"A stock component's usual work: {answer}; {known} of {len(done)} kinds of activity are"
-            f" known of {name} from other clusters (counted in {fleet.captures[name]})."
+            f"A stock component's usual work: {answer}; {known} of {len(done)} kinds of activity"
+            f" are known of {name} from other clusters (counted in {fleet.captures[name]})."
         )
     return tried
 
