@@ -10,6 +10,7 @@ import pytest
 
 from activities import CLUSTER, DAY, HOUR, OUTSIDE, START, Row, account, connected, ledger_of, row
 from activities import week as quiet_week
+from kubewitness.baseline.fleet import Deed, FleetPrior
 from kubewitness.incidents import advice, story, timeline
 from kubewitness.incidents.detection import detect
 from kubewitness.incidents.explaining import told
@@ -224,3 +225,27 @@ def test_a_new_program_is_told_even_where_the_network_is_the_stronger_reason(
     tried = " ".join(theft.considered)
     assert "both the network and the program are new" in tried
     assert "the program is the usual one" not in tried
+
+
+@pytest.mark.parametrize(
+    ("deeds", "answer"),
+    [
+        (("list",), "possible; 1 of 1"),
+        (("list", "delete"), "only in part; 1 of 2"),
+        (("delete",), "no; 0 of 1"),
+    ],
+)
+def test_what_a_stock_component_does_elsewhere_is_told_for_and_against(
+    deeds: Sequence[str], answer: str
+) -> None:
+    backup = account("velero/velero")
+    prior = FleetPrior({"velero": 2}, {Deed("velero", "list secrets", "ok", "elsewhere"): 2})
+    ledger, found = case(*(secrets(verb, who=backup) for verb in deeds))
+
+    told_of = [one for one in advice.considered(ledger, found, (), prior) if "stock" in one]
+    assert told_of == [
+        f"A stock component's usual work: {answer} kinds of activity are known of velero from"
+        " other clusters (counted in 2)."
+    ]
+    ledger, found = case(*(secrets(verb) for verb in deeds))
+    assert not any("stock" in one for one in advice.considered(ledger, found, (), prior))

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from kubewitness.activity.component import component
 from kubewitness.activity.technique import SYSTEM_NAMESPACES, technique
 from kubewitness.events.normalisation import quoted
 
@@ -49,6 +50,8 @@ ID_COLUMNS = [
     "kind",
     "home",
     "hours",
+    "component",
+    "region",
 ]
 
 MICROSECONDS = 1_000_000
@@ -94,6 +97,16 @@ class ActivityTable:
         """Which rows have one of these texts in this column."""
         wanted = np.array([self.id_of(text) for text in texts], dtype=np.uint64)
         return np.isin(self.ids[column], wanted)
+
+    def ids_of(self, texts: Sequence[str]) -> Ids:
+        """The ids of many texts at once, see ``id_of``."""
+        with _engine().cursor() as cursor:
+            found = cursor.execute(
+                "SELECT hash(?::UBIGINT, text) AS id FROM unnest(?::VARCHAR[]) WITH ORDINALITY"
+                " AS given(text, place) ORDER BY place",
+                [self.salt, list(texts)],
+            ).fetchnumpy()
+        return np.asarray(found["id"], dtype=np.uint64)
 
     @property
     def unit(self) -> str:
@@ -184,8 +197,14 @@ SELECT timed.* EXCLUDE (home_name),
     -- three hours of a working day or of a weekend day
     (CASE WHEN isodow(first) >= 6 THEN 'weekend ' ELSE 'workday ' END)
         || lpad(CAST(hour(first) // 3 * 3 AS VARCHAR), 2, '0') || '–'
-        || lpad(CAST(hour(first) // 3 * 3 + 3 AS VARCHAR), 2, '0') || ' UTC' AS hours
+        || lpad(CAST(hour(first) // 3 * 3 + 3 AS VARCHAR), 2, '0') || ' UTC' AS hours,
+    -- a name is a claim: grave deeds need the namespace that upstream fixes for it
+    CASE WHEN acting_as <> '' OR (importance >= {GRAVE} AND NOT components.home) THEN ''
+        ELSE components.component END AS component,
+    CASE WHEN timed.namespace = '' THEN 'cluster' WHEN timed.namespace = home_name THEN 'own'
+        WHEN timed.namespace = 'kube-system' THEN 'kube-system' ELSE 'elsewhere' END AS region
 FROM timed
+    JOIN components USING (principal)
     JOIN namespaces AS there ON there.namespace = timed.namespace
     JOIN resources ON resources.resource = timed.resource
     LEFT JOIN namespaces AS own ON own.namespace = home_name"""
@@ -196,7 +215,9 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
 
     Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who),
     ``habit`` (whose habits count), ``place``, ``kind`` and ``home`` (the namespace, the
-    resource and a service account's own namespace, or ``YOUNG``), ``hours``.
+    resource and a service account's own namespace, or ``YOUNG``), ``hours``, ``component`` (the
+    stock component that is believed to have done this, or '') and ``region`` (where that is, as
+    it can be said of any cluster: cluster, own, kube-system or elsewhere).
     """
     bounds = connection.execute(
         "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",
@@ -206,6 +227,7 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
     width = slice_width(last - first)
     start = first // width * width
     _weigh_deeds(connection)
+    _name_components(connection)
     _number(connection, cluster)
     connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
     arrays = _ordered(
@@ -277,6 +299,27 @@ def _weigh_deeds(connection: duckdb.DuckDBPyConnection) -> None:
     if deeds:
         connection.execute("INSERT INTO deed_weights SELECT * FROM weighed")
     weighed.clear()
+
+
+def _name_components(connection: duckdb.DuckDBPyConnection) -> None:
+    """The table ``components``: which stock component each principal is, if any."""
+    users = [
+        user
+        for (user,) in connection.execute("SELECT DISTINCT principal FROM activities").fetchall()
+    ]
+    known = [component(user) for user in users]
+    named = {
+        "principal": np.array(users, dtype=object),
+        "component": np.array([one.name for one in known], dtype=object),
+        "home": np.array([one.home for one in known], dtype=bool),
+    }
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE components"
+        " (principal VARCHAR, component VARCHAR, home BOOLEAN)"
+    )
+    if users:
+        connection.execute("INSERT INTO components SELECT * FROM named")
+    named.clear()
 
 
 def texts(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
 
 from kubewitness.activity.table import YOUNG
 from kubewitness.activity.technique import DEPLOYED
+from kubewitness.baseline.fleet import Deed, FleetPrior
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Reason
 from kubewitness.incidents.ranking import Case
@@ -16,11 +19,14 @@ from kubewitness.times import periods
 _FEW = 3
 
 
-def considered(ledger: Ledger, case: Case, reasons: Sequence[Reason]) -> tuple[str, ...]:
+def considered(
+    ledger: Ledger, case: Case, reasons: Sequence[Reason], fleet: FleetPrior
+) -> tuple[str, ...]:
     """The benign explanations that were tried, and what speaks for or against each."""
     texts = ledger.texts
     lines = [int(line) for line in case.lines]
     tried = [_peers(reasons)] if reasons else []
+    tried += _stock(ledger, lines, fleet)
     young = sum(YOUNG in (texts["place"][line], texts["kind"][line]) for line in lines)
     tried.append(
         f"Something new is being set up: possible for {young} of {len(lines)} kinds of activity,"
@@ -111,6 +117,31 @@ def _peers(reasons: Sequence[Reason]) -> str:
     if not alone:
         return "Peers do the same: yes, each of these things is known of some peer."
     return f"Peers do the same: no; {alone} of {len(reasons)} reasons are unknown among them."
+
+
+def _stock(ledger: Ledger, lines: Sequence[int], fleet: FleetPrior) -> list[str]:
+    """For each stock component, by its name, how much of this it does in other clusters."""
+    texts = ledger.texts
+    # A grave deed may not be believed of a component, but is told of it.
+    names = {
+        texts["principal"][line]: texts["component"][line]
+        for line in lines
+        if texts["component"][line]
+    }
+    deeds: dict[str, set[Deed]] = defaultdict(set)
+    for line in lines:
+        name = names.get(texts["principal"][line])
+        if name in fleet.captures:
+            deeds[name].add(Deed(*(texts[field.name][line] for field in fields(Deed))))
+    tried = []
+    for name, done in sorted(deeds.items()):
+        known = len(done & fleet.facts.keys())
+        answer = "possible" if known == len(done) else "only in part" if known else "no"
+        tried.append(
+            f"A stock component's usual work: {answer}; {known} of {len(done)} kinds of activity"
+            f" are known of {name} from other clusters (counted in {fleet.captures[name]})."
+        )
+    return tried
 
 
 def _new(ledger: Ledger, lines: Iterable[int], factor: str) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, combine, load
+from kubewitness.baseline.fleet import FleetPrior, shipped
 from kubewitness.baseline.horizon import (
     YOUNGEST,
     Horizon,
@@ -72,15 +73,20 @@ def detect(
     *,
     since: datetime | None = None,
     factors: Sequence[Factor] = FACTORS,
+    fleet: FleetPrior | None = None,
 ) -> Detection:
-    """Judge one cluster's rows of the table ``activities`` (made by ``activity.rollup``)."""
+    """Judge one cluster's rows of the table ``activities`` (made by ``activity.rollup``).
+
+    ``fleet``: what stock components do in other clusters; None for what comes with the package.
+    """
     table = load(connection, cluster)
     mode = "retrospective" if since is None else "history and test"
     if not len(table):
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
     begin, horizon, reference, replayed = plan(table, since)
     broken = find_misconfigurations(connection, cluster, begin)
-    findings = find(table, horizon, reference, factors)
+    prior = shipped() if fleet is None else fleet
+    findings = find(table, horizon, reference, factors, prior)
     ledger = enter(table, findings, horizon, connection, broken.excused)
     cases = [weigh(ledger, lines) for lines in link(ledger, begin)]
     past: list[Case] = []
@@ -98,7 +104,7 @@ def detect(
     reasons = explain(listed, ledger, table, horizon, connection)
     related = _related(listed, ledger, connection)
     incidents = tuple(
-        _incident(case, ledger, cluster, told, further, threshold)
+        _incident(case, ledger, cluster, told, further, threshold, prior)
         for case, told, further in zip(listed, reasons, related, strict=True)
     )
     missed = sum(case.score > threshold for case in past if case.opened >= replayed)
@@ -139,6 +145,7 @@ def _incident(
     reasons: tuple[Reason, ...],
     related: tuple[str, ...],
     threshold: float,
+    fleet: FleetPrior,
 ) -> Incident:
     alert = case.score > threshold
     strongest = float(ledger.total[case.lines].max())
@@ -166,7 +173,7 @@ def _incident(
         objects=timeline.objects(ledger, case),
         reasons=reasons,
         timeline=timeline.timeline(ledger, case),
-        considered=advice.considered(ledger, case, reasons),
+        considered=advice.considered(ledger, case, reasons, fleet),
         next_steps=advice.next_steps(ledger, case),
         evidence=tuple(evidence)[:EVIDENCE_IDS],
         events=tuple(audit_id for audit_id in events if audit_id not in evidence)[:EVENT_IDS],

@@ -65,6 +65,8 @@ COLUMNS = [
     "place",
     "kind",
     "hours",
+    "component",
+    "region",
     "n",
     "names",
     "first",

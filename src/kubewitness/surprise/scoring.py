@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints, Mask
+from kubewitness.baseline.fleet import NOTHING, FleetPrior
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.surprise.calibration import calibrated
 from kubewitness.surprise.factor import Factor
@@ -41,25 +42,41 @@ def find(
     horizon: Horizon,
     reference: Mask,
     factors: Sequence[Factor] = FACTORS,
+    fleet: FleetPrior = NOTHING,
 ) -> list[Findings]:
-    """Score ``table`` by every factor; calibrate on the rows in ``reference``."""
-    findings = []
-    for factor in factors:
+    """Score ``table`` by every factor; calibrate on the rows in ``reference``.
+
+    What ``fleet`` expects is expected, but makes nothing else stranger: calibration does not
+    know of it.
+    """
+    found: dict[str, Findings] = {}
+    strange = np.zeros(len(table), dtype=bool)
+    # Who comes from a strange place need not be the component whose name it bears, so that is
+    # asked first.
+    for factor in sorted(factors, key=lambda factor: factor.aspect != "where from"):
         surprise = factor.score(table, horizon)
         chance = calibrated(table, surprise.nats, reference)
-        weight = np.minimum(-np.log(chance), CLIP) - 1
+        odd = np.flatnonzero((_weight(chance) > 0) & ~strange)
+        floor = fleet.floor(table, odd, factor.columns, horizon)
+        chance[odd] = np.maximum(chance[odd], floor)
+        weight = _weight(chance)
         rows = np.flatnonzero(weight > 0)
-        findings.append(
-            Findings(
-                factor,
-                rows,
-                weight[rows],
-                chance[rows],
-                surprise.atom[rows],
-                surprise.seen[rows],
-                surprise.active[rows],
-                surprise.peers[rows],
-                surprise.members[rows],
-            )
+        if factor.aspect == "where from":
+            strange[rows] = True
+        found[factor.name] = Findings(
+            factor,
+            rows,
+            weight[rows],
+            chance[rows],
+            surprise.atom[rows],
+            surprise.seen[rows],
+            surprise.active[rows],
+            surprise.peers[rows],
+            surprise.members[rows],
         )
-    return findings
+    return [found[factor.name] for factor in factors]
+
+
+def _weight(chance: Floats) -> Floats:
+    weight: Floats = np.minimum(-np.log(chance), CLIP) - 1
+    return weight
