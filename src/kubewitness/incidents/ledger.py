@@ -28,6 +28,8 @@ _CONTEXT_WEIGHT = 1.2
 # A machine in a namespace that is being set up or of one, or on a kind of object that was just
 # installed, does what it was installed for.
 _YOUNG_WEIGHT = 0.35
+# An attempt that gained nothing; and what a machine never did before is seldom a new task of its.
+_REFUSED_WEIGHT, _MACHINE_WEIGHT = 0.7, 1.25
 _PLACES = frozenset({"network", "source_ip"})
 # A row that testifies less than this is not worth a line in a story.
 MINIMUM_ROW = 1.5
@@ -125,6 +127,8 @@ def enter(
     machine = ~table.are("class", ("human", "anonymous"))[rows]
     installed = machine & (young["place"] | young["kind"] | young["home"])
 
+    workload = table.are("class", ("workload",))[rows]
+    served = table.are("outcome", ("ok", "unknown", "throttled"))[rows]
     size = len(rows)
     weight = {aspect: np.zeros(size) for aspect in ASPECTS}
     chosen = {aspect: np.full(size, -1, dtype=np.int64) for aspect in ASPECTS}
@@ -144,7 +148,10 @@ def enter(
         # What was just installed runs in the cluster: its place is judged like anybody's.
         elsewhere = not _PLACES.isdisjoint(finding.factor.columns)
         trust = np.where(new_there & ~np.bool_(elsewhere), _YOUNG_WEIGHT, 1.0)
-        worth = finding.weight * trust[at] * importance[at]
+        if aspect == "what":
+            trust = trust * np.where(served, 1.0, _REFUSED_WEIGHT)
+        trust = trust * np.where(workload, _MACHINE_WEIGHT, 1.0)
+        worth = finding.weight * (trust * importance)[at]
         better = np.flatnonzero(worth > weight[aspect][at])
         weight[aspect][at[better]] = worth[better]
         chosen[aspect][at[better]] = number

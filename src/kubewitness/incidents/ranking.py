@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kubewitness.activity.table import GRAVE, Ints
+from kubewitness.activity.table import GRAVE, MICROSECONDS, Ints
 from kubewitness.incidents.ledger import ASPECTS, CIRCUMSTANCES, Ledger
 from kubewitness.incidents.model import SEVERITIES, Severity
 from kubewitness.surprise.factor import Aspect
@@ -25,15 +25,19 @@ FALL = 0.5
 # More of the same kind adds less: who restarts one workload in a strange place restarts ten.
 FALL_OF_SAME = 2.0
 TOGETHER = 0.5
+# A score is divided by (lines · hours) to this power, see ``weigh``.
+SPREAD = 0.15
+PAUSE = 1800 * MICROSECONDS
+_HOUR = 3600 * MICROSECONDS
 # From which weight of a technique an incident is of medium and of high severity.
 _STEPS = (1.1, 1.5)
 # Below this nothing is worth reporting: one fairly unusual ordinary act.
-REPORT_FROM = 4.0
+REPORT_FROM = 2.5
 ALERTS_A_DAY = 1.0
 # Whatever the replay says, an alert needs as much as so many facts, each as strange as anything
 # that this log can show: the next weeks bring changes that the last ones did not.
-ALERT_FACTS = 4.3
-LEAST_FLOOR, ALERT_FLOOR = 8.0, 16.0
+ALERT_FACTS = 2.8
+LEAST_FLOOR, ALERT_FLOOR = 5.3, 10.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +69,48 @@ class Case:
 
 
 def weigh(ledger: Ledger, lines: Ints) -> Case:
-    """Score a group of lines; ``opened`` is the event time (µs) at which it became reportable."""
-    best: dict[tuple[Aspect, int], Atom] = {}
-    score, opened = 0.0, int(ledger.first[lines[0]])
+    """Score a group of lines; ``opened`` is the event time (µs) at which it became reportable.
+
+    A story that goes on has more chances to be odd, so its score falls with its length, but never
+    below that of its most telling burst: an attack is not made harmless by what comes later.
+    """
+    told: dict[tuple[Aspect, int], Atom] = {}
+    opened, reportable = int(ledger.first[lines[0]]), False
     for line in lines:
-        for aspect in ASPECTS:
-            weight = float(ledger.weight[aspect][line])
-            atom = (aspect, int(ledger.atom[aspect][line]))
-            if weight > 0 and (atom not in best or _tells_more(ledger, line, weight, best[atom])):
-                best[atom] = Atom(aspect, _kind(ledger, aspect, int(line)), weight, int(line))
-        if score < REPORT_FROM:
-            score = _total(best.values())
+        _tell(ledger, int(line), told)
+        if not reportable:
+            reportable = _total(told.values()) >= REPORT_FROM
             opened = int(ledger.first[line])
-    atoms = tuple(sorted(best.values(), key=lambda atom: (-atom.weight, atom.line)))
-    return Case(lines, _total(atoms), atoms, opened)
+    atoms = tuple(sorted(told.values(), key=lambda atom: (-atom.weight, atom.line)))
+    score = _spread(ledger, lines, atoms)
+    for burst in _bursts(ledger, lines):
+        alone: dict[tuple[Aspect, int], Atom] = {}
+        for line in burst:
+            _tell(ledger, int(line), alone)
+        score = max(score, _spread(ledger, burst, alone.values()))
+    return Case(lines, score, atoms, opened)
+
+
+def _tell(ledger: Ledger, line: int, told: dict[tuple[Aspect, int], Atom]) -> None:
+    """Enter the atoms of a line among those ``told`` before it."""
+    for aspect in ASPECTS:
+        weight = float(ledger.weight[aspect][line])
+        atom = (aspect, int(ledger.atom[aspect][line]))
+        if weight > 0 and (atom not in told or _tells_more(ledger, line, weight, told[atom])):
+            told[atom] = Atom(aspect, _kind(ledger, aspect, line), weight, line)
+
+
+def _spread(ledger: Ledger, lines: Ints, atoms: Iterable[Atom]) -> float:
+    """What the atoms say together, by the number of lines and hours that it took."""
+    hours = len(np.unique(ledger.first[lines] // _HOUR))
+    return _total(atoms) / float((len(lines) * hours) ** SPREAD)
+
+
+def _bursts(ledger: Ledger, lines: Ints) -> list[Ints]:
+    """The stretches without a long pause, if there are several."""
+    pause = ledger.first[lines][1:] - np.maximum.accumulate(ledger.last[lines])[:-1]
+    ends = np.flatnonzero(pause > PAUSE) + 1
+    return np.split(lines, ends) if len(ends) else []
 
 
 def _tells_more(ledger: Ledger, line: int, weight: float, known: Atom) -> bool:
