@@ -148,7 +148,7 @@ def enter(
         # What was just installed runs in the cluster: its place is judged like anybody's.
         elsewhere = not _PLACES.isdisjoint(finding.factor.columns)
         trust = np.where(new_there & ~np.bool_(elsewhere), _YOUNG_WEIGHT, 1.0)
-        if aspect == "what":
+        if aspect in ("what", "answer"):
             trust = trust * np.where(served, 1.0, _REFUSED_WEIGHT)
         trust = trust * np.where(workload, _MACHINE_WEIGHT, 1.0)
         worth = finding.weight * (trust * importance)[at]

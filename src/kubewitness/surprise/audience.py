@@ -45,7 +45,9 @@ class Audience:
         """See ``Factor.score``."""
         sensitive = table.are("resource", ("secrets",)) | table.are("subresource", _INTO)
         chosen = table.are("class", ("human", "workload"))
-        rows = np.flatnonzero(sensitive & chosen & ~table.are("template", ("",)))
+        # Who makes a secret knows what is in it, and one that is not there tells nobody anything.
+        nothing = table.are("action", ("create secrets",)) | table.are("outcome", ("missing",))
+        rows = np.flatnonzero(sensitive & chosen & ~nothing & ~table.are("template", ("",)))
         thing, team = table.key(*self.context)[rows], table.ids["team"][rows]
         slices = table.slice[rows]
         past = (counts := Counts.learn(thing, team, slices)).history(thing, team, slices, horizon)
