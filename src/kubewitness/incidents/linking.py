@@ -20,7 +20,7 @@ from kubewitness.incidents.ledger import ASPECTS, Ledger
 SESSION_GAP = 3 * 3600 * MICROSECONDS
 # The same deed again on another day continues the story (slow and low).
 CONTINUING = frozenset({"action", "deed", "impersonation", "setting"})
-CONTINUES_FROM = 2.0
+CONTINUES_FROM = 1.5
 # … where at least this share of what a session testifies was testified before.
 CONTINUES_SHARE = 0.5
 # An address used by at most this many identities with evidence can link them.

@@ -21,7 +21,7 @@ from kubewitness.incidents.model import SEVERITIES, Severity
 from kubewitness.surprise.factor import Aspect
 
 # The second kind of deed counts 1/(1 + FALL), the third 1/(1 + 2·FALL), …
-FALL = 0.5
+FALL = 0.8
 # More of the same kind adds less: who restarts one workload in a strange place restarts ten.
 FALL_OF_SAME = 2.0
 TOGETHER = 0.5
@@ -36,8 +36,8 @@ REPORT_FROM = 2.5
 ALERTS_A_DAY = 1.0
 # Whatever the replay says, an alert needs as much as so many facts, each as strange as anything
 # that this log can show: the next weeks bring changes that the last ones did not.
-ALERT_FACTS = 2.8
-LEAST_FLOOR, ALERT_FLOOR = 5.3, 10.5
+ALERT_FACTS = 2.6
+LEAST_FLOOR, ALERT_FLOOR = 5.0, 9.8
 
 
 @dataclass(frozen=True, slots=True)
