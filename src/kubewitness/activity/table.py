@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from kubewitness.activity.issuer import name_issuers
 from kubewitness.activity.technique import technique
 from kubewitness.events.normalisation import quoted
 
@@ -35,6 +36,7 @@ ID_COLUMNS = [
     "template",
     "source_ip",
     "network",
+    "subnet",
     "scope",
     "client",
     "platform",
@@ -42,7 +44,11 @@ ID_COLUMNS = [
     "traits",
     "origins",
     "actor",
+    "credential",
+    "scheme",
+    "issuer",
     "pod_uid",
+    "node",
     "bearer",
     "habit",
     "place",
@@ -156,7 +162,8 @@ _TIES = (
 _DERIVED = f"""
 CREATE OR REPLACE TABLE activity AS
 WITH timed AS (
-    SELECT activities.*, numbering.row, importance,
+    SELECT activities.* REPLACE (CASE WHEN class = 'node' AND starts_with(principal, 'system:node:')
+            THEN substr(principal, 13) ELSE node END AS node), numbering.row, importance,
         (epoch_us(first) - {{start}}) // {{width}} AS slice,
         CASE WHEN class = 'workload' THEN split_part(principal, ':', 3) ELSE '' END AS home_name
     FROM activities JOIN deed_weights USING (verb, resource, subresource)
@@ -168,7 +175,7 @@ WITH timed AS (
     SELECT resource, min((epoch_us(first) - {{start}}) // {{width}}) AS born
     FROM activities WHERE cluster = {{cluster}} GROUP BY resource
 )
-SELECT timed.* EXCLUDE (home_name),
+SELECT timed.* EXCLUDE (home_name), coalesce(issuer, '') AS issuer,
     -- nobody has authenticated an anonymous caller: the address tells them apart
     CASE WHEN class = 'anonymous' THEN principal || '@' || source_ip ELSE principal END AS actor,
     -- all kubelets run one program, and the scheduler decides what each has to do
@@ -187,7 +194,8 @@ SELECT timed.* EXCLUDE (home_name),
 FROM timed
     JOIN namespaces AS there ON there.namespace = timed.namespace
     JOIN resources ON resources.resource = timed.resource
-    LEFT JOIN namespaces AS own ON own.namespace = home_name"""
+    LEFT JOIN namespaces AS own ON own.namespace = home_name
+    LEFT JOIN issuers USING (credential)"""
 
 
 def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
@@ -195,7 +203,8 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
 
     Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who),
     ``habit`` (whose habits count), ``place``, ``kind`` and ``home`` (the namespace, the
-    resource and a service account's own namespace, or ``YOUNG``), ``hours``.
+    resource and a service account's own namespace, or ``YOUNG``), ``hours``, ``issuer`` (of the
+    token, see ``activity.issuer``). ``node`` is also that of a kubelet.
     """
     bounds = connection.execute(
         "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",
@@ -206,6 +215,7 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
     start = first // width * width
     _weigh_deeds(connection)
     _number(connection, cluster)
+    name_issuers(connection, cluster)
     connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
     arrays = _ordered(
         connection,
