@@ -124,7 +124,7 @@ _CASES = (
           Technique("Persistence", "T1136", 1.9, "approved client certificates",
                     "approve client certificates")),
     _Case(_CSR, None, _CHANGES,
-          Technique("Persistence", "T1136", 1.9, "handled certificate requests",
+          Technique("Persistence", "T1136", 1.5, "handled certificate requests",
                     "handle certificate requests")),
     _Case(_REVIEWS, None, WRITES,
           Technique("Discovery", "T1069.003", 1.1, "asked what is permitted",
