@@ -315,16 +315,17 @@ class _Parser:
         if asked == "exists":
             return ()
         opened = self.at
+        wanted = _operator(asked)
         if asked != "in" or not self.sign("("):
-            return (self.value(field, asked),)
-        found = [self.value(field, asked)]
+            return (self.value(field, wanted),)
+        found = [self.value(field, wanted)]
         while self.sign(","):
-            found.append(self.value(field, asked))
+            found.append(self.value(field, wanted))
         if not self.sign(")"):
             raise self.error("this list is never closed", opened, hint="as in: verb in (get, list)")
         return tuple(found)
 
-    def value(self, field: Field, asked: str) -> Value:
+    def value(self, field: Field, wanted: Operator) -> Value:
         began = self.at
         text = self.quoted()
         bare = text is None
@@ -337,13 +338,13 @@ class _Parser:
                 return _number(text)
             if field.kind == "time":
                 return moment(text)
-            if asked == "~":
+            if wanted == "~":
                 regexp(text)
-            elif asked == "in" and field.addresses and ("/" in text or address(text)):
+            elif wanted == "in" and field.addresses and ("/" in text or address(text)):
                 return network(text)
         except ValueError as error:
             raise self.error(str(error), began) from None
-        if bare and asked == "in" and "*" in text:
+        if bare and wanted == "in" and "*" in text:
             raise self.error(
                 "= and in compare letter by letter", began, hint="use like, or quote the value"
             )
