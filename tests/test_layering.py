@@ -22,11 +22,14 @@ ROOMS: dict[str, set[str]] = {
     "sources": {"errors", "times", "events"},
     "lake": {"errors", "times", "events", "sources"},
     "activity": {"errors", "times", "events"},
+    "query": {"errors", "times", "events", "activity"},
+    "forensics": {"errors", "times", "events", "activity", "query"},
     "baseline": {"errors", "times", "events", "activity"},
     "surprise": {"errors", "times", "events", "activity", "baseline"},
     "incidents": {"errors", "times", "events", "activity", "baseline", "surprise"},
     "report": {"errors", "times", "events", "activity", "baseline", "surprise", "incidents"},
 }
+ROOMS["report"] |= {"query", "forensics"}
 ROOMS["analysis"] = {"sources", "lake", *ROOMS["report"], "report"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}
 ROOMS["cli"] = {*ROOMS["evaluate"], "evaluate"}
@@ -133,7 +136,9 @@ def test_help_waits_for_nothing_heavy(code: str) -> None:
     assert loaded(code) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["analyze", "ingest", "summary", "incident", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["analyze", "ingest", "summary", "query", "incident", "evaluate"]
+)
 def test_the_help_of_a_command_waits_for_no_engine(command: str) -> None:
     code = f"from kubewitness.cli import cli; cli(['{command}', '--help'], standalone_mode=False)"
     assert loaded(code) & (HEAVY - {"msgspec"}) == set()

@@ -115,6 +115,28 @@ def written(expression: Expression) -> str:
             return " or ".join(map(_enclosed, terms))
 
 
+def same(name: str, text: str) -> Question:
+    """Whether the field ``name`` is ``text``, letter by letter."""
+    return Question(FIELDS[name], "in", (text,))
+
+
+def narrowed(
+    expression: Expression,
+    *,
+    cluster: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+) -> Expression:
+    """What ``expression`` asks for, of this cluster and in this time only."""
+    bounds: list[Expression] = [same("cluster", cluster)] if cluster else []
+    for sign, bound in ((">=", since), ("<", until)):
+        if bound is not None:
+            bounds.append(Question(FIELDS["time"], cast(Operator, sign), (bound,)))
+    if not bounds:
+        return expression
+    return And((*bounds, *(() if expression == And(()) else (expression,))))
+
+
 def settled(expression: Expression, last: datetime) -> Expression:
     """The same with instants for durations, which count back from ``last``."""
     if isinstance(expression, Not):

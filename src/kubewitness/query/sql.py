@@ -20,6 +20,7 @@ from duckdb.sqltypes import BOOLEAN, VARCHAR
 
 from kubewitness.events.normalisation import quoted
 from kubewitness.query.address import network, pattern, within
+from kubewitness.query.fields import FIELDS
 from kubewitness.query.grammar import UNSETTLED, And, Expression, Not, Or, Question, Value
 from kubewitness.query.memory import text_predicate
 from kubewitness.times import Moment
@@ -65,6 +66,20 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
         )
     except duckdb.NotImplementedException:
         return  # taught already
+
+
+def ordering(name: str) -> str:
+    """The SQL expression by which events are sorted and counted by a field: of several values
+    the first that there is. Raises ``ValueError`` for a map, which has no one value."""
+    if name == "time":
+        return '"received_at"'
+    if name in _ANNOTATIONS:
+        return f"json_extract_string(annotations, {quoted(_pointer(_ANNOTATIONS[name]))})"
+    if FIELDS[name].kind == "map":
+        raise ValueError(f"{name} has a value for each key")
+    if name in _DERIVED:
+        return _DERIVED[name](Question(FIELDS[name], "exists"))[0]
+    return f'"{name}"[1]' if FIELDS[name].kind == "texts" else f'"{name}"'
 
 
 def _joined(word: str, parts: list[Condition], nothing: str) -> Condition:
@@ -135,9 +150,9 @@ def _listed(texts: str, question: Question) -> Condition:
         found = f"len(list_filter({texts}, lambda one: one <> '' AND {matching.text})) > 0"
         return Condition(f"({found} OR {some} = 0)", matching.parameters)
     if question.operator == "in" and all(isinstance(value, str) for value in question.values):
-        return Condition(
-            f"list_has_any({texts}, [{_marks(question.values)}])", list(question.values)
-        )
+        # list_has_any takes twice as long.
+        any_of = " OR ".join(f"list_contains({texts}, ?)" for _ in question.values)
+        return Condition(f"({any_of})", list(question.values))
     return Condition(
         f"len(list_filter({texts}, lambda one: {matching.text})) > 0", matching.parameters
     )
