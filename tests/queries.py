@@ -80,12 +80,26 @@ scalars = words | st.integers(-9, 9) | st.booleans() | st.none()
 
 
 def _json(values: st.SearchStrategy[Any]) -> st.SearchStrategy[str | None]:
-    """As JSON text, escaped in one way or another."""
-    return st.none() | st.builds(
-        lambda found, ascii: json.dumps(found, ensure_ascii=ascii, separators=(",", ":")),
-        st.dictionaries(keys, values, max_size=3),
-        st.booleans(),
+    """As JSON text in one of several ways to write it, perhaps with a key that comes twice."""
+    found = st.dictionaries(keys, values, max_size=3)
+    plain = st.builds(_compact, found, st.booleans())
+    escaped = st.dictionaries(keys, words, min_size=1, max_size=3).map(
+        lambda told: f"{{{','.join(f'{_escaped(key)}:{_escaped(told[key])}' for key in told)}}}"
     )
+    twice = st.builds(
+        lambda key, first, then: f"{{{json.dumps(key)}:{first},{json.dumps(key)}:{then}}}",
+        keys, words.map(json.dumps), words.map(json.dumps),
+    )  # fmt: skip
+    return st.none() | plain | escaped | twice
+
+
+def _compact(found: dict[str, Any], ascii: bool) -> str:
+    return json.dumps(found, ensure_ascii=ascii, separators=(",", ":"))
+
+
+def _escaped(text: str) -> str:
+    units = text.encode("utf-16-be").hex()
+    return '"' + "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)) + '"'
 
 
 _COLUMNS = {

@@ -32,7 +32,7 @@ FORMATS = ("table", "wide", "json", "jsonl", "yaml", "csv", "name")
 @click.option("--until", type=Time(), help="Leave out what was received from here on.")
 @click.option(
     "-o", "--output", type=click.Choice(FORMATS), default="table", show_default=True,
-    help="json, jsonl and yaml also have the bodies.",
+    help="json, jsonl and yaml have the bodies, too, where the lake has them.",
 )  # fmt: skip
 @click.option(
     "--limit", type=click.IntRange(min=0), default=100, show_default=True, metavar="N",
@@ -85,8 +85,6 @@ def query(
     span = within.before
     if span is None:
         raise click.BadParameter("write a duration like 5m", param_hint="--within")
-    from kubewitness import analysis
-    from kubewitness.cli.progress import reading_progress
     from kubewitness.query.fields import FIELDS
     from kubewitness.query.grammar import narrowed, parse, written
 
@@ -94,6 +92,10 @@ def query(
         known = ", ".join(name for name, field in FIELDS.items() if field.kind != "map")
         raise click.BadParameter(f"{sort_by!r} is none of {known}", param_hint="--sort-by")
     asked = narrowed(parse(expression), cluster=cluster, since=since, until=until)
+    # What takes a while to load, after all that may be wrong with the query.
+    from kubewitness import analysis
+    from kubewitness.cli.progress import reading_progress
+
     with reading_progress(paths) as progress:
         found, intake = analysis.ask(
             paths,

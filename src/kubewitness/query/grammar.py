@@ -298,13 +298,8 @@ class _Parser:
             denied, asked = sign.startswith("!"), sign.removeprefix("!")
         allowed = _OPERATORS[field.kind]
         if asked not in allowed:
-            which = (
-                f"{field.name} is a {field.kind}"
-                if field.kind in ("number", "time")
-                else field.name
-            )
             raise self.error(
-                f"{which}: here can stand {', '.join(allowed)}",
+                f"{field.name} takes {', '.join(allowed)}",
                 began,
                 hint=f"a span of time is: {field.name} >= FROM and {field.name} < TO"
                 if field.kind == "time" and asked in ("=", "in")
