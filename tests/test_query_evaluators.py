@@ -20,7 +20,7 @@ from kubewitness.query.sql import condition, prepare
 from queries import events, expressions, questions
 
 ALIKE = settings(
-    max_examples=200,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -69,7 +69,7 @@ def test_both_evaluators_agree(
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@settings(ALIKE, max_examples=25)
+@settings(ALIKE, max_examples=15)
 @given(data=st.data())
 def test_both_evaluators_agree_on_each_field(
     lake: duckdb.DuckDBPyConnection, name: str, data: st.DataObject
