@@ -31,7 +31,7 @@ MILLION = 1_000_000
 # What is measured: the words of the command, without the lake. Add a line for each question.
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("query", "", "--limit", "1"),
-    ("query", 'verb in (get, list) and resource = secrets and principal ~ "deploy" and code >= 400'),
+    ("query", 'verb in (get, list) and resource = secrets and principal ~ "deploy" and code > 399'),
     ("query", "verb in (get, list) and resource = secrets and code >= 400"),
     ("query", "verb = delete", "-o", "json"),
     ("query", "verb = delete", "--sort-by", "user_agent"),
