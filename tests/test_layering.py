@@ -22,11 +22,16 @@ ROOMS: dict[str, set[str]] = {
     "sources": {"errors", "times", "events"},
     "lake": {"errors", "times", "events", "sources"},
     "activity": {"errors", "times", "events"},
+    "query": {"errors", "times", "events", "activity"},
     "baseline": {"errors", "times", "events", "activity"},
+    "forensics": {"errors", "times", "events", "activity", "query", "baseline"},
     "surprise": {"errors", "times", "events", "activity", "baseline"},
-    "incidents": {"errors", "times", "events", "activity", "baseline", "surprise"},
-    "report": {"errors", "times", "events", "activity", "baseline", "surprise", "incidents"},
+    "incidents": {
+        *("errors", "times", "events", "activity", "baseline", "surprise"),
+        "forensics",
+    },
 }
+ROOMS["report"] = {*ROOMS["incidents"], "query", "incidents"}
 ROOMS["analysis"] = {"sources", "lake", *ROOMS["report"], "report"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}
 ROOMS["cli"] = {*ROOMS["evaluate"], "evaluate"}
@@ -134,7 +139,7 @@ def test_help_waits_for_nothing_heavy(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["analyze", "ingest", "summary", "incident", "evaluate", "rehearse"]
+    "command", ["analyze", "ingest", "summary", "query", "incident", "evaluate", "rehearse"]
 )
 def test_the_help_of_a_command_waits_for_no_engine(command: str) -> None:
     code = f"from kubewitness.cli import cli; cli(['{command}', '--help'], standalone_mode=False)"

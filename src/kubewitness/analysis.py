@@ -31,6 +31,8 @@ from kubewitness.sources.reading import Reader
 from kubewitness.sources.tally import Rejection, Tally
 from kubewitness.times import Moment
 
+_Found = TypeVar("_Found")
+
 
 @contextmanager
 def opened(
@@ -126,6 +128,24 @@ def summarize(
         return summary, _warned(intake, damaged)
 
 
+def ask(
+    paths: Iterable[str | Path],
+    question: Callable[[duckdb.DuckDBPyConnection], _Found],
+    *,
+    lake: Path | None = None,
+    cluster: str | None = None,
+    strict: bool = False,
+    stdin: BinaryIO | None = None,
+    progress: Progress = lambda chunk, rows: None,
+) -> tuple[_Found, Intake]:
+    """Read, and put ``question`` to a connection that has the view ``events``."""
+    with opened(
+        paths, lake=lake, cluster=cluster, strict=strict, stdin=stdin, progress=progress
+    ) as (home, connection, intake):
+        found, damaged = _undamaged(lambda: question(connection), home, connection)
+        return found, _warned(intake, damaged)
+
+
 def save(analysis: Analysis, path: Path) -> None:
     """Keep an analysis for ``kubewitness incident``; readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,9 +168,6 @@ def recall(path: Path) -> Analysis:
             where=str(path),
             remedy="run 'kubewitness analyze PATH...' first, with the same --lake",
         ) from error
-
-
-_Found = TypeVar("_Found")
 
 
 def _undamaged(

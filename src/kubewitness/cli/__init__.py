@@ -19,6 +19,7 @@ _COMMANDS = {
     "analyze": "Read audit logs and report ranked, explained incidents.",
     "ingest": "Add audit logs to a lake.",
     "summary": "Trends, statistics and coverage of audit logs.",
+    "query": "Find events: by who, what, where, when and how it ended.",
     "incident": "Everything about one incident of the last analysis.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
@@ -82,7 +83,9 @@ def _complain(error: KubewitnessError) -> int:
 
     # A file may be named by whoever wrote it.
     told = KubewitnessError(
-        plain(error.what, 1000), where=plain(error.where, 1000), remedy=plain(error.remedy, 1000)
+        plain(error.what, 1000),
+        where=plain(error.where, 1000),
+        remedy="\n".join(plain(line, 1000) for line in error.remedy.splitlines()),
     )
     with suppress(OSError):
         click.echo(f"kubewitness: {told}", err=True)

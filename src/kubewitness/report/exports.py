@@ -36,7 +36,7 @@ def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
     match fmt:
         case "jsonl":
             if isinstance(subject, Summary):
-                stream.write(_json(summary_document(subject)) + b"\n")
+                stream.write(json_bytes(summary_document(subject)) + b"\n")
                 return
             for incident in _incidents(subject):
                 stream.write(incident_line(incident))
@@ -44,16 +44,16 @@ def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
             for incident in _incidents(subject):
                 stream.write(f"incident/{inert.plain(incident.id)}\n".encode())
         case "json":
-            stream.write(msgspec.json.format(_json(document(subject)), indent=2) + b"\n")
+            stream.write(msgspec.json.format(json_bytes(document(subject)), indent=2) + b"\n")
         case "yaml":
-            stream.write(_yaml(document(subject)).encode())
+            stream.write(yaml_text(document(subject)).encode())
         case _:
             raise ValueError(f"unknown format {fmt!r}: one of {', '.join(FORMATS)}")
 
 
 def incident_line(incident: Incident) -> bytes:
     """The incident as one line of JSON, its line break included."""
-    return _json(_plain(incident)) + b"\n"
+    return json_bytes(_plain(incident)) + b"\n"
 
 
 def document(subject: Exportable) -> dict[str, Any]:
@@ -122,11 +122,13 @@ def _timed(value: Any) -> Any:
     return value
 
 
-def _json(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """Compact JSON that is safe to look at."""
     return inert.json(msgspec.json.encode(value).decode()).encode()
 
 
-def _yaml(value: Any) -> str:
+def yaml_text(value: Any) -> str:
+    """YAML in block style that is safe to look at."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
