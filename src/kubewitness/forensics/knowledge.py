@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 DEFAULTED = "what the API server fills in is not in a request"
 NEVER_SEEN = "the object as it was before was never logged"
@@ -70,7 +70,7 @@ def requested(value: Any, key: str | int = "") -> Any:
     return value
 
 
-def as_requested(before: Any, after: Any, path: Path = ()) -> Any:
+def as_requested(before: Any, after: Any, path: Place = ()) -> Any:
     """``after`` a request took effect on ``before``: what it left alone stays known, what it
     brought is as requested, what it took away may be back as a default."""
     if isinstance(before, Unknown) or isinstance(after, Unknown):
@@ -138,13 +138,37 @@ def known(value: Any) -> Any:
     return None if isinstance(value, Unknown) else value
 
 
-def gaps(value: Any, path: Path = (), *, within: bool = False) -> Iterator[tuple[Path, str]]:
-    """Every place that is not known, and why; of maps within open maps only the outermost."""
+def fits(value: Any, whole: Any) -> bool:
+    """Whether an object that is ``whole`` contradicts nothing that is known of it.
+
+    >>> fits(Open(a=1, b=Unknown("")), {"a": 1, "c": 2}), fits({"a": 1}, {"a": 1, "c": 2})
+    (True, False)
+    """
+    if isinstance(value, Unknown):
+        return True
+    if isinstance(value, dict) and isinstance(whole, dict):
+        more = isinstance(value, Open) or whole.keys() <= value.keys()
+        return more and all(
+            fits(item, whole[key]) if key in whole else _may_be_absent(item)
+            for key, item in value.items()
+        )
+    if isinstance(value, OpenList) and isinstance(whole, list):
+        return all(any(fits(item, one) for one in whole) for item in value)
+    if isinstance(value, list) and isinstance(whole, list):
+        return len(value) == len(whole) and all(map(fits, value, whole))
+    return bool(value == whole)
+
+
+def gaps(
+    value: Any, more: str = DEFAULTED, path: Place = (), *, within: bool = False
+) -> Iterator[tuple[Place, str]]:
+    """Every place that is not known, and why; ``more`` is why open maps may hold more, and of
+    those within each other only the outermost is named."""
     if isinstance(value, Unknown):
         yield path, value.reason
         return
     if isinstance(value, Open | OpenList) and not within:
-        yield (*path, "*"), DEFAULTED
+        yield (*path, "*"), more
         within = True
     items: list[tuple[str | int, Any]] = []
     if isinstance(value, Mapping):
@@ -153,10 +177,10 @@ def gaps(value: Any, path: Path = (), *, within: bool = False) -> Iterator[tuple
         key = element_key(value, [])
         items = [(f"[{item[key]}]" if key else n, item) for n, item in enumerate(value)]
     for name, item in items:
-        yield from gaps(item, (*path, name), within=within)
+        yield from gaps(item, more, (*path, name), within=within)
 
 
-def written(path: Path) -> str:
+def written(path: Place) -> str:
     """A path as people write it.
 
     >>> written(("spec", "containers", "[web]", "image")), written(("metadata", "labels", "a.b/c"))
@@ -173,6 +197,13 @@ def written(path: Path) -> str:
         else:
             text += '["' + part.replace('"', '\\"') + '"]'
     return text or "."
+
+
+def _may_be_absent(value: Any) -> bool:
+    """Whether nothing is known to stand there."""
+    return isinstance(value, Unknown) or (
+        isinstance(value, Open | OpenList) and not known(value)
+    )
 
 
 def _maps(items: list[Any]) -> bool:

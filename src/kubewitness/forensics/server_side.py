@@ -8,12 +8,12 @@ custom resources may be merged or not: their definition decides, and it is not i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from kubewitness.forensics.knowledge import AMBIGUOUS, Open, OpenList, Path, Unknown, child
+from kubewitness.forensics.knowledge import AMBIGUOUS, Open, OpenList, Place, Unknown, child
 from kubewitness.forensics.strategic import merge_key
 
 _SECOND_KEYS = {"containerPort": "protocol", "port": "protocol", "topologyKey": "whenUnsatisfiable"}
@@ -34,7 +34,7 @@ def applied(base: Any, config: dict[str, Any], manager: str, *, custom: bool) ->
     kept = base
     if isinstance(managed, list):
         mine, others = _owned(managed, manager)
-        kept = _released(base, mine, config, others, ())
+        kept = _released(base, mine, config, others)
     return _merged(kept, config, (), custom)
 
 
@@ -61,36 +61,44 @@ def _owned(managed: list[Any], manager: str) -> tuple[Fields, list[Fields]]:
     return mine, others
 
 
-def _released(base: Any, mine: Fields, config: Any, others: list[Fields], path: Path) -> Any:
+def _released(base: Any, mine: Fields, config: Any, others: list[Fields]) -> Any:
     """``base`` without what the manager owned alone and does not state any more."""
     if isinstance(base, dict):
-        result: Any = type(base)(base)
-        for name, below in _fields(mine, "f:"):
-            if name not in base:
+        result = type(base)(base)
+        for key, below in mine.items():
+            name = key.removeprefix("f:")
+            if name == key or name not in base:
                 continue
             stated = isinstance(config, dict) and name in config
-            shared = [fields[f"f:{name}"] for fields in others if f"f:{name}" in fields]
-            if not stated and not shared and (not below or "." in below or name != "metadata"):
-                if below and not _leaf(below) and not _all_owned(base[name], below):
-                    result[name] = _released(base[name], below, None, [], (*path, name))
-                else:
-                    del result[name]
-            elif below and (not stated or isinstance(config[name], dict | list)):
+            shared = [fields[key] for fields in others if key in fields]
+            if not set(below) <= {"."}:
                 stays = config[name] if stated else None
-                result[name] = _released(base[name], below, stays, shared, (*path, name))
+                result[name] = _released(base[name], below, stays, shared)
+            if not stated and not shared and (set(below) <= {"."} or not result[name]):
+                del result[name]
         return result
     if isinstance(base, list):
-        gone = []
-        for text, _ in _fields(mine, "k:"):
-            key = msgspec.json.decode(text)
-            stated = isinstance(config, list) and any(_matches(item, key) for item in config)
-            if not stated and not any(f"k:{text}" in fields for fields in others):
-                gone.append(key)
-        return type(base)(item for item in base if not any(_matches(item, key) for key in gone))
+        kept = (_released_item(item, mine, config, others) for item in base)
+        return type(base)(item for item in kept if item is not None)
     return base
 
 
-def _merged(base: Any, config: Any, path: Path, custom: bool) -> Any:
+def _released_item(item: Any, mine: Fields, config: Any, others: list[Fields]) -> Any:
+    """The same of an element of a list; ``None`` for one that is removed."""
+    for key, below in mine.items():
+        if key == f"v:{msgspec.json.encode(item).decode()}":
+            owned_alone = not any(key in fields for fields in others)
+            return None if owned_alone and item not in (config or ()) else item
+        if key.startswith("k:") and _matches(item, identity := msgspec.json.decode(key[2:])):
+            stated = next((one for one in config or () if _matches(one, identity)), None)
+            shared = [fields[key] for fields in others if key in fields]
+            if stated is None and not shared:
+                return None
+            return _released(item, below, stated, shared)
+    return item
+
+
+def _merged(base: Any, config: Any, path: Place, custom: bool) -> Any:
     if isinstance(config, dict):
         if path and path[-1] in _ATOMIC_MAPS and not custom:
             return config
@@ -108,7 +116,7 @@ def _merged(base: Any, config: Any, path: Path, custom: bool) -> Any:
     return config
 
 
-def _merged_list(base: Any, config: list[Any], path: Path, custom: bool) -> Any:
+def _merged_list(base: Any, config: list[Any], path: Place, custom: bool) -> Any:
     if not isinstance(base, list):
         base = OpenList() if isinstance(base, Open | Unknown) else []
     if path == ("metadata", "finalizers"):
@@ -136,21 +144,3 @@ def _matches(item: Any, identity: Mapping[str, Any]) -> bool:
 
 def _key(item: Mapping[str, Any], name: str) -> Any:
     return item.get(name, "TCP" if name == "protocol" else None)
-
-
-def _fields(fields: Fields, prefix: str) -> Iterator[tuple[str, Fields]]:
-    for key, below in fields.items():
-        if key.startswith(prefix):
-            yield key.removeprefix(prefix), below
-
-
-def _leaf(fields: Fields) -> bool:
-    return set(fields) <= {"."}
-
-
-def _all_owned(value: Any, fields: Fields) -> bool:
-    """Whether the manager owns everything in a map, so that nothing of it stays."""
-    return isinstance(value, dict) and all(
-        f"f:{name}" in fields and (_leaf(fields[f"f:{name}"]) or _all_owned(item, fields[f"f:{name}"]))
-        for name, item in value.items()
-    )

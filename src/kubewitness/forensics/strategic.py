@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kubewitness.forensics.knowledge import Open, OpenList, Path, Unknown, child
+from kubewitness.forensics.knowledge import Open, OpenList, Place, Unknown, child
 
 # Fields of these names are merged by this key wherever they stand in a well-known type…
 _MERGE_KEYS = {
@@ -34,7 +34,7 @@ _ORDER = "$setElementOrder/"
 _DELETE = "$deleteFromPrimitiveList/"
 
 
-def merge_key(path: Path) -> str:
+def merge_key(path: Place) -> str:
     """The field by which the elements of the list at ``path`` are merged, '' where the list is
     replaced.
 
@@ -67,7 +67,7 @@ def is_strategic(patch: Any) -> bool:
     return isinstance(patch, list) and any(map(is_strategic, patch))
 
 
-def strategic_patched(document: Any, patch: dict[str, Any], path: Path = ()) -> dict[str, Any]:
+def strategic_patched(document: Any, patch: dict[str, Any], path: Place = ()) -> dict[str, Any]:
     """``document`` (a map, or what is known of one) after a strategic merge patch.
 
     >>> strategic_patched(
@@ -112,7 +112,7 @@ def strategic_patched(document: Any, patch: dict[str, Any], path: Path = ()) -> 
     return result
 
 
-def _merged(base: Any, items: list[Any], path: Path) -> list[Any]:
+def _merged(base: Any, items: list[Any], path: Place) -> list[Any]:
     key = merge_key(path)
     # ``child`` stands in for a list with a map, open where nothing is known.
     if not isinstance(base, list):
