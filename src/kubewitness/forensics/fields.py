@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from kubewitness.forensics.knowledge import (
+    EMPTY,
     Open,
     OpenList,
     Place,
@@ -65,6 +66,8 @@ def _differences(before: Any, after: Any, path: Place) -> Iterator[Field]:
 
 
 def _member(left: Any, right: Any, before: Any, after: Any, path: Place) -> Iterator[Field]:
+    if (right is _ABSENT and left in EMPTY) or (left is _ABSENT and right in EMPTY):
+        return
     if right is _ABSENT:
         # What is missing in something known in part may be there all the same.
         if not isinstance(after, Open | OpenList) and not isinstance(left, Unknown):

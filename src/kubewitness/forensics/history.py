@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import duckdb
@@ -30,10 +31,16 @@ LIVES = (
 )
 
 
-def history(connection: duckdb.DuckDBPyConnection, target: Target) -> History:
-    """All that the view ``events`` says was done to ``target``."""
-    found = records(connection, target)
-    steps = list(replayed(found, target))
+def history(
+    connection: duckdb.DuckDBPyConnection,
+    target: Target,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> History:
+    """All that the view ``events`` says was done to ``target``, from ``since`` until ``until``."""
+    found = records(connection, target, since=since, until=until)
+    steps = [step for step in replayed(found, target) if since is None or step[0].at >= since]
     changes = [_change(*step, target) for step in steps if _tells(*step)]
     lives = steps[-1][2].life if steps else 0
     return History(subject(target), folded(changes), lives, _notes(steps))
@@ -92,7 +99,7 @@ def _change(record: Record, before: State, after: State, target: Target) -> Chan
         subresource=record.subresource,
         principal=record.user or UNAUTHENTICATED,
         acting_as=record.acting_as,
-        owner="" if principal_class(record.user) == "human" else _owner(after, before),
+        owner="" if principal_class(record.user) == "human" else owner(after, before),
         source_ips=record.source_ips,
         user_agent=record.user_agent,
         reason=record.reason,
@@ -140,7 +147,7 @@ def _how(record: Record, before: State, target: Target) -> str:
     return " or ".join(possible) or "patch"
 
 
-def _owner(*states: State) -> str:
+def owner(*states: State) -> str:
     """The object's controller, as ``Kind/name``."""
     for state in states:
         references = child(state.object, "metadata").get("ownerReferences")

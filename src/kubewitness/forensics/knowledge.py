@@ -25,6 +25,9 @@ REMOVED = "removed by the request, or back at the server's default"
 _WITHOUT_DEFAULTS = frozenset(
     {"metadata", "labels", "annotations", "data", "binaryData", "nodeSelector", "matchLabels"}
 )
+# What the API server may write as well as leave out.
+EMPTY: tuple[Any, ...] = ({}, [], None)
+
 # By what the elements of a list of maps are told apart, the first that all of them have.
 _ELEMENT_KEYS = (
     *("name", "type", "containerPort", "port", "mountPath", "devicePath", "uid", "ip", "key"),
@@ -78,13 +81,15 @@ def as_requested(before: Any, after: Any, path: Place = ()) -> Any:
     if isinstance(before, dict) and isinstance(after, dict):
         found: dict[str, Any] = Open() if isinstance(before, Open) else {}
         for key, item in after.items():
-            if item is not None:
+            if item is None and key in before and before[key] is None:
+                found[key] = None  # some fields are written even where there is nothing
+            elif item is not None:
                 fresh = requested(item, key)
                 found[key] = (
                     as_requested(before[key], item, (*path, key)) if key in before else fresh
                 )
         if not _WITHOUT_DEFAULTS & set(path):
-            gone = (key for key in before if after.get(key) is None)
+            gone = (k for k in before if before[k] is not None and after.get(k) is None)
             found.update((key, Unknown(REMOVED)) for key in gone)
         return found
     if isinstance(before, list) and isinstance(after, list) and _maps(after):
@@ -147,7 +152,9 @@ def fits(value: Any, whole: Any) -> bool:
     if isinstance(value, Unknown):
         return True
     if isinstance(value, dict) and isinstance(whole, dict):
-        more = isinstance(value, Open) or whole.keys() <= value.keys()
+        more = isinstance(value, Open) or all(
+            key in value or whole[key] in EMPTY for key in whole
+        )
         return more and all(
             fits(item, whole[key]) if key in whole else _may_be_absent(item)
             for key, item in value.items()
@@ -201,9 +208,7 @@ def written(path: Place) -> str:
 
 def _may_be_absent(value: Any) -> bool:
     """Whether nothing is known to stand there."""
-    return isinstance(value, Unknown) or (
-        isinstance(value, Open | OpenList) and not known(value)
-    )
+    return isinstance(value, Unknown) or known(value) in EMPTY
 
 
 def _maps(items: list[Any]) -> bool:

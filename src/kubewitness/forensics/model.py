@@ -113,3 +113,43 @@ class Difference(Struct, frozen=True):
     after: Snapshot
     fields: tuple[Field, ...]
     notes: tuple[str, ...]
+
+
+class Workload(Struct, frozen=True):
+    """A pod or a workload controller, and what it runs, mounts and is.
+
+    ``created_at`` is ``None`` where its creation is not in the log; ``unknown`` says why the lists
+    may be incomplete, '' where they are not; ``owner`` is its controller.
+    """
+
+    subject: Subject
+    life: int
+    uid: str
+    existence: str
+    created_at: datetime | None
+    images: tuple[str, ...]
+    service_account: str
+    secrets: tuple[str, ...]
+    configmaps: tuple[str, ...]
+    node: str
+    owner: str
+    unknown: str
+
+
+class Inventory(Struct, frozen=True):
+    """What ran at one time."""
+
+    at: datetime
+    workloads: tuple[Workload, ...]
+    notes: tuple[str, ...]
+
+
+class Holding(Struct, frozen=True):
+    """A time during which a workload met a condition; ``end`` is ``None`` where it still did at
+    the end of the log. ``since_creation``: it began with the workload itself, otherwise with a
+    change, or with what the log tells first."""
+
+    workload: Workload
+    start: datetime
+    end: datetime | None
+    since_creation: bool

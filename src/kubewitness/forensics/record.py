@@ -77,59 +77,124 @@ class Record:
     def answered(self) -> dict[str, Any] | None:
         """The object itself, where the answer is the object."""
         answer = self.response
-        if not isinstance(answer, dict) or answer.get("kind") in ("Status", "Scale", "Table", None):
+        if not isinstance(answer, dict) or answer.get("kind") in _NOT_THE_OBJECT:
             return None
         if self.subresource in TOUCHES or self.verb == "deletecollection":
             return None
         return answer if isinstance(answer.get("metadata"), dict) else None
 
     @property
+    def metadata(self) -> dict[str, Any] | None:
+        """The metadata in the answer, of which some clients want no more."""
+        answer = self.response
+        if isinstance(answer, dict) and answer.get("kind") == "PartialObjectMetadata":
+            found = answer.get("metadata")
+            return found if isinstance(found, dict) else None
+        return self.answered["metadata"] if self.answered else None
+
+    @property
     def version(self) -> int | None:
         """The resource version after it: the order in which the cluster stored its objects."""
         scaled = self.subresource == "scale" and isinstance(self.response, dict)
-        answer = self.response if scaled else self.answered or {}
-        text = (answer.get("metadata") or {}).get("resourceVersion")
+        metadata = self.response.get("metadata") if scaled else self.metadata
+        text = (metadata or {}).get("resourceVersion")
         return int(text) if isinstance(text, str) and text.isdecimal() else None
 
 
 _REASON = """coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '')"""
+_NOT_THE_OBJECT = frozenset({"Status", "Scale", "Table", "PartialObjectMetadata", None})
+
+_BODIES = "CAST(request_object AS VARCHAR) AS request, CAST(response_object AS VARCHAR) AS response"
+_NO_BODIES = "NULL AS request, NULL AS response"
 COLUMNS = f"""audit_id, stage_at, verb, coalesce(subresource, '') AS subresource, level,
     coalesce("user", '') AS "user", coalesce(impersonated_user, '') AS acting_as, source_ips,
     coalesce(user_agent, '') AS user_agent, {_REASON} AS reason, code, stage, request_uri,
     coalesce(object_uid, '') AS object_uid,
-    CAST(request_object AS VARCHAR) AS request, CAST(response_object AS VARCHAR) AS response,
+    {_BODIES},
     CASE WHEN contains(CAST(annotations AS VARCHAR), 'patch.webhook.admission.k8s.io')
         THEN CAST(annotations AS VARCHAR) END AS admission"""
 
 # Of the stages of a request the last says most; RequestReceived knows no answer.
 ANSWERED = "stage IN ('ResponseComplete', 'Panic', 'ResponseStarted')"
-TELLING = """(verb IN ('create', 'update', 'patch', 'delete') OR (verb = 'get' AND
+WRITING = "verb IN ('create', 'update', 'patch', 'delete')"
+TELLING = f"""({WRITING} OR (verb = 'get' AND
     (subresource IN ('exec', 'attach', 'portforward', 'proxy') OR response_object IS NOT NULL)))"""
+# Answered with the whole object, as far as that can be told without a look at the answer.
+WHOLE = """(level = 'RequestResponse' AND verb IN ('create', 'update', 'patch') AND code < 300
+    AND coalesce(subresource, '') NOT IN
+        ('scale', 'binding', 'eviction', 'token', 'exec', 'attach', 'portforward', 'proxy'))"""
 
 
 def records(
-    connection: duckdb.DuckDBPyConnection, target: Target, *, until: datetime | None = None
+    connection: duckdb.DuckDBPyConnection,
+    target: Target,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> list[Record]:
-    """All that the view ``events`` says of ``target`` before ``until``, in order."""
-    # objectRef.namespace of a Namespace is its own name.
-    homeless = target.kind.resource == "namespaces" or not target.namespace
+    """All that the view ``events`` says of ``target`` until ``until``, in order.
+
+    Bodies are most of what there is to read: with ``since``, those from before the last answer
+    until then that holds the whole object are left out.
+    """
+    whole = _last_whole(connection, target, since) if since else None
+    if whole is None:
+        return in_order(_read(connection, target, until=until))
+    rest = list(_read(connection, target, since=whole, until=until))
+    if not any(one.at == whole and one.answered and not one.dry_run for one in rest):
+        return in_order(_read(connection, target, until=until))
+    return in_order([*_read(connection, target, before=whole, bodies=False), *rest])
+
+
+def _last_whole(
+    connection: duckdb.DuckDBPyConnection, target: Target, at: datetime
+) -> datetime | None:
+    where, parameters = _about(target)
+    row = connection.execute(
+        f"SELECT max(stage_at) FROM events WHERE {where} AND name = $name AND {WHOLE}"
+        " AND stage_at <= $at",
+        {**parameters, "at": _naive(at)},
+    ).fetchone()
+    return row[0].replace(tzinfo=UTC) if row and row[0] else None
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection,
+    target: Target,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: datetime | None = None,
+    bodies: bool = True,
+) -> Iterator[Record]:
+    where, parameters = _about(target)
+    for name, sign, at in (("since", ">=", since), ("until", "<=", until), ("before", "<", before)):
+        if at is not None:
+            where += f" AND stage_at {sign} ${name}"
+            parameters[name] = _naive(at)
+    columns = COLUMNS if bodies else COLUMNS.replace(_BODIES, _NO_BODIES)
     rows = connection.execute(
-        f"""SELECT {COLUMNS} FROM events
-        WHERE cluster = ? AND resource = ? AND api_group = ? AND {ANSWERED}
-            AND (? OR namespace = ?) AND stage_at <= ?
-            AND ((name = ? AND {TELLING}) OR (verb = 'deletecollection' AND nullif(name, '') IS NULL))
-        """,
-        [
-            target.cluster,
-            target.kind.resource,
-            target.kind.group,
-            homeless,
-            target.namespace,
-            (until or datetime.max.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None),
-            target.name,
-        ],
+        f"""SELECT {columns} FROM events WHERE {where} AND {ANSWERED}
+            AND ((name = $name AND {TELLING if bodies else WRITING})
+                OR (verb = 'deletecollection' AND nullif(name, '') IS NULL))""",
+        parameters,
     ).fetchall()
-    return in_order(record(row) for row in rows)
+    return (record(row) for row in rows)
+
+
+def _about(target: Target) -> tuple[str, dict[str, Any]]:
+    where = "cluster = $cluster AND resource = $resource AND api_group = $api_group"
+    parameters = {
+        "cluster": target.cluster,
+        "resource": target.kind.resource,
+        "api_group": target.kind.group,
+        "name": target.name,
+    }
+    # objectRef.namespace of a Namespace is its own name.
+    if target.namespace and target.kind.resource != "namespaces":
+        where += " AND namespace = $namespace"
+        parameters["namespace"] = target.namespace
+    return where, parameters
 
 
 def record(row: tuple[Any, ...]) -> Record:
@@ -206,3 +271,7 @@ def _mutations(annotations: dict[str, Any]) -> Iterator[Any]:
             told = _decoded(annotations[key])
             if isinstance(told, dict) and isinstance(told.get("patch"), list):
                 yield told["patch"]
+
+
+def _naive(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(tzinfo=None)

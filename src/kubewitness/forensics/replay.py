@@ -116,11 +116,14 @@ def _written(state: State, record: Record, target: Target, answers: bool) -> Sta
     if answers and record.answered is not None:
         return _observed(state, record)
     known = written(state.object, record, target.kind)
+    if answers and record.metadata is not None:
+        known = type(known)({**known, "metadata": record.metadata})
     gave: Literal["request", "metadata"] = "metadata" if record.request is None else "request"
     whole = record.verb == "create" and not record.subresource
+    begun: Existence = "terminating" if state.existence == "terminating" else "exists"
     return replace(
         state,
-        existence="terminating" if state.existence == "terminating" else "exists",
+        existence=_existence(known) if answers and record.metadata is not None else begun,
         object=_named(known, target, state.uid),
         sources=(*(() if whole else state.sources), Source(record.audit_id, record.at, gave)),
     )
@@ -131,7 +134,8 @@ def _deleted(state: State, record: Record, target: Target, answers: bool) -> Sta
     if record.answered is not None and answers:
         seen = _observed(state, record)
         return seen if _keeps(record.answered) else replace(seen, existence="gone")
-    if record.response is not None:  # a Status: it was gone at once
+    if isinstance(record.response, dict) and record.response.get("kind") == "Status":
+        # Not even terminating: nothing was left to answer with.
         return replace(state, existence="gone", sources=source)
     options = record.request if isinstance(record.request, dict) else {}
     graceful = target.kind.resource == "pods" and options.get("gracePeriodSeconds") != 0

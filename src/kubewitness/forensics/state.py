@@ -24,7 +24,7 @@ def state_at(connection: duckdb.DuckDBPyConnection, target: Target, at: datetime
 
     Raises ``KubewitnessError`` where nothing was said of it by then.
     """
-    found = records(connection, target, until=at)
+    found = records(connection, target, since=at, until=at)
     state = State()
     for _, _, after in replayed(found, target):
         state = after

@@ -41,6 +41,8 @@ _KEPT = (
     *("name", "namespace", "generateName", "uid", "creationTimestamp", "deletionTimestamp"),
     *("deletionGracePeriodSeconds", "selfLink"),
 )
+# The API server counts the templates of a DaemonSet in an annotation.
+_COUNTED = "deprecated.daemonset.template.generation"
 _STATUS = frozenset({"status", "approval"})
 
 
@@ -72,7 +74,7 @@ def written(before: Any, record: Record, kind: Kind) -> Any:
     for patch in record.mutations:
         after = _mutated(after, patch)
     if record.verb == "create":
-        return _begun(after)
+        return _begun(after, kind)
     return _restricted(base, after, record, kind)
 
 
@@ -144,7 +146,7 @@ def _mutated(value: Any, patch: Any) -> Any:
         return _blurred(value, "")
 
 
-def _begun(after: Any) -> Any:
+def _begun(after: Any, kind: Kind) -> Any:
     """A new object: the API server drops a status that a create brings."""
     result = Open({key: item for key, item in after.items() if key != "status"})
     metadata = Open(child(result, "metadata"))
@@ -153,6 +155,8 @@ def _begun(after: Any) -> Any:
     if not metadata.get("name"):
         metadata["name"] = Unknown(BOOKKEEPING)
     result["metadata"] = metadata
+    if kind.resource == "daemonsets":
+        result = _with(result, ("metadata", "annotations", _COUNTED), Unknown(BOOKKEEPING))
     return result
 
 
@@ -187,6 +191,8 @@ def _restricted(base: Any, after: Any, record: Record, kind: Kind) -> Any:
         elif isinstance(metadata.get(key), Unknown):
             del metadata[key]
     result["metadata"] = metadata
+    if kind.resource == "daemonsets":
+        result = _with(result, ("metadata", "annotations", _COUNTED), Unknown(BOOKKEEPING))
     return _booked(result)
 
 
