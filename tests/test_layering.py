@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import kubewitness
+from kubewitness.cli import cli
 
 PACKAGE = Path(kubewitness.__file__).parent
 
@@ -22,10 +24,14 @@ ROOMS: dict[str, set[str]] = {
     "sources": {"errors", "times", "events"},
     "lake": {"errors", "times", "events", "sources"},
     "activity": {"errors", "times", "events"},
+    "forensics": {"errors", "times", "events", "activity"},
     "baseline": {"errors", "times", "events", "activity"},
     "surprise": {"errors", "times", "events", "activity", "baseline"},
     "incidents": {"errors", "times", "events", "activity", "baseline", "surprise"},
-    "report": {"errors", "times", "events", "activity", "baseline", "surprise", "incidents"},
+    "report": {
+        *("errors", "times", "events", "activity", "forensics", "baseline", "surprise"),
+        "incidents",
+    },
 }
 ROOMS["analysis"] = {"sources", "lake", *ROOMS["report"], "report"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}
@@ -133,7 +139,7 @@ def test_help_waits_for_nothing_heavy(code: str) -> None:
     assert loaded(code) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["analyze", "ingest", "summary", "incident", "evaluate"])
+@pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
 def test_the_help_of_a_command_waits_for_no_engine(command: str) -> None:
     code = f"from kubewitness.cli import cli; cli(['{command}', '--help'], standalone_mode=False)"
     assert loaded(code) & (HEAVY - {"msgspec"}) == set()

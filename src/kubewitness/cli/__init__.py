@@ -20,6 +20,10 @@ _COMMANDS = {
     "ingest": "Add audit logs to a lake.",
     "summary": "Trends, statistics and coverage of audit logs.",
     "incident": "Everything about one incident of the last analysis.",
+    "history": "Every change of an object: who, how, allowed by what.",
+    "state": "An object as it was at a time.",
+    "diff": "What changed about an object between two times.",
+    "inventory": "What ran at a time; which workloads held an image or a secret, and when.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from datetime import UTC, datetime
 
 import duckdb
 
@@ -59,6 +60,18 @@ def find(
             f"{len(found)} namespaces have {kind}/{name}", remedy=f"say which with -n: {homes}"
         )
     raise _missing(connection, kind, name, within, cluster)
+
+
+def last_event(connection: duckdb.DuckDBPyConnection) -> datetime:
+    """When the log ends: durations count back from there. Raises ``KubewitnessError`` for an empty
+    one."""
+    row = connection.execute("SELECT max(stage_at) FROM events").fetchone()
+    if not row or row[0] is None:
+        raise KubewitnessError(
+            "there are no events", remedy="give a PATH to read, or another --lake"
+        )
+    found: datetime = row[0]
+    return found.replace(tzinfo=UTC)
 
 
 def _missing(

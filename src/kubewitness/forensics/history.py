@@ -168,17 +168,23 @@ def _note(record: Record, before: State, after: State) -> str:
         return "what was before is not knowable from this log"
     if record.verb == "deletecollection":
         told = ", ".join(
-            f"{key}={value}" for key, values in record.query.items() for value in values
+            f"{key}={value}"
+            for key, values in record.query.items()
+            for value in values
             if key in ("labelSelector", "fieldSelector")
         )
-        return f"deleted with all that match {told}" if told else "deleted with all of its kind there"
+        return (
+            f"deleted with all that match {told}" if told else "deleted with all of its kind there"
+        )
     added = [note for note in after.notes if note not in before.notes]
     return "; ".join(added)
 
 
 def _notes(steps: Sequence[tuple[Record, State, State]]) -> tuple[str, ...]:
     writes = [record for record, _, _ in steps if record.outcome == "ok" and record.verb != "get"]
-    bare = [one for one in writes if one.request is None and one.verb in ("create", "update", "patch")]
+    bare = [
+        one for one in writes if one.request is None and one.verb in ("create", "update", "patch")
+    ]
     bodied = [one for one in writes if one.request is not None]
     notes = []
     if steps and (first := next((s for _, _, s in steps if s.life), None)) and first.begun is None:

@@ -6,7 +6,8 @@ alone, from the last answer on that holds the object as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
@@ -16,7 +17,7 @@ from kubewitness.forensics import podspec
 from kubewitness.forensics.history import owner, subject
 from kubewitness.forensics.kind import of
 from kubewitness.forensics.knowledge import Open, Unknown
-from kubewitness.forensics.model import Holding, Inventory, Workload
+from kubewitness.forensics.model import Holding, Holdings, Inventory, Workload
 from kubewitness.forensics.record import ANSWERED, COLUMNS, WHOLE, Record, Target, in_order, record
 from kubewitness.forensics.replay import State, replayed
 
@@ -28,9 +29,17 @@ UNSEEN = (
     "What was made before this log begins and not written since is in no log, and not in this list."
 )
 NOT_KNOWABLE = "not knowable at this audit level"
-FIELDS = ("cluster", "kind", "namespace", "name", "image", "serviceaccount", "secret", "configmap", "node")
-
-Condition = Callable[[Workload], bool]
+FIELDS = (
+    "cluster",
+    "kind",
+    "namespace",
+    "name",
+    "image",
+    "serviceaccount",
+    "secret",
+    "configmap",
+    "node",
+)
 
 _BATCH = 1000
 _HOME = "cluster, resource, api_group, namespace"
@@ -47,12 +56,32 @@ _WRITES = f"""{_WRITES_OF_ALL}
         AND ($namespace IS NULL OR namespace = $namespace)"""
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a workload has to be like: all of ``terms`` (field, ``~`` or ``=``, text)."""
+
+    terms: tuple[tuple[str, str, str], ...] = ()
+
+    def __call__(self, one: Workload) -> bool:
+        return all(
+            any(
+                value == found if sign == "=" else value.lower() in found.lower()
+                for found in _values(one, name)
+            )
+            for name, sign, value in self.terms
+        )
+
+    def texts(self, *names: str) -> list[str]:
+        """What these fields have to contain."""
+        return [value for name, _, value in self.terms if name in names]
+
+
 def where(text: str) -> Condition:
     """A condition on workloads: ``FIELD~TEXT`` (contains, whatever the case) and ``FIELD=TEXT``,
     several with ``and`` between them. Raises ``KubewitnessError`` for anything else.
 
-    >>> where("image~postgres and namespace=shop")  # doctest: +ELLIPSIS
-    <function ...>
+    >>> where("image~postgres and namespace=shop").terms
+    (('image', '~', 'postgres'), ('namespace', '=', 'shop'))
     """
     terms = []
     for part in filter(None, (one.strip() for one in text.split(" and "))):
@@ -64,24 +93,17 @@ def where(text: str) -> Condition:
                 remedy=f"write FIELD~TEXT or FIELD=TEXT, where FIELD is {', '.join(FIELDS)}",
             )
         terms.append((name, sign, value))
+    return Condition(tuple(terms))
 
-    def holds(one: Workload) -> bool:
-        return all(
-            any(
-                value == found if sign == "=" else value.lower() in found.lower()
-                for found in _values(one, name)
-            )
-            for name, sign, value in terms
-        )
 
-    return holds
+ANYTHING = Condition()
 
 
 def inventory(
     connection: duckdb.DuckDBPyConnection,
     at: datetime,
     *,
-    condition: Condition = lambda one: True,
+    condition: Condition = ANYTHING,
     cluster: str | None = None,
     namespace: str | None = None,
 ) -> Inventory:
@@ -104,18 +126,30 @@ def holdings(
     *,
     cluster: str | None = None,
     namespace: str | None = None,
-    images: Sequence[str] = (),
-) -> tuple[Holding, ...]:
-    """When workloads met ``condition``: one row for each unbroken time of each of them.
-
-    ``images`` are texts that one of its images has to contain: far fewer bodies are read then.
-    """
-    parameters = {"cluster": cluster, "namespace": namespace, "images": list(images)}
+) -> Holdings:
+    """When workloads met ``condition``: one row for each unbroken time of each of them."""
+    parameters = {
+        "cluster": cluster,
+        "namespace": namespace,
+        "images": condition.texts("image"),
+        "mounts": condition.texts("secret", "configmap", "serviceaccount"),
+    }
     connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _EVER, parameters)
     found: list[Holding] = []
     for target, records in _records(connection, "there"):
         found += _held(target, records, condition)
-    return tuple(sorted(found, key=lambda one: (one.start, _place(one.workload))))
+    return Holdings(
+        tuple(sorted(found, key=lambda one: (one.start, _place(one.workload)))), (UNSEEN,)
+    )
+
+
+def _contain(column: str, texts: str) -> str:
+    """SQL: whether a column contains all of some texts; so each object that ever meets a condition
+    is looked at, and few others."""
+    return (
+        f"coalesce(list_bool_and([contains(lower(coalesce({column}, '')), lower(x))"
+        f" FOR x IN {texts}]), true)"
+    )
 
 
 # A deletion may take a while: of what was deleted so shortly before, the bodies tell if it was gone.
@@ -137,7 +171,8 @@ _EVER = f"""
     SELECT DISTINCT cluster, resource, api_group, coalesce(namespace, '') AS namespace, name,
         TIMESTAMP '-infinity' AS since, TIMESTAMP 'infinity' AS until
     {_WRITES} AND name <> ''
-        AND list_bool_and([contains(lower(coalesce(images, '')), lower(x)) FOR x IN $images])"""
+        AND {_contain("images", "$images")}
+        AND {_contain("CAST(request_object AS VARCHAR)", "$mounts")}"""
 
 
 def _records(

@@ -127,7 +127,9 @@ def kind_named(text: str, connection: duckdb.DuckDBPyConnection) -> Kind:
     seen = [of(*row) for row in connection.execute(_KINDS_SEEN).fetchall()]
     named = [kind for kind in seen if name in kind.names]
     found = [
-        kind for kind in named if not group or group == kind.group or group.endswith(f".{kind.group}")
+        kind
+        for kind in named
+        if not group or group == kind.group or group.endswith(f".{kind.group}")
     ]
     if len(found) == 1:
         return found[0]

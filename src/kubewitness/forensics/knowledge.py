@@ -152,9 +152,7 @@ def fits(value: Any, whole: Any) -> bool:
     if isinstance(value, Unknown):
         return True
     if isinstance(value, dict) and isinstance(whole, dict):
-        more = isinstance(value, Open) or all(
-            key in value or whole[key] in EMPTY for key in whole
-        )
+        more = isinstance(value, Open) or all(key in value or whole[key] in EMPTY for key in whole)
         return more and all(
             fits(item, whole[key]) if key in whole else _may_be_absent(item)
             for key, item in value.items()

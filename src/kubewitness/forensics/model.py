@@ -153,3 +153,10 @@ class Holding(Struct, frozen=True):
     start: datetime
     end: datetime | None
     since_creation: bool
+
+
+class Holdings(Struct, frozen=True):
+    """All of them, in order of time."""
+
+    items: tuple[Holding, ...]
+    notes: tuple[str, ...]

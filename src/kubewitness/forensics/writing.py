@@ -110,14 +110,14 @@ def settled(before: Any, record: Record, kind: Kind) -> tuple[str, ...]:
     possible = readings(record, kind)
     if len(possible) < 2 or record.answered is None:
         return possible
-    results = {one: _restricted(before, _read(before, record, kind, one), record, kind) for one in possible}
+    results = {
+        one: _restricted(before, _read(before, record, kind, one), record, kind) for one in possible
+    }
     return tuple(one for one in possible if fits(results[one], record.answered)) or possible
 
 
 def _patched(base: Any, record: Record, kind: Kind) -> Any:
-    results = [
-        as_requested(base, _read(base, record, kind, one)) for one in readings(record, kind)
-    ]
+    results = [as_requested(base, _read(base, record, kind, one)) for one in readings(record, kind)]
     return reduce(agreed, results) if results else _blurred(base, record.subresource)
 
 
@@ -239,9 +239,7 @@ def _scaled(base: Any, record: Record) -> Any:
     replicas = next((one for one in told if isinstance(one, int)), None)
     # A scale to nothing is written without the zero.
     found = 0 if replicas is None and record.verb == "update" else replicas
-    return _booked(
-        _with(base, ("spec", "replicas"), Unknown(METADATA) if found is None else found)
-    )
+    return _booked(_with(base, ("spec", "replicas"), Unknown(METADATA) if found is None else found))
 
 
 def _with(value: Any, path: tuple[str, ...], item: Any) -> Any:
@@ -256,4 +254,3 @@ def _same_version(before: Any, record: Record) -> bool:
     parts = record.uri.partition("?")[0].split("/")
     asked = "/".join(parts[2:4]) if parts[1:2] == ["apis"] else "".join(parts[2:3])
     return not isinstance(known, str) or known == asked
-
