@@ -114,28 +114,20 @@ def _change(record: Record, before: State, after: State, target: Target) -> Chan
 
 
 def _effect(record: Record, before: State, after: State, differ: bool) -> Effect:
-    if record.outcome != "ok":
-        return "refused"
-    if record.dry_run:
-        return "dry run"
-    if after.existence == "gone" and before.existence != "gone":
-        return "deleted"
-    if after.existence == "terminating" and before.existence != "terminating":
-        return "terminating"
-    if record.touches:
-        return "touched"
-    if after.begun == record.at and after.life != before.life:
-        return "created"
-    if after.life != before.life:
-        return "changed" if record.answered is not None else "not knowable"
-    if not _known(after, record):
-        return "not knowable"
-    return "changed" if differ else "unchanged"
-
-
-def _known(after: State, record: Record) -> bool:
-    """Whether what a request changed can be known: it has a body, or its answer was logged."""
-    return record.request is not None or record.answered is not None
+    fresh = after.life != before.life
+    # A request whose body and answer are both missing changed nobody knows what.
+    bare = record.request is None and record.answered is None
+    effects: tuple[tuple[Effect, bool], ...] = (
+        ("refused", record.outcome != "ok"),
+        ("dry run", record.dry_run),
+        ("deleted", after.existence == "gone" != before.existence),
+        ("terminating", after.existence == "terminating" != before.existence),
+        ("touched", record.touches),
+        ("created", fresh and after.begun == record.at),
+        ("not knowable", bare or (fresh and record.answered is None)),
+        ("changed", fresh or differ),
+    )
+    return next((effect for effect, holds in effects if holds), "unchanged")
 
 
 def _how(record: Record, before: State, target: Target) -> str:

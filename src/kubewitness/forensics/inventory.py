@@ -107,7 +107,7 @@ def inventory(
     cluster: str | None = None,
     namespace: str | None = None,
 ) -> Inventory:
-    """The pods and workload controllers that were there at ``at``, those that meet ``condition``."""
+    """The pods and workload controllers that were there at ``at`` and meet ``condition``."""
     parameters = {"cluster": cluster, "namespace": namespace, "at": _naive(at)}
     connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _THERE, parameters)
     found = []
@@ -152,7 +152,7 @@ def _contain(column: str, texts: str) -> str:
     )
 
 
-# A deletion may take a while: of what was deleted so shortly before, the bodies tell if it was gone.
+# A deletion may take a while: of what was deleted so shortly before, bodies tell if it was gone.
 _TERMINATING = "INTERVAL 10 MINUTES"
 
 # ``since`` is where the last answer that holds the object as a whole, or its life, begins.

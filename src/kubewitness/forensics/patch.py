@@ -70,30 +70,30 @@ def pointer(text: str) -> list[str]:
 
 
 def _operated(document: Any, operation: dict[str, Any]) -> Any:
-    tokens = pointer(operation["path"])
+    tokens, value = pointer(operation["path"]), operation.get("value")
     match operation["op"]:
         case "add":
-            return _added(document, tokens, operation["value"])
+            result = _added(document, tokens, operation["value"])
         case "replace":
-            return _replaced(document, tokens, operation["value"])
+            result = _replaced(document, tokens, operation["value"])
         case "remove":
-            return _removed(document, tokens)
+            result = _removed(document, tokens)
         case "move":
             source = pointer(operation["from"])
             if tokens[: len(source)] == source and tokens != source:
                 raise ValueError("moved into itself")
-            return _added(_removed(document, source), tokens, _found(document, source))
+            result = _added(_removed(document, source), tokens, _found(document, source))
         case "copy":
-            return _added(document, tokens, _found(document, pointer(operation["from"])))
+            result = _added(document, tokens, _found(document, pointer(operation["from"])))
         case "test":
             found = _found(document, tokens)
-            if isinstance(found, Unknown):
-                # It was so, or the patch would have been refused.
-                return _replaced(document, tokens, operation["value"])
-            if not same(found, operation["value"]):
+            if not isinstance(found, Unknown) and not same(found, operation["value"]):
                 raise ValueError("the test fails")
-            return document
-    raise ValueError("no such operation")
+            # What was not known was so, or the patch would have been refused.
+            result = _replaced(document, tokens, value) if isinstance(found, Unknown) else document
+        case _:
+            raise ValueError("no such operation")
+    return result
 
 
 def _found(node: Any, tokens: Sequence[str]) -> Any:

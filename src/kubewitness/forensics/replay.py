@@ -25,7 +25,7 @@ FINALIZERS = "finalizers may have kept it a while longer: its deletion was logge
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A request that a state was taken from; ``gave`` is ``answer``, ``request`` or ``metadata``."""
+    """A request that a state was taken from, and which part of it."""
 
     audit_id: str
     at: datetime
@@ -71,20 +71,20 @@ def step(state: State, record: Record, target: Target, *, answers: bool = True) 
     if record.outcome != "ok" or record.dry_run:
         return state
     state = _same_life(state, record)
+    after = state
     if record.subresource == "eviction":
-        return replace(state, existence="terminating", object=_deleting(state.object))
-    if record.touches:
-        return state
-    match record.verb:
-        case "get":
-            return _observed(state, record) if record.answered else state
-        case "delete":
-            return _deleted(state, record, target, answers)
-        case "deletecollection":
-            return _swept(state, record, target)
-        case "create" | "update" | "patch":
-            return _written(state, record, target, answers)
-    return state
+        after = replace(state, existence="terminating", object=_evicted(state.object))
+    elif record.touches:
+        pass
+    elif record.verb == "delete":
+        after = _deleted(state, record, target, answers)
+    elif record.verb == "deletecollection":
+        after = _swept(state, record, target)
+    elif record.verb in ("create", "update", "patch"):
+        after = _written(state, record, target, answers)
+    elif record.answered is not None:  # a read whose answer was logged
+        after = _observed(state, record)
+    return after
 
 
 def _same_life(state: State, record: Record) -> State:
@@ -198,8 +198,15 @@ def _keeps(answer: dict[str, Any], *, deleting: bool = False) -> bool:
 def _deleting(known: Any) -> Any:
     result, metadata = type(known)(known), child(known, "metadata")
     result["metadata"] = type(metadata)(metadata)
-    for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"):
+    for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "generation"):
         result["metadata"][key] = Unknown(BOOKKEEPING)
+    return result
+
+
+def _evicted(known: Any) -> Any:
+    """A pod on its way out: it is told in its conditions, too."""
+    result, status = _deleting(known), child(known, "status")
+    result["status"] = type(status)({**status, "conditions": Unknown(BOOKKEEPING)})
     return result
 
 

@@ -35,7 +35,8 @@ def applied(base: Any, config: dict[str, Any], manager: str, *, custom: bool) ->
     if isinstance(managed, list):
         mine, others = _owned(managed, manager)
         kept = _released(base, mine, config, others)
-    return _merged(kept, config, (), custom)
+    result: dict[str, Any] = _merged(kept, config, (), custom)
+    return result
 
 
 def manager_of(managed: Any, manager: str) -> bool:

@@ -78,27 +78,19 @@ def strategic_patched(document: Any, patch: dict[str, Any], path: Place = ()) ->
     if patch.get("$patch") == "replace":
         return {key: value for key, value in patch.items() if key != "$patch"}
     base = document if isinstance(document, dict) else Open()
-    result = type(base)(base)
+    result: dict[str, Any] = type(base)(base)
     if "$retainKeys" in patch:
         kept = patch["$retainKeys"]
         result = {key: value for key, value in result.items() if key in kept}
     for key, value in patch.items():
         if key.startswith(_DELETE):
-            name = key.removeprefix(_DELETE)
-            if isinstance(result.get(name), list):
-                items = result[name]
-                result[name] = type(items)(item for item in items if item not in value)
-                if not result[name] and not isinstance(items, OpenList):
-                    del result[name]
+            _delete_from(result, key.removeprefix(_DELETE), value)
         elif key.startswith("$"):
             continue
-        elif value is None:
+        elif value is None or (isinstance(value, dict) and value.get("$patch") == "delete"):
             result.pop(key, None)
         elif isinstance(value, dict):
-            if value.get("$patch") == "delete":
-                result.pop(key, None)
-            else:
-                result[key] = strategic_patched(child(result, key), value, (*path, key))
+            result[key] = strategic_patched(child(result, key), value, (*path, key))
         elif isinstance(value, list):
             result[key] = _merged(child(result, key), value, (*path, key))
         else:
@@ -112,17 +104,26 @@ def strategic_patched(document: Any, patch: dict[str, Any], path: Place = ()) ->
     return result
 
 
+def _delete_from(result: dict[str, Any], name: str, values: list[Any]) -> None:
+    items = result.get(name)
+    if isinstance(items, list):
+        result[name] = type(items)(item for item in items if item not in values)
+        if not result[name] and not isinstance(items, OpenList):
+            del result[name]
+
+
 def _merged(base: Any, items: list[Any], path: Place) -> list[Any]:
     key = merge_key(path)
     # ``child`` stands in for a list with a map, open where nothing is known.
     if not isinstance(base, list):
         base = OpenList() if isinstance(base, Open | Unknown) else []
     if path[-1] in _MERGED_PRIMITIVES:
-        return type(base)([*base, *(item for item in items if item not in base)])
+        union: list[Any] = type(base)([*base, *(item for item in items if item not in base)])
+        return union
     plain = [item for item in items if item != {"$patch": "replace"}]
     if not key or len(plain) < len(items):
         return plain
-    merged = type(base)(base)
+    merged: list[Any] = type(base)(base)
     for item in items:
         name = item.get(key)
         places = [n for n, one in enumerate(merged) if one.get(key) == name]
@@ -149,7 +150,7 @@ def _ordered(items: list[Any], order: Sequence[Any], before: list[Any], key: str
         (item for item in items if name(item) in wanted), key=lambda item: wanted.index(name(item))
     )
     others = [item for item in items if name(item) not in wanted]
-    result = type(items)()
+    result: list[Any] = type(items)()
     while named and others:
         left, right = name(others[0]), name(named[0])
         first = left in was and right in was and was.index(left) < was.index(right)
