@@ -26,6 +26,7 @@ NO_BODIES = (
     " knowable at this audit level."
 )
 SOME_BODIES = "Some writes were logged without bodies: what they changed is not knowable."
+ONLY_READ = "No write of it is in this log: it was there before, or was only asked for."
 LIVES = (
     "{} objects had this name, one after another: what was deleted and made again has another uid."
 )
@@ -179,6 +180,8 @@ def _notes(steps: Sequence[tuple[Record, State, State]]) -> tuple[str, ...]:
     ]
     bodied = [one for one in writes if one.request is not None]
     notes = []
+    if not writes:
+        notes.append(ONLY_READ)
     if steps and (first := next((s for _, _, s in steps if s.life), None)) and first.begun is None:
         notes.append(BEGUN_BEFORE)
     if bare:

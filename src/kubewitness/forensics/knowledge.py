@@ -190,6 +190,8 @@ def written(path: Place) -> str:
 
     >>> written(("spec", "containers", "[web]", "image")), written(("metadata", "labels", "a.b/c"))
     ('spec.containers[web].image', 'metadata.labels["a.b/c"]')
+    >>> written(("data", "*")), written(())
+    ('data.*', '.')
     """
     text = ""
     for part in path:
@@ -197,7 +199,7 @@ def written(path: Place) -> str:
             text += f"[{part}]"
         elif part.startswith("[") and part.endswith("]"):
             text += part
-        elif part and part.replace("-", "").replace("_", "").replace("*", "").isalnum():
+        elif part == "*" or part.replace("-", "").replace("_", "").isalnum():
             text += f".{part}" if text else part
         else:
             text += '["' + part.replace('"', '\\"') + '"]'

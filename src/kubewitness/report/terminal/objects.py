@@ -56,8 +56,6 @@ def history_report(found: History, console: Console) -> None:
     heading(console, _title(found.subject), plural(n, "request"))
     for note in found.notes:
         show(console, prose(plain(note), console, style="yellow"))
-    if not found.changes:
-        show(console, Text("Nothing was done to it in this time."))
     life = 0
     for changes in _runs(found.changes):
         if changes[0].life != life and found.lives > 1:
@@ -120,7 +118,7 @@ def holdings_report(found: Holdings, console: Console) -> None:
             Text(_clock(one.start)),
             Text(_clock(one.end) if one.end else "still then"),
             Text(duration(one.end - one.start) if one.end else ""),
-            _name(one.workload),
+            _name(msgspec.structs.replace(one.workload, existence="exists")),
             Text(_several(one.workload.images)),
         )
         for one in found.items
@@ -149,6 +147,14 @@ def _runs(changes: Sequence[Change]) -> Iterator[list[Change]]:
         yield run
 
 
+def _same_hand(one: Change, other: Change) -> bool:
+    return (one.principal, one.acting_as, one.life) == (
+        other.principal,
+        other.acting_as,
+        other.life,
+    )
+
+
 def _changes(run: Sequence[Change], console: Console) -> None:
     first, last = run[0], run[-1]
     n = sum(change.n for change in run)
@@ -157,6 +163,8 @@ def _changes(run: Sequence[Change], console: Console) -> None:
     line.append(f"  {_deed(first)}")
     if n > 1:
         line.append(f"  {n:,} times until {_clock(last.until)}", style="dim")
+    if conflicts := sum(change.n for change in run[1:] if change.effect == "refused"):
+        line.append(f" ({plural(conflicts, 'conflict')})", style="dim")
     line.append(f"  {principal(plain(first.principal))}", style="bold")
     if first.acting_as:
         line.append(f" acting as {principal(plain(first.acting_as))}", style="bold red")
