@@ -11,11 +11,11 @@ import msgspec
 
 from kubewitness.activity.principal import UNAUTHENTICATED, principal_class
 from kubewitness.forensics.fields import differences
-from kubewitness.forensics.knowledge import Unknown, child
+from kubewitness.forensics.knowledge import Unknown, child, fits
 from kubewitness.forensics.model import Change, Effect, History, Subject
 from kubewitness.forensics.record import Record, Target, records
 from kubewitness.forensics.replay import State, replayed
-from kubewitness.forensics.writing import APPLY, settled
+from kubewitness.forensics.writing import APPLY, settled, written
 
 BEGUN_BEFORE = (
     "It was there before this log tells of it: who made it, and what was changed until then, is not"
@@ -26,6 +26,10 @@ NO_BODIES = (
     " knowable at this audit level."
 )
 SOME_BODIES = "Some writes were logged without bodies: what they changed is not knowable."
+UNEXPLAINED = (
+    "the answer holds more than this request asked for: admission added to it, or there was"
+    " a write that this log does not hold"
+)
 ONLY_READ = "No write of it is in this log: it was there before, or was only asked for."
 LIVES = (
     "{} objects had this name, one after another: what was deleted and made again has another uid."
@@ -108,7 +112,7 @@ def _change(record: Record, before: State, after: State, target: Target) -> Chan
         code=record.code,
         level=record.level,
         fields=compared if effect in ("changed", "not knowable") else (),
-        note=_note(record, before, after),
+        note=_note(record, before, after, target),
         n=1,
         audit_ids=(record.audit_id,),
     )
@@ -154,7 +158,7 @@ def _text(value: Any) -> str:
     return "?" if value is None or isinstance(value, Unknown) else str(value)
 
 
-def _note(record: Record, before: State, after: State) -> str:
+def _note(record: Record, before: State, after: State, target: Target) -> str:
     if after.life > before.life > 0:
         return "another object of the same name"
     if after.life > before.life and after.begun is None:
@@ -169,8 +173,22 @@ def _note(record: Record, before: State, after: State) -> str:
         return (
             f"deleted with all that match {told}" if told else "deleted with all of its kind there"
         )
+    if _unexplained(record, before, target):
+        return UNEXPLAINED
     added = [note for note in after.notes if note not in before.notes]
     return "; ".join(added)
+
+
+def _unexplained(record: Record, before: State, target: Target) -> bool:
+    """Whether the answer contradicts what the request alone makes of what was known."""
+    return (
+        record.verb in ("update", "patch")
+        and record.outcome == "ok"
+        and not record.dry_run
+        and record.answered is not None
+        and record.request is not None
+        and not fits(written(before.object, record, target.kind), record.answered)
+    )
 
 
 def _notes(steps: Sequence[tuple[Record, State, State]]) -> tuple[str, ...]:
