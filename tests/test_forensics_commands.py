@@ -6,6 +6,7 @@ import io
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,7 @@ from kubewitness.forensics.model import Change, History, Subject
 from kubewitness.report.terminal import objects
 from report_fixtures import HOSTILE
 
-BODY = {
+BODY: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Pod",
     "metadata": {"name": "web", "namespace": "shop", "uid": "u1", "labels": {"a": "1"}},
@@ -30,8 +31,8 @@ LATER = stamp(START + timedelta(minutes=5))
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    changed = {**BODY, "metadata": {**BODY["metadata"], "labels": {"a": "2"}}}  # type: ignore[dict-item]
-    fields = {"level": "RequestResponse", "requestObject": BODY}
+    changed = {**BODY, "metadata": {**BODY["metadata"], "labels": {"a": "2"}}}
+    fields: dict[str, Any] = {"level": "RequestResponse", "requestObject": BODY}
     return write(
         tmp_path / "audit.jsonl",
         [

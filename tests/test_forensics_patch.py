@@ -283,7 +283,7 @@ def managed(manager: str, fields: Json, operation: str = "Apply") -> Json:
     return {"manager": manager, "operation": operation, "fieldsV1": fields}
 
 
-LABELS = {"f:metadata": {"f:labels": {"f:mine": {}, "f:shared": {}}}}
+LABELS: Json = {"f:metadata": {"f:labels": {"f:mine": {}, "f:shared": {}}}}
 
 
 def test_what_a_manager_states_no_more_is_removed_unless_another_owns_it() -> None:
@@ -302,7 +302,7 @@ def test_what_a_manager_states_no_more_is_removed_unless_another_owns_it() -> No
 
 def test_elements_are_owned_by_their_keys() -> None:
     key = 'k:{"containerPort":80,"protocol":"TCP"}'
-    fields = {
+    fields: Json = {
         "f:spec": {"f:containers": {'k:{"name":"web"}': {"f:ports": {key: {}}, "f:args": {}}}}
     }
     base = {
