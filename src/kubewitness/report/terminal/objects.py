@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
 
 import msgspec
 from rich.console import Console
@@ -22,12 +23,16 @@ from kubewitness.forensics.model import (
     Workload,
 )
 from kubewitness.report.inert import plain
-from kubewitness.report.terminal.layout import columns, heading, labelled, more, prose, show
+from kubewitness.report.terminal.layout import columns, heading, labelled, more, part, prose, show
 from kubewitness.report.wording import brief, duration, plural, principal, rfc3339, utc
 
 FIELDS = 12
 """Fields shown of one change; ``-o json`` has all of them."""
 GAPS = 12
+
+_HOLDING = ("FROM", "UNTIL", "FOR", "NAMESPACE", "WORKLOAD", "IMAGE")
+# Published into every namespace, and from there into every pod.
+_EVERYWHERE = frozenset({"kube-root-ca.crt", "openshift-service-ca.crt"})
 
 _STYLES = {
     "created": "bold green",
@@ -67,7 +72,7 @@ def history_report(found: History, console: Console) -> None:
 
 def state_report(found: Snapshot, console: Console) -> None:
     """What ``kubewitness state`` prints."""
-    heading(console, _title(found.subject), f"at {rfc3339(found.at)}")
+    heading(console, _title(found.subject), f"at {rfc3339(found.at.replace(microsecond=0))}")
     _facts(found, console)
     show(console, Text())
     for line in _document(found.object):
@@ -93,18 +98,20 @@ def difference_report(found: Difference, console: Console) -> None:
 def inventory_report(found: Inventory, console: Console) -> None:
     """What ``kubewitness inventory`` prints."""
     title = plural(len(found.workloads), "workload")
-    heading(console, title, f"at {rfc3339(found.at)}")
-    rows = [
-        (
-            _name(one),
-            Text(_several(one.images)),
-            Text(plain(one.service_account)),
-            Text(_several([*one.secrets, *(f"cm/{name}" for name in one.configmaps)])),
-            Text(plain(one.node)),
-        )
-        for one in found.workloads
-    ]
-    if rows:
+    heading(console, title, f"at {rfc3339(found.at.replace(microsecond=0))}")
+    for home, there in groupby(found.workloads, key=_home):
+        rows = [
+            (
+                _name(one),
+                Text(_several(one.images)),
+                Text(plain(one.service_account)),
+                Text(_several(_mounts(one))),
+                Text(plain(one.node)),
+            )
+            for one in there
+        ]
+        show(console, Text())
+        part(console, plain(home), plural(len(rows), "workload"))
         show(console, columns(("WORKLOAD", "IMAGE", "ACCOUNT", "MOUNTS", "NODE"), rows))
     for note in found.notes:
         show(console, Text(), prose(plain(note), console, style="dim"))
@@ -118,13 +125,14 @@ def holdings_report(found: Holdings, console: Console) -> None:
             Text(_clock(one.start)),
             Text(_clock(one.end) if one.end else "still then"),
             Text(duration(one.end - one.start) if one.end else ""),
+            Text(plain(one.workload.subject.namespace)),
             _name(msgspec.structs.replace(one.workload, existence="exists")),
             Text(_several(one.workload.images)),
         )
         for one in found.items
     ]
     if rows:
-        show(console, columns(("FROM", "UNTIL", "FOR", "WORKLOAD", "IMAGE"), rows, fixed=(0, 1, 2)))
+        show(console, columns(_HOLDING, rows, fixed=(0, 1, 2)))
     for note in found.notes:
         show(console, Text(), prose(plain(note), console, style="dim"))
 
@@ -158,7 +166,7 @@ def _same_hand(one: Change, other: Change) -> bool:
 def _changes(run: Sequence[Change], console: Console) -> None:
     first, last = run[0], run[-1]
     n = sum(change.n for change in run)
-    line = Text(_clock(first.at), style="dim")
+    line = Text().append(_clock(first.at), style="dim")
     line.append(f"  {first.effect}", style=_STYLES[first.effect])
     line.append(f"  {_deed(first)}")
     if n > 1:
@@ -195,7 +203,7 @@ def _deed(change: Change) -> str:
 def _fields(fields: Sequence[Field], console: Console, limit: int) -> None:
     for field in fields[:limit]:
         sign, style = _SIGNS[field.op]
-        line = Text(f"{sign} ", style=style).append(plain(field.path), style="default")
+        line = Text().append(f"{sign} ", style=style).append(plain(field.path))
         match field.op:
             case "replace":
                 line.append(f"  {_value(field.before)} → ", style="dim")
@@ -249,15 +257,22 @@ def _title(subject: Subject) -> str:
     return f"{plain(brief(subject.kind))}/{plain(subject.name)}{home}"
 
 
+def _home(one: Workload) -> str:
+    return one.subject.namespace
+
+
 def _name(one: Workload) -> Text:
-    kind = brief(one.subject.kind)
-    line = Text(plain(f"{one.subject.namespace}/"), style="dim")
-    line.append(plain(f"{kind}/{one.subject.name}"), style="default")
+    line = Text(plain(f"{brief(one.subject.kind)}/{one.subject.name}"))
     if one.existence == "terminating":
         line.append(" terminating", style="red")
     if one.unknown:
         line.append(" ?", style="yellow")
     return line
+
+
+def _mounts(one: Workload) -> list[str]:
+    """What it mounts, without what every pod of a cluster does."""
+    return [*one.secrets, *(f"cm/{name}" for name in one.configmaps if name not in _EVERYWHERE)]
 
 
 def _several(values: Sequence[str], limit: int = 3) -> str:
