@@ -202,6 +202,21 @@ def test_redacted_values_are_compared_by_their_hash(tmp_path: Path) -> None:
     assert field.before != field.after
 
 
+def test_of_many_answers_only_the_last_is_read_and_nothing_is_lost(tmp_path: Path) -> None:
+    many = [write_of(n, "update", deployment(n), deployment(n)) for n in range(20, 90)]
+    again = write_of(9, "create", deployment(uid="u1"), deployment(uid="u1"), code=201)
+    events = (write_of(0, "create", deployment(), deployment(), code=201), gone(5), again, *many)
+    found = state(tmp_path, 80.5, *events)
+    assert found.object["spec"]["replicas"] == 80
+    assert (found.life, found.created_at) == (2, at(9) + timedelta(milliseconds=3))
+    with log(tmp_path, *events) as connection:
+        target = find(connection, "deploy/web")
+        (field,) = difference(connection, target, at(30.5), at(80.5)).fields
+        late = history(connection, target, since=at(79.5), until=at(81.5))
+    assert (field.before, field.after) == (30, 80)
+    assert [one.fields[0].before for one in late.changes] == [79, 80]
+
+
 # --- lives --------------------------------------------------------------------------------------
 
 

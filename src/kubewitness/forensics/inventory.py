@@ -19,7 +19,7 @@ from kubewitness.forensics.kind import of
 from kubewitness.forensics.knowledge import Open, Unknown
 from kubewitness.forensics.model import Holding, Holdings, Inventory, Workload
 from kubewitness.forensics.record import ANSWERED, COLUMNS, WHOLE, Record, Target, in_order, record
-from kubewitness.forensics.replay import State, replayed
+from kubewitness.forensics.replay import State, replayed, state_after
 
 WORKLOADS = (
     *("pods", "deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "cronjobs"),
@@ -112,7 +112,7 @@ def inventory(
     connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _THERE, parameters)
     found = []
     for target, records in _records(connection, "there"):
-        state = _last(replayed([one for one in records if one.at <= at], target))
+        state = state_after((one for one in records if one.at <= at), target)
         if state.existence in ("exists", "terminating"):
             workload = _workload(target, state)
             if condition(workload):
@@ -161,7 +161,7 @@ _THERE = f"""
         coalesce(
             max(stage_at) FILTER ({WHOLE}),
             max(stage_at) FILTER (verb = 'create' AND subresource IS NULL),
-            TIMESTAMP '-infinity') AS since,
+            TIMESTAMP '1970-01-01') AS since,
         $at AS until
     {_WRITES} AND name <> '' AND stage_at <= $at
     GROUP BY ALL
@@ -169,7 +169,7 @@ _THERE = f"""
 
 _EVER = f"""
     SELECT DISTINCT cluster, resource, api_group, coalesce(namespace, '') AS namespace, name,
-        TIMESTAMP '-infinity' AS since, TIMESTAMP 'infinity' AS until
+        TIMESTAMP '1970-01-01' AS since, TIMESTAMP '2200-01-01' AS until
     {_WRITES} AND name <> ''
         AND {_contain("images", "$images")}
         AND {_contain("CAST(request_object AS VARCHAR)", "$mounts")}"""
@@ -180,6 +180,9 @@ def _records(
 ) -> Iterator[tuple[Target, list[Record]]]:
     """Each object of a table, with what may have changed it between ``since`` and ``until``."""
     found: dict[tuple[str, ...], list[Record]] = {}
+    span = connection.execute(f"SELECT min(since), max(until) FROM {table}").fetchone()
+    if span is None or span[0] is None:
+        return
     for which in (
         f"JOIN {table} USING ({_HOME}, name) WHERE written_at BETWEEN since AND until",
         f"SEMI JOIN {table} USING ({_HOME}) WHERE verb = 'deletecollection'",
@@ -188,7 +191,8 @@ def _records(
             f"""SELECT {_HOME}, name, written.* EXCLUDE ({_HOME}, name, written_at) FROM (
                 SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
                     coalesce(name, '') AS name, stage_at AS written_at, {COLUMNS}
-                {_WRITES_OF_ALL}) AS written {which}"""
+                {_WRITES_OF_ALL} AND stage_at BETWEEN $1 AND $2) AS written {which}""",
+            list(span),  # known to the engine beforehand, it skips what lies outside
         )
         while batch := rows.fetchmany(_BATCH):
             for row in batch:
@@ -218,13 +222,6 @@ def _held(target: Target, records: Iterable[Record], condition: Condition) -> It
             held = Holding(workload, held.start, None, held.since_creation)
     if held:
         yield held
-
-
-def _last(steps: Iterator[tuple[Record, State, State]]) -> State:
-    state = State()
-    for _, _, after in steps:
-        state = after
-    return state
 
 
 def _workload(target: Target, state: State) -> Workload:

@@ -102,6 +102,8 @@ class Record:
 
 
 _REASON = """coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '')"""
+# So many answers are read sooner than it is found out which of them are needed.
+_FEW = 50
 _NOT_THE_OBJECT = frozenset({"Status", "Scale", "Table", "PartialObjectMetadata", None})
 
 _BODIES = "CAST(request_object AS VARCHAR) AS request, CAST(response_object AS VARCHAR) AS response"
@@ -135,7 +137,7 @@ def records(
     """All that the view ``events`` says of ``target`` until ``until``, in order.
 
     Bodies are most of what there is to read: with ``since``, those from before the last answer
-    until then that holds the whole object are left out.
+    until then that holds the whole object are left out where there are many.
     """
     whole = _last_whole(connection, target, since) if since else None
     if whole is None:
@@ -151,11 +153,11 @@ def _last_whole(
 ) -> datetime | None:
     where, parameters = _about(target)
     row = connection.execute(
-        f"SELECT max(stage_at) FROM events WHERE {where} AND name = $name AND {WHOLE}"
+        f"SELECT count(*), max(stage_at) FROM events WHERE {where} AND name = $name AND {WHOLE}"
         " AND stage_at <= $at",
         {**parameters, "at": _naive(at)},
     ).fetchone()
-    return row[0].replace(tzinfo=UTC) if row and row[0] else None
+    return row[1].replace(tzinfo=UTC) if row and row[0] > _FEW else None
 
 
 def _read(

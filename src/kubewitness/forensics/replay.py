@@ -66,6 +66,14 @@ def replayed(
         state = after
 
 
+def state_after(records: Iterable[Record], target: Target) -> State:
+    """The state after all of them."""
+    state = State()
+    for record in records:
+        state = step(state, record, target)
+    return state
+
+
 def step(state: State, record: Record, target: Target, *, answers: bool = True) -> State:
     """The state after a record."""
     if record.outcome != "ok" or record.dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import duckdb
@@ -12,48 +13,62 @@ from kubewitness.forensics.history import subject
 from kubewitness.forensics.knowledge import DEFAULTED, gaps, known, written
 from kubewitness.forensics.model import Difference, Gap, Snapshot, Source
 from kubewitness.forensics.record import Target, records
-from kubewitness.forensics.replay import State, replayed
+from kubewitness.forensics.replay import State, state_after
 from kubewitness.forensics.writing import METADATA
 
 OTHER_LIVES = "This name had {} objects until then; this is the last of them."
 TWO_LIVES = "These are two objects: the first was deleted, and another of its name was made."
 
 
-def state_at(connection: duckdb.DuckDBPyConnection, target: Target, at: datetime) -> State:
-    """The state of ``target`` after all that the view ``events`` has of it until ``at``.
+def states_at(
+    connection: duckdb.DuckDBPyConnection, target: Target, times: Sequence[datetime]
+) -> list[State]:
+    """The state of ``target`` after all that the view ``events`` has of it until each of ``times``.
 
     Raises ``KubewitnessError`` where nothing was said of it by then.
     """
-    found = records(connection, target, since=at, until=at)
-    state = State()
-    for _, _, after in replayed(found, target):
-        state = after
-    if state.life == 0:
-        row = connection.execute(
-            """SELECT min(stage_at) FROM events WHERE cluster = ? AND resource = ?
-            AND api_group = ? AND name = ? AND code < 400 AND verb <> 'get'""",
-            [target.cluster, target.kind.resource, target.kind.group, target.name],
-        ).fetchone()
-        first = f"{row[0]:%Y-%m-%dT%H:%M:%SZ}" if row and row[0] else ""
-        raise KubewitnessError(
-            f"what {target} was at {at:%Y-%m-%dT%H:%M:%SZ} is not knowable from this log",
-            remedy=f"the first write of it in this log is at {first}"
-            if first
-            else "no write of it is in this log",
-        )
-    return state
+    found = records(connection, target, since=min(times), until=max(times))
+    states = []
+    for at in times:
+        state = state_after((one for one in found if one.at <= at), target)
+        if state.life == 0:
+            raise _too_early(connection, target, at)
+        states.append(state)
+    return states
+
+
+def _too_early(
+    connection: duckdb.DuckDBPyConnection, target: Target, at: datetime
+) -> KubewitnessError:
+    row = connection.execute(
+        """SELECT min(stage_at) FROM events WHERE cluster = ? AND resource = ? AND api_group = ?
+            AND name = ? AND coalesce(nullif(namespace, ?), '') = ''
+            AND code < 400 AND verb <> 'get'""",
+        [
+            *(target.cluster, target.kind.resource, target.kind.group, target.name),
+            target.namespace or target.name,
+        ],
+    ).fetchone()
+    first = f"{row[0]:%Y-%m-%dT%H:%M:%SZ}" if row and row[0] else ""
+    return KubewitnessError(
+        f"what {target} was at {at:%Y-%m-%dT%H:%M:%SZ} is not knowable from this log",
+        remedy=f"the first write of it in this log is at {first}"
+        if first
+        else "no write of it is in this log",
+    )
 
 
 def snapshot(connection: duckdb.DuckDBPyConnection, target: Target, at: datetime) -> Snapshot:
-    """``state_at``, told."""
-    return told(state_at(connection, target, at), target, at)
+    """``target`` at a time, told; raises as ``states_at`` does."""
+    (state,) = states_at(connection, target, [at])
+    return told(state, target, at)
 
 
 def difference(
     connection: duckdb.DuckDBPyConnection, target: Target, start: datetime, end: datetime
 ) -> Difference:
     """What changed about ``target`` between two times."""
-    before, after = (state_at(connection, target, at) for at in (start, end))
+    before, after = states_at(connection, target, [start, end])
     notes = (TWO_LIVES,) if before.life != after.life else ()
     return Difference(
         subject(target),
