@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import kubewitness
+from kubewitness.cli import cli
 
 PACKAGE = Path(kubewitness.__file__).parent
 
@@ -138,9 +140,7 @@ def test_help_waits_for_nothing_heavy(code: str) -> None:
     assert loaded(code) & HEAVY == set()
 
 
-@pytest.mark.parametrize(
-    "command", ["analyze", "ingest", "summary", "query", "incident", "evaluate", "rehearse"]
-)
+@pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
 def test_the_help_of_a_command_waits_for_no_engine(command: str) -> None:
     code = f"from kubewitness.cli import cli; cli(['{command}', '--help'], standalone_mode=False)"
     assert loaded(code) & (HEAVY - {"msgspec"}) == set()

@@ -21,6 +21,10 @@ _COMMANDS = {
     "summary": "Trends, statistics and coverage of audit logs.",
     "query": "Find events: by who, what, where, when and how it ended.",
     "incident": "Everything about one incident of the last analysis.",
+    "history": "Every change of an object: who, how, allowed by what.",
+    "state": "An object as it was at a time.",
+    "diff": "What changed about an object between two times.",
+    "inventory": "What ran at a time; which workloads held an image or a secret, and when.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }

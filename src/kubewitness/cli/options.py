@@ -48,6 +48,31 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def asking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """KIND/NAME, its namespace and the form of the answer: what asks about one object."""
+    for decorate in reversed(
+        (
+            click.argument("reference", metavar="KIND/NAME"),
+            reading,
+            click.option("-n", "--namespace", metavar="NAME", help="Its namespace."),
+            answering,
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def answering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``-o`` of the commands that answer a question."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(("table", "json", "yaml")),
+        default="table",
+        help="For people (table), or data.",
+    )(command)
+
+
 def require_input(paths: tuple[str, ...], lake: Path | None) -> None:
     """At least something to read."""
     if not paths and lake is None:

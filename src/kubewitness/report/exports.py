@@ -8,12 +8,13 @@ reader could be fooled by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import IO, Any
 
 import msgspec
 
+from kubewitness.forensics.objects.model import Snapshot
 from kubewitness.incidents.model import Incident
 from kubewitness.report import inert
 from kubewitness.report.headline import ranked
@@ -49,6 +50,31 @@ def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
             stream.write(yaml_text(document(subject)).encode())
         case _:
             raise ValueError(f"unknown format {fmt!r}: one of {', '.join(FORMATS)}")
+
+
+def write_document(kind: str, subject: msgspec.Struct, fmt: str, stream: IO[bytes]) -> None:
+    """Write any struct as one document of this ``kind``, its fields beside ``apiVersion``."""
+    told = {"apiVersion": API_VERSION, "kind": kind, **_plain(subject)}
+    if fmt == "yaml":
+        stream.write(yaml_text(told).encode())
+    else:
+        stream.write(msgspec.json.format(json_bytes(told), indent=2) + b"\n")
+
+
+def write_manifest(found: Snapshot, stream: IO[bytes]) -> None:
+    """Write the object of a snapshot as kubectl would; what is not known stands above it."""
+    lines = [f"# {line}" for line in _above(found)]
+    text = yaml_text(_timed(found.object)) if found.object else "{}\n"
+    stream.write(("\n".join(lines) + "\n" + text).encode())
+
+
+def _above(found: Snapshot) -> Iterator[str]:
+    yield f"at {rfc3339(found.at)}: {found.existence}"
+    for source in found.sources[-8:]:
+        yield f"from the {source.gave} of {inert.plain(source.audit_id)} at {rfc3339(source.at)}"
+    yield from map(inert.plain, found.notes)
+    for gap in found.gaps:
+        yield f"not knowable: {inert.plain(gap.path)}: {inert.plain(gap.why)}"
 
 
 def incident_line(incident: Incident) -> bytes:
