@@ -39,17 +39,20 @@ def opened(
     lake: Path | None = None,
     cluster: str | None = None,
     strict: bool = False,
+    bodies: bool = False,
     stdin: BinaryIO | None = None,
     progress: Progress = lambda chunk, rows: None,
 ) -> Iterator[tuple[Lake, duckdb.DuckDBPyConnection, Intake]]:
     """Read ``paths`` into a lake (a temporary one without ``lake``) and open it.
+
+    A lake keeps the bodies of requests and responses, a temporary one only with ``bodies``.
 
     Raises ``SourceError`` for paths that cannot be read, ``LakeError`` for a lake that cannot be
     written, ``StrictError`` when ``strict`` and anything in them was not as it should be: what was
     understood is in the lake all the same.
     """
     wanted = list(paths)
-    with lake_at(lake) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
+    with lake_at(lake, bodies=bodies) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
         spool = Path(scratch) / "spool"
         spool.mkdir()
         with engine(Path(scratch) / "spill", home.redactor) as connection:

@@ -1,0 +1,279 @@
+"""What is known of a cluster's roles and bindings at one time, and how well.
+
+Four things tell of them, the better before the worse: a snapshot that the user has; objects that
+were written or read while the log ran, where it holds bodies; what every API server makes for
+itself; and the reasons of allowed requests, which name binding, role and subject at every audit
+level. What was made before the log began and never used since, nothing tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import duckdb
+import msgspec
+
+from kubewitness.errors import KubewitnessError
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.rbac import GROUP, Binding, Key, Policy, Role, read
+from kubewitness.forensics.reason import SQL as REASON
+from kubewitness.forensics.reason import granted
+
+Source = Literal["snapshot", "log", "default", "reason"]
+DEFAULTS_OF = "Kubernetes v1.36"
+"""The release whose default roles and bindings are known (``bench/rbac_defaults.py``)."""
+
+_KINDS = {
+    "roles": "Role",
+    "clusterroles": "ClusterRole",
+    "rolebindings": "RoleBinding",
+    "clusterrolebindings": "ClusterRoleBinding",
+}
+# Of requests that list roles, so many are read, the latest.
+_LISTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """``policy`` with where each object is known from. Bindings whose ``source`` is "reason" are
+    known by the subjects that used them; there may be others. ``changed`` were written again and
+    the log does not say to what; ``used`` are the bindings that allowed a request."""
+
+    policy: Policy
+    source: dict[Key, Source]
+    used: frozenset[Key]
+    changed: frozenset[Key] = frozenset()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def own(self) -> list[Key]:
+        """The cluster's own bindings: those that the API server does not make for itself."""
+        return [key for key in self.policy.bindings if self.source[key] != "default"]
+
+
+def grants(
+    connection: duckdb.DuckDBPyConnection, *, at: datetime, snapshot: Path | None = None
+) -> Grants:
+    """What the view ``events`` (of one cluster) and a snapshot, if there is one, tell of ``at``.
+
+    A snapshot (``kubectl get clusterroles,clusterrolebindings,roles,rolebindings -A -o yaml``)
+    stands for the time that is asked about: what it does not have, there was not.
+    """
+    used = _used(connection, at)
+    if snapshot is not None:
+        found = _Known({key: (one, "snapshot") for key, one in _snapshot(snapshot).items()})
+    else:
+        found = _logged(connection, at)
+        for one in defaults():
+            if one.key not in found.gone:
+                found.objects.setdefault(one.key, (one, "default"))
+    unknown = 0
+    for binding in used:
+        known = found.objects.get(binding.key)
+        if known is None:
+            unknown += 1
+            found.objects[binding.key] = (binding, "reason")
+    if snapshot is not None and unknown:
+        found.notes.append(
+            f"{unknown} bindings allowed requests in the log and are not in the snapshot:"
+            " they were made or removed in between."
+        )
+    objects = [one for one, _ in found.objects.values()]
+    return Grants(
+        Policy(
+            (one for one in objects if isinstance(one, Role)),
+            (one for one in objects if isinstance(one, Binding)),
+        ),
+        {key: source for key, (_, source) in found.objects.items()},
+        frozenset(binding.key for binding in used),
+        frozenset(found.changed),
+        tuple(found.notes),
+    )
+
+
+@cache
+def defaults() -> tuple[Role | Binding, ...]:
+    """The roles and bindings that an API server of ``DEFAULTS_OF`` makes when it first starts."""
+    data = Path(__file__).with_name("defaults.json").read_bytes()
+    return tuple(one for one in map(read, msgspec.json.decode(data)) if one is not None)
+
+
+@dataclass(slots=True)
+class _Known:
+    objects: dict[Key, tuple[Role | Binding, Source]]
+    gone: set[Key] = field(default_factory=set)
+    changed: set[Key] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+
+def _used(connection: duckdb.DuckDBPyConnection, at: datetime) -> list[Binding]:
+    """The bindings that allowed requests before ``at``, each with all subjects seen to use it."""
+    rows = connection.execute(
+        f"""SELECT DISTINCT {REASON} FROM (
+            SELECT DISTINCT annotations FROM events WHERE stage_at <= ?)""",
+        [at],
+    ).fetchall()
+    merged: dict[Key, Binding] = {}
+    for binding in filter(None, (granted(reason) for (reason,) in rows)):
+        known = merged.get(binding.key)
+        subjects = {*binding.subjects, *(known.subjects if known else ())}
+        merged[binding.key] = msgspec.structs.replace(binding, subjects=tuple(sorted(subjects)))
+    return list(merged.values())
+
+
+class _Seen(NamedTuple):
+    """A request that wrote, deleted or showed roles or bindings."""
+
+    kind: str
+    namespace: str
+    name: str
+    verb: str
+    at: datetime
+    audit_id: str
+    body: str
+    """The column that holds the object, '' where the log does not."""
+
+
+def _logged(connection: duckdb.DuckDBPyConnection, at: datetime) -> _Known:
+    """The objects as they were last seen before ``at``."""
+    seen = [
+        _Seen(_KINDS[resource], *rest)
+        for resource, *rest in connection.execute(_SEEN, [at]).fetchall()
+    ]
+    bodies = _bodies(connection, [one for one in seen if one.body])
+    known = _Known({})
+    unreadable = 0
+    for one in sorted(seen, key=lambda one: one.at):
+        key = Key(one.kind, one.namespace, one.name)
+        if one.verb == "delete":
+            _forget(known, [key])
+        elif one.verb == "deletecollection":
+            _forget(
+                known,
+                [k for k in known.objects if (k.kind, k.namespace) == (one.kind, one.namespace)],
+            )
+        elif one.body:
+            manifests = bodies.get((one.audit_id, one.at), [])
+            for manifest in manifests:
+                try:
+                    found = read({"kind": one.kind, **manifest})
+                except ValueError:
+                    unreadable += 1
+                    continue
+                if found is not None:
+                    known.objects[found.key] = (found, "log")
+                    known.gone.discard(found.key)
+                    known.changed.discard(found.key)
+        else:
+            known.gone.discard(key)
+            known.changed.add(key)
+    if unreadable:
+        known.notes.append(f"{unreadable} roles or bindings in the log could not be read.")
+    return known
+
+
+def _forget(known: _Known, keys: Iterable[Key]) -> None:
+    for key in keys:
+        known.objects.pop(key, None)
+        known.changed.discard(key)
+        known.gone.add(key)
+
+
+def _bodies(
+    connection: duckdb.DuckDBPyConnection, seen: list[_Seen]
+) -> dict[tuple[str, datetime], list[dict[str, Any]]]:
+    """The objects in these requests. Bodies are most of a lake: they are looked up by time, which
+    tells which few parts of it have to be read."""
+    if not seen:
+        return {}
+    times = ", ".join(sorted({f"TIMESTAMP {quoted(str(one.at))}" for one in seen}))
+    rows = connection.execute(
+        f"""SELECT audit_id, stage_at, CAST(response_object AS VARCHAR),
+            CASE WHEN level = 'Request' THEN CAST(request_object AS VARCHAR) END
+        FROM events WHERE stage_at IN ({times}) AND api_group = {quoted(GROUP)}"""
+    ).fetchall()
+    wanted = {(one.audit_id, one.at) for one in seen}
+    found: dict[tuple[str, datetime], list[dict[str, Any]]] = {}
+    for audit_id, at, response, request in rows:
+        body = response or request
+        if (audit_id, at) in wanted and body:
+            found[audit_id, at] = _manifests(msgspec.json.decode(body))
+    return found
+
+
+def _manifests(document: Any) -> list[dict[str, Any]]:
+    """The objects of a document, or of a list of them, whose items may not say what they are."""
+    if not isinstance(document, dict):
+        return []
+    items = document.get("items")
+    if not isinstance(items, list):
+        return [document]
+    kind = str(document.get("kind", "")).removesuffix("List")
+    return [{"kind": kind, **item} if kind else item for item in items if isinstance(item, dict)]
+
+
+def _snapshot(path: Path) -> dict[Key, Role | Binding]:
+    """The roles and bindings in a file of YAML or JSON.
+
+    Raises ``KubewitnessError`` where it cannot be read or holds none.
+    """
+    remedy = (
+        "write it with 'kubectl get clusterroles,clusterrolebindings,roles,rolebindings -A -o json'"
+    )
+    try:
+        documents = _documents(path.read_bytes())
+        found = [read(one) for document in documents for one in _manifests(document)]
+    except OSError as error:
+        raise KubewitnessError(str(error.strerror), where=str(path), remedy=remedy) from error
+    except ValueError as error:
+        raise KubewitnessError(
+            f"no snapshot of roles and bindings: {error}", where=str(path), remedy=remedy
+        ) from error
+    objects = {one.key: one for one in found if one is not None}
+    if not any(isinstance(one, Binding) for one in objects.values()):
+        raise KubewitnessError("no bindings are in there", where=str(path), remedy=remedy)
+    return objects
+
+
+def _documents(data: bytes) -> list[Any]:
+    """JSON, or YAML of any number of documents. Raises ``ValueError``."""
+    try:
+        return [msgspec.json.decode(data)]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            return list(yaml.load_all(data, Loader=loader))
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ValueError(str(error).splitlines()[0]) from error
+
+
+# What an object was last is told by the newest body; a later write without one only says that it
+# is no longer so. A dry run changes nothing.
+_SEEN = f"""
+WITH served AS (
+    SELECT resource, coalesce(namespace, '') AS namespace, coalesce(name, '') AS name, verb,
+        stage_at, audit_id, request_uri,
+        CASE WHEN level = 'RequestResponse' THEN 'response_object'
+            WHEN level = 'Request' AND verb IN ('create', 'update') THEN 'request_object'
+            ELSE '' END AS body
+    FROM events
+    WHERE api_group = {quoted(GROUP)} AND resource IN ({", ".join(map(quoted, _KINDS))})
+        AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection', 'get', 'list')
+        AND stage = 'ResponseComplete' AND coalesce(code, 200) < 400 AND stage_at <= ?
+        AND NOT contains(request_uri, 'dryRun=')
+), single AS (
+    SELECT * FROM served WHERE verb NOT IN ('list') AND (verb <> 'get' OR body <> '')
+    QUALIFY row_number() OVER (PARTITION BY resource, namespace, name,
+        verb IN ('delete', 'deletecollection'), body = '' ORDER BY stage_at DESC) = 1
+), several AS (
+    SELECT * FROM served WHERE verb = 'list' AND body <> '' ORDER BY stage_at DESC LIMIT {_LISTS}
+)
+SELECT resource, namespace, name, verb, stage_at, audit_id, body
+FROM (FROM single UNION ALL FROM several)"""
