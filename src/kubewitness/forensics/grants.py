@@ -38,6 +38,23 @@ _KINDS = {
 _LISTS = 200
 
 
+class Knowledge(msgspec.Struct, frozen=True):
+    """How well roles and bindings are known. ``source`` is "log" or "snapshot"; bindings are the
+    cluster's own, without those that every API server makes for itself. ``unknown_roles`` are
+    bound, and nothing says what they permit."""
+
+    source: Source
+    bindings: int
+    used: int
+    only_used: int
+    """Known by their use only: who else is bound is not known."""
+    roles: int
+    unknown_roles: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Written in the log, which does not say to what."""
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Grants:
     """``policy`` with where each object is known from. Bindings whose ``source`` is "reason" are
@@ -51,9 +68,21 @@ class Grants:
     notes: tuple[str, ...] = field(default=())
 
     @property
-    def own(self) -> list[Key]:
-        """The cluster's own bindings: those that the API server does not make for itself."""
-        return [key for key in self.policy.bindings if self.source[key] != "default"]
+    def knowledge(self) -> Knowledge:
+        """How well all this is known."""
+        own = [b for key, b in self.policy.bindings.items() if self.source[key] != "default"]
+        roles = {binding.role for binding in own}
+        unknown = {role for role in roles if self.policy.rules(role) is None}
+        return Knowledge(
+            "snapshot" if "snapshot" in self.source.values() else "log",
+            len(own),
+            sum(binding.key in self.used for binding in own),
+            sum(self.source[binding.key] == "reason" for binding in own),
+            len(roles),
+            tuple(sorted(role.told for role in unknown)),
+            tuple(sorted(key.told for key in self.changed)),
+            self.notes,
+        )
 
 
 def grants(
@@ -152,23 +181,26 @@ def _logged(connection: duckdb.DuckDBPyConnection, at: datetime) -> _Known:
         key = Key(one.kind, one.namespace, one.name)
         if one.verb == "delete":
             _forget(known, [key])
-        elif one.verb == "deletecollection":
+        elif one.verb == "deletecollection" and not one.body:
             _forget(
                 known,
                 [k for k in known.objects if (k.kind, k.namespace) == (one.kind, one.namespace)],
             )
         elif one.body:
-            manifests = bodies.get((one.audit_id, one.at), [])
-            for manifest in manifests:
+            for manifest in bodies.get((one.audit_id, one.at), []):
                 try:
                     found = read({"kind": one.kind, **manifest})
                 except ValueError:
                     unreadable += 1
                     continue
-                if found is not None:
-                    known.objects[found.key] = (found, "log")
-                    known.gone.discard(found.key)
-                    known.changed.discard(found.key)
+                if found is None:
+                    continue
+                if one.verb == "deletecollection":
+                    _forget(known, [found.key])
+                    continue
+                known.objects[found.key] = (found, "log")
+                known.gone.discard(found.key)
+                known.changed.discard(found.key)
         else:
             known.gone.discard(key)
             known.changed.add(key)
@@ -255,7 +287,7 @@ def _documents(data: bytes) -> list[Any]:
 
 
 # What an object was last is told by the newest body; a later write without one only says that it
-# is no longer so. A dry run changes nothing.
+# is no longer so. A dry run changes nothing; what a selector chose to delete only a body tells.
 _SEEN = f"""
 WITH served AS (
     SELECT resource, coalesce(namespace, '') AS namespace, coalesce(name, '') AS name, verb,
@@ -268,6 +300,7 @@ WITH served AS (
         AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection', 'get', 'list')
         AND stage = 'ResponseComplete' AND coalesce(code, 200) < 400 AND stage_at <= ?
         AND NOT contains(request_uri, 'dryRun=')
+        AND NOT (verb = 'deletecollection' AND body = '' AND contains(request_uri, 'Selector='))
 ), single AS (
     SELECT * FROM served WHERE verb NOT IN ('list') AND (verb <> 'get' OR body <> '')
     QUALIFY row_number() OVER (PARTITION BY resource, namespace, name,

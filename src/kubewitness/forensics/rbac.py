@@ -76,6 +76,15 @@ class Subject(msgspec.Struct, frozen=True, order=True):
             return f"{_SERVICE_ACCOUNT}{self.namespace}:{self.name}"
         return self.name if self.kind == "User" else ""
 
+    @property
+    def told(self) -> str:
+        """``User maria``, ``Group dev``, ``ServiceAccount shop/api``."""
+        return (
+            f"{self.kind} {self.namespace}/{self.name}"
+            if self.namespace
+            else (f"{self.kind} {self.name}")
+        )
+
     def is_one(self, user: str, groups: Collection[str]) -> bool:
         """Whether ``user`` with ``groups`` is meant."""
         return self.name in groups if self.kind == "Group" else self.user == user
@@ -87,6 +96,15 @@ class Key(NamedTuple):
     kind: str
     namespace: str
     name: str
+
+    @property
+    def told(self) -> str:
+        """``ClusterRole edit``, ``Role shop/deployer``."""
+        return (
+            f"{self.kind} {self.namespace}/{self.name}"
+            if self.namespace
+            else (f"{self.kind} {self.name}")
+        )
 
 
 class Selector(msgspec.Struct, frozen=True):
@@ -118,6 +136,12 @@ class Binding(msgspec.Struct, frozen=True):
     key: Key
     role: Key
     subjects: tuple[Subject, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The binding and its role: ``RoleBinding shop/team → ClusterRole edit``."""
+        role = self.role if self.role.kind == "ClusterRole" else self.role._replace(namespace="")
+        return f"{self.key.told} → {role.told}"
 
     def reaches(self, asked: Attributes) -> bool:
         """Whether a request is in the namespace that the binding is about."""

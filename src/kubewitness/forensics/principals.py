@@ -1,0 +1,114 @@
+"""Everybody in a log: who they are, which groups they showed, and how people call them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import duckdb
+
+from kubewitness.activity.network import learn_proxies
+from kubewitness.errors import KubewitnessError
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.rbac import groups_of
+
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+
+
+class Principal(NamedTuple):
+    """``groups`` are those of the last request; ``last`` is NULL for who only was acted as."""
+
+    name: str
+    groups: frozenset[str]
+    last: datetime
+
+
+def principals(connection: duckdb.DuckDBPyConnection, at: datetime) -> dict[str, Principal]:
+    """Everybody who acted, or was acted as, before ``at`` in the view ``events``.
+
+    Groups are lists, slow to read of every event: they are looked up at each one's last request.
+    """
+    found: dict[str, Principal] = {}
+    for user, groups in (("impersonated_user", "impersonated_groups"), ("user", "groups")):
+        lasts = connection.execute(
+            f"""SELECT "{user}", max(stage_at) FROM events
+            WHERE "{user}" <> '' AND stage_at <= ? GROUP BY 1""",
+            [at],
+        ).fetchall()
+        if not lasts:
+            continue
+        times = ", ".join(sorted({f"TIMESTAMP {quoted(str(last))}" for _, last in lasts}))
+        rows = connection.execute(
+            f"""SELECT "{user}", stage_at, any_value("{groups}") FROM events
+            WHERE stage_at IN ({times}) AND "{user}" <> '' GROUP BY ALL"""
+        ).fetchall()
+        shown = {(name, last): groups for name, last, groups in rows}
+        for name, last in lasts:
+            own = groups_of(name, filter(None, shown.get((name, last)) or ()))
+            found[name] = Principal(name, own, last)
+    return found
+
+
+def proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """The addresses that stand before the API server, learnt from the log's last day."""
+    rows = connection.execute(
+        """SELECT DISTINCT source_ips, "user" FROM events
+        WHERE date = (SELECT max(date) FROM events)"""
+    ).fetchall()
+    return learn_proxies([(addresses or [], user or "") for addresses, user in rows])
+
+
+def username(text: str, known: Iterable[str]) -> str:
+    """The username that ``text`` stands for: a username, or ``sa/NAMESPACE/NAME``,
+    ``NAMESPACE/NAME`` or just ``NAME`` of a service account.
+
+    Raises ``KubewitnessError``, with what was perhaps meant, where nobody or several are.
+
+    >>> username("ci/deployer", ["maria", "system:serviceaccount:ci:deployer"])
+    'system:serviceaccount:ci:deployer'
+    """
+    users = set(known)
+    if text in users:
+        return text
+    accounts = {
+        user: user.removeprefix(_SERVICE_ACCOUNT).replace(":", "/", 1)
+        for user in users
+        if user.startswith(_SERVICE_ACCOUNT)
+    }
+    wanted = text.removeprefix("sa/").removeprefix("sa:").replace(":", "/")
+    found = sorted(
+        user for user, short in accounts.items() if wanted in (short, short.partition("/")[2])
+    )
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise KubewitnessError(
+            f"{text!r} is the name of {len(found)} service accounts",
+            remedy=f"say which: {_several([accounts[user] for user in found])}",
+        )
+    like = _like(wanted, {user: accounts.get(user, user) for user in users})
+    raise KubewitnessError(
+        f"nobody called {text!r} in this log, nor in its bindings",
+        remedy=f"did you mean {_several(like)}?"
+        if like
+        else "write a username as the log has it, or NAMESPACE/NAME of a service account",
+    )
+
+
+def _like(wanted: str, names: Mapping[str, str]) -> list[str]:
+    """What people call those whose names are like ``wanted``."""
+    shown = sorted(names.values())
+    folded = {name.lower(): name for name in shown}
+    close = [folded[name] for name in get_close_matches(wanted.lower(), folded, n=4, cutoff=0.6)]
+    # the part of a service account's name after its namespace, too
+    parts = {name.rpartition("/")[2].lower(): name for name in shown}
+    close += [parts[name] for name in get_close_matches(wanted.lower(), parts, n=4, cutoff=0.75)]
+    inside = [name for name in shown if wanted.lower() in name.lower()]
+    return list(dict.fromkeys((*close, *inside)))[:6]
+
+
+def _several(names: list[str]) -> str:
+    rest = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(names[:6]) + rest

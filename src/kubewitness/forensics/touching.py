@@ -1,0 +1,281 @@
+"""Who touched an object, how often, from where, permitted by what, and whether that is usual."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import duckdb
+import msgspec
+import numpy as np
+
+from kubewitness.activity.action import action, outcome
+from kubewitness.activity.client import client
+from kubewitness.activity.network import peer_address
+from kubewitness.activity.principal import (
+    UNAUTHENTICATED,
+    PrincipalClass,
+    principal_class,
+    team,
+)
+from kubewitness.activity.table import Ids
+from kubewitness.baseline.counts import Occasions
+from kubewitness.baseline.horizon import NEVER, Horizon, guard_of
+from kubewitness.forensics.principals import Principal
+from kubewitness.forensics.reason import SQL as REASON
+from kubewitness.forensics.reason import granted
+from kubewitness.forensics.target import Target
+
+Habit = Literal["usual", "team", "new", "first", "machinery"]
+"""Touched it before; its team did; neither did, though others; nobody did; not asked of kubelets
+and controllers, for which the scheduler decides."""
+
+# The requests that show or affect an object without naming it.
+_ALL_OF_THEM = ("list", "watch", "deletecollection")
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """What one principal, or one acting as another, did to the object. Times are UTC; ``days``
+    count time slices (``unit``) other than those that are judged."""
+
+    principal: str
+    acting_as: str
+    principal_class: PrincipalClass
+    team: str
+    requests: int
+    refused: int
+    first: datetime
+    last: datetime
+    actions: dict[str, int]
+    """Requests by action, those that were refused included."""
+    outcomes: dict[str, int]
+    source_ips: dict[str, int]
+    clients: dict[str, int]
+    bindings: tuple[str, ...]
+    """What allowed them: ``Binding NAME → Role``."""
+    habit: Habit
+    days_self: int
+    days_team: int
+    days_anyone: int
+
+
+class Span(NamedTuple):
+    """The log and the part of it that is asked about, and what a time slice is in it, in
+    microseconds."""
+
+    first: datetime
+    since: datetime | None
+    until: datetime
+    slice_width: int
+
+
+class _Row(NamedTuple):
+    user: str
+    acting_as: str
+    verb: str
+    subresource: str
+    named: bool
+    code: int | None
+    stage: str
+    agent: str
+    source_ips: list[str]
+    reason: str
+    place: str
+    slice: int
+    recent: bool
+    n: int
+    started: int
+    first: datetime
+    last: datetime
+
+
+def touches(
+    connection: duckdb.DuckDBPyConnection,
+    target: Target,
+    span: Span,
+    known: Mapping[str, Principal],
+    proxies: Collection[str],
+) -> list[Touched]:
+    """Everybody who touched ``target`` in the span, what is least usual first.
+
+    Whether that is usual is asked as the detection asks it (``surprise.audience``): on how many
+    other slices did this principal, or its team, touch it? With ``since`` those before it count,
+    without it those that are not in the neighbourhood of the touch.
+    """
+    rows = [_Row(*row) for row in _rows(connection, target, span)]
+    teams = {row.user: _team(row.user, known) for row in rows}
+    classes = {row.user: principal_class(row.user) for row in rows}
+    habits = _habits(rows, teams, classes, span)
+    gathered: dict[tuple[str, str], list[_Row]] = {}
+    for row in rows:
+        if row.recent:
+            gathered.setdefault((row.user, row.acting_as), []).append(row)
+    found = []
+    for (user, acting_as), own in gathered.items():
+        seen, peers, anyone = habits[user, acting_as]
+        machinery = classes[user] in ("node", "control-plane")
+        habit: Habit = (
+            "machinery" if machinery
+            else "usual" if seen
+            else "team" if peers
+            else "new" if anyone
+            else "first"
+        )  # fmt: skip
+        found.append(
+            _touched(own, target, proxies, classes[user], teams[user], habit, seen, peers, anyone)
+        )
+    order = ("new", "first", "team", "usual", "machinery")
+    found.sort(key=lambda one: (order.index(one.habit), -one.last.timestamp(), one.principal))
+    return found
+
+
+def _touched(
+    rows: list[_Row],
+    target: Target,
+    proxies: Collection[str],
+    principal_class: PrincipalClass,
+    team: str,
+    habit: Habit,
+    seen: int,
+    peers: int,
+    anyone: int,
+) -> Touched:
+    actions: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    sources: Counter[str] = Counter()
+    clients: Counter[str] = Counter()
+    bindings: Counter[str] = Counter()
+    for row, n in _requests(rows):
+        deed = action(row.verb, target.kind, row.subresource, "")
+        where = f" {row.place}" if not row.named and row.place else ""
+        actions[deed + where] += n
+        outcomes[outcome(row.code, row.stage)] += n
+        sources[peer_address(row.source_ips or [], proxies)] += n
+        clients[client(row.agent or "").product] += n
+        allowed = granted(row.reason)
+        if allowed is not None:
+            bindings[allowed.told] += n
+    return Touched(
+        rows[0].user,
+        rows[0].acting_as,
+        principal_class,
+        team,
+        sum(outcomes.values()),
+        outcomes["denied"] + outcomes["unauthenticated"],
+        min(row.first for row in rows).replace(tzinfo=UTC),
+        max(row.last for row in rows).replace(tzinfo=UTC),
+        dict(actions.most_common()),
+        dict(outcomes.most_common()),
+        dict(sources.most_common()),
+        dict(clients.most_common()),
+        tuple(name for name, _ in bindings.most_common()),
+        habit,
+        seen,
+        peers,
+        anyone,
+    )
+
+
+def _requests(rows: list[_Row]) -> list[tuple[_Row, int]]:
+    """Rows with their numbers of requests: of a watch or exec both the start and the end are
+    logged, and neither counts twice (as in ``activity.rollup``)."""
+    return [(row, max(row.started, row.n - row.started)) for row in rows]
+
+
+def _habits(
+    rows: Sequence[_Row],
+    teams: Mapping[str, str],
+    classes: Mapping[str, PrincipalClass],
+    span: Span,
+) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """For each (principal, acting as) on how many other slices itself, its team and anybody touched
+    the object, asked where that is least. Kubelets, controllers and refusals do not count."""
+    if not rows:
+        return {}
+    who = _numbered([(row.user, row.acting_as) for row in rows])
+    peers = _numbered([teams[row.user] for row in rows])
+    anyone = np.zeros(len(rows), dtype=np.uint64)
+    slices = np.array([row.slice for row in rows], dtype=np.int64)
+    served = np.array(
+        [
+            classes[row.user] in ("human", "workload") and outcome(row.code, row.stage) == "ok"
+            for row in rows
+        ]
+    )
+    lower, upper = _horizon(span).at(slices)
+    columns = [
+        Occasions(key[served], slices[served]).outside(key, lower, upper)
+        for key in (who, peers, anyone)
+    ]
+    habits: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for row, seen, theirs, anybodys in zip(rows, *(map(int, one) for one in columns), strict=True):
+        if row.recent:
+            key, days = (row.user, row.acting_as), (seen, theirs, anybodys)
+            habits[key] = min(habits.get(key, days), days)
+    return habits
+
+
+def _horizon(span: Span) -> Horizon:
+    """Which slices a touch is compared with: see ``baseline.horizon``, whose rules these are."""
+    slices = np.arange(_slice(span, span.until) + 1, dtype=np.int64)
+    if span.since is None:
+        guard = guard_of(len(slices))
+        return Horizon(slices - guard, slices + guard)
+    return Horizon(np.minimum(slices, _slice(span, span.since)), np.full_like(slices, NEVER))
+
+
+def _slice(span: Span, at: datetime) -> int:
+    return int((at - span.first).total_seconds() * 1e6) // span.slice_width
+
+
+def _numbered(names: Sequence[Hashable]) -> Ids:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.uint64)
+
+
+def _team(user: str, known: Mapping[str, Principal]) -> str:
+    return team(user, tuple(known[user].groups) if user in known else ())
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> list[Any]:
+    """What touched the object, alike requests of one slice in one row."""
+    within = "" if target.resource == "namespaces" else "AND coalesce(namespace, '') = $namespace"
+    of_all = ", ".join(f"'{verb}'" for verb in _ALL_OF_THEM)
+    return connection.execute(
+        f"""WITH touching AS (
+            SELECT coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS "user",
+                coalesce(impersonated_user, '') AS acting_as,
+                verb, coalesce(subresource, '') AS subresource, coalesce(name, '') <> '' AS named,
+                code, stage, user_agent, source_ips, annotations,
+                CASE WHEN name <> '' THEN '' WHEN namespace <> '' THEN 'in ' || namespace
+                    ELSE 'everywhere' END AS place,
+                (epoch_us(received_at) - $start) // $width AS slice,
+                received_at >= $since AS recent, received_at
+            FROM events
+            WHERE resource = $resource AND api_group = $group
+                AND ((name = $name {within})
+                    OR (coalesce(name, '') = '' AND verb IN ({of_all})
+                        AND coalesce(namespace, '') IN ($namespace, '')))
+                AND stage <> 'RequestReceived' AND received_at <= $until
+        ), alike AS (
+            SELECT * EXCLUDE (received_at), count(*) AS n,
+                count(*) FILTER (stage = 'ResponseStarted') AS started,
+                min(received_at) AS first, max(received_at) AS last
+            FROM touching GROUP BY ALL
+        )
+        SELECT "user", acting_as, verb, subresource, named, code, stage, user_agent, source_ips,
+            {REASON}, place, greatest(slice, 0), recent, n, started, first, last
+        FROM alike ORDER BY first""",
+        {
+            "resource": target.resource,
+            "group": target.group,
+            "namespace": target.namespace,
+            "name": target.name,
+            "start": int(span.first.timestamp() * 1e6),
+            "width": span.slice_width,
+            "since": span.since or span.first,
+            "until": span.until,
+        },
+    ).fetchall()
