@@ -70,7 +70,8 @@ class Grants:
     @property
     def knowledge(self) -> Knowledge:
         """How well all this is known."""
-        own = [b for key, b in self.policy.bindings.items() if self.source[key] != "default"]
+        stock = {one.key for one in defaults()}
+        own = [b for key, b in self.policy.bindings.items() if key not in stock]
         roles = {binding.role for binding in own}
         unknown = {role for role in roles if self.policy.rules(role) is None}
         return Knowledge(
@@ -85,19 +86,17 @@ class Grants:
         )
 
 
-def grants(
-    connection: duckdb.DuckDBPyConnection, *, at: datetime, snapshot: Path | None = None
-) -> Grants:
-    """What the view ``events`` (of one cluster) and a snapshot, if there is one, tell of ``at``.
+def grants(connection: duckdb.DuckDBPyConnection, *, snapshot: Path | None = None) -> Grants:
+    """What the view ``events`` (of one cluster) and a snapshot, if there is one, tell of its end.
 
     A snapshot (``kubectl get clusterroles,clusterrolebindings,roles,rolebindings -A -o yaml``)
     stands for the time that is asked about: what it does not have, there was not.
     """
-    used = _used(connection, at)
+    used = _used(connection)
     if snapshot is not None:
         found = _Known({key: (one, "snapshot") for key, one in _snapshot(snapshot).items()})
     else:
-        found = _logged(connection, at)
+        found = _logged(connection)
         for one in defaults():
             if one.key not in found.gone:
                 found.objects.setdefault(one.key, (one, "default"))
@@ -140,12 +139,10 @@ class _Known:
     notes: list[str] = field(default_factory=list)
 
 
-def _used(connection: duckdb.DuckDBPyConnection, at: datetime) -> list[Binding]:
-    """The bindings that allowed requests before ``at``, each with all subjects seen to use it."""
+def _used(connection: duckdb.DuckDBPyConnection) -> list[Binding]:
+    """The bindings that allowed requests, each with all subjects seen to use it."""
     rows = connection.execute(
-        f"""SELECT DISTINCT {REASON} FROM (
-            SELECT DISTINCT annotations FROM events WHERE stage_at <= ?)""",
-        [at],
+        f"SELECT DISTINCT {REASON} FROM (SELECT DISTINCT annotations FROM events)"
     ).fetchall()
     merged: dict[Key, Binding] = {}
     for binding in filter(None, (granted(reason) for (reason,) in rows)):
@@ -158,55 +155,71 @@ def _used(connection: duckdb.DuckDBPyConnection, at: datetime) -> list[Binding]:
 class _Seen(NamedTuple):
     """A request that wrote, deleted or showed roles or bindings."""
 
-    kind: str
+    resource: str
     namespace: str
     name: str
-    verb: str
     at: datetime
-    audit_id: str
+    verb: str
     body: str
     """The column that holds the object, '' where the log does not."""
 
 
-def _logged(connection: duckdb.DuckDBPyConnection, at: datetime) -> _Known:
-    """The objects as they were last seen before ``at``."""
-    seen = [
-        _Seen(_KINDS[resource], *rest)
-        for resource, *rest in connection.execute(_SEEN, [at]).fetchall()
-    ]
-    bodies = _bodies(connection, [one for one in seen if one.body])
+class _Told(NamedTuple):
+    """What the rest of such a request says."""
+
+    uri: str
+    request: str | None
+    response: str | None
+
+
+def _logged(connection: duckdb.DuckDBPyConnection) -> _Known:
+    """The objects as they were last seen."""
+    for only in ("true", "NOT contains(request_uri, 'dryRun=')"):
+        seen = [_Seen(*row) for row in connection.execute(_SEEN.format(only=only)).fetchall()]
+        told = _told(connection, seen)
+        # A dry run changes nothing. To leave them out at once would mean to read all URIs, which
+        # costs more than the rest, and most often none is in the way.
+        if not any("dryRun=" in one.uri for one in told.values()):
+            break
     known = _Known({})
     unreadable = 0
     for one in sorted(seen, key=lambda one: one.at):
-        key = Key(one.kind, one.namespace, one.name)
+        key = Key(_KINDS[one.resource], one.namespace, one.name)
+        detail = told.get(one[:4])
+        body = (detail.response or detail.request) if detail and one.body else None
         if one.verb == "delete":
             _forget(known, [key])
-        elif one.verb == "deletecollection" and not one.body:
-            _forget(
-                known,
-                [k for k in known.objects if (k.kind, k.namespace) == (one.kind, one.namespace)],
-            )
-        elif one.body:
-            for manifest in bodies.get((one.audit_id, one.at), []):
-                try:
-                    found = read({"kind": one.kind, **manifest})
-                except ValueError:
-                    unreadable += 1
-                    continue
-                if found is None:
-                    continue
-                if one.verb == "deletecollection":
-                    _forget(known, [found.key])
-                    continue
-                known.objects[found.key] = (found, "log")
-                known.gone.discard(found.key)
-                known.changed.discard(found.key)
-        else:
+        elif body is None and one.verb == "deletecollection":
+            # what a selector chose to delete, only a body tells
+            if detail is None or "Selector=" not in detail.uri:
+                kind, namespace, _ = key
+                _forget(known, [k for k in known.objects if k[:2] == (kind, namespace)])
+        elif body is None:
             known.gone.discard(key)
             known.changed.add(key)
+        else:
+            unreadable += _learn(known, key.kind, body, gone=one.verb == "deletecollection")
     if unreadable:
         known.notes.append(f"{unreadable} roles or bindings in the log could not be read.")
     return known
+
+
+def _learn(known: _Known, kind: str, body: str, *, gone: bool) -> int:
+    """Take in the objects that a body shows; returns how many could not be read."""
+    unreadable = 0
+    for manifest in _manifests(msgspec.json.decode(body)):
+        try:
+            found = read({"kind": kind, **manifest})
+        except ValueError:
+            unreadable += 1
+            continue
+        if found is None:
+            continue
+        _forget(known, [found.key])
+        if not gone:
+            known.objects[found.key] = (found, "log")
+            known.gone.discard(found.key)
+    return unreadable
 
 
 def _forget(known: _Known, keys: Iterable[Key]) -> None:
@@ -216,26 +229,21 @@ def _forget(known: _Known, keys: Iterable[Key]) -> None:
         known.gone.add(key)
 
 
-def _bodies(
+def _told(
     connection: duckdb.DuckDBPyConnection, seen: list[_Seen]
-) -> dict[tuple[str, datetime], list[dict[str, Any]]]:
-    """The objects in these requests. Bodies are most of a lake: they are looked up by time, which
+) -> dict[tuple[str, str, str, datetime], _Told]:
+    """The rest of these requests. Bodies are most of a lake: they are looked up by time, which
     tells which few parts of it have to be read."""
     if not seen:
         return {}
     times = ", ".join(sorted({f"TIMESTAMP {quoted(str(one.at))}" for one in seen}))
     rows = connection.execute(
-        f"""SELECT audit_id, stage_at, CAST(response_object AS VARCHAR),
-            CASE WHEN level = 'Request' THEN CAST(request_object AS VARCHAR) END
+        f"""SELECT resource, coalesce(namespace, ''), coalesce(name, ''), stage_at, request_uri,
+            CASE WHEN level = 'Request' THEN CAST(request_object AS VARCHAR) END,
+            CAST(response_object AS VARCHAR)
         FROM events WHERE stage_at IN ({times}) AND api_group = {quoted(GROUP)}"""
     ).fetchall()
-    wanted = {(one.audit_id, one.at) for one in seen}
-    found: dict[tuple[str, datetime], list[dict[str, Any]]] = {}
-    for audit_id, at, response, request in rows:
-        body = response or request
-        if (audit_id, at) in wanted and body:
-            found[audit_id, at] = _manifests(msgspec.json.decode(body))
-    return found
+    return {row[:4]: _Told(*row[4:]) for row in rows}
 
 
 def _manifests(document: Any) -> list[dict[str, Any]]:
@@ -287,26 +295,22 @@ def _documents(data: bytes) -> list[Any]:
 
 
 # What an object was last is told by the newest body; a later write without one only says that it
-# is no longer so. A dry run changes nothing; what a selector chose to delete only a body tells.
+# is no longer so.
 _SEEN = f"""
 WITH served AS (
     SELECT resource, coalesce(namespace, '') AS namespace, coalesce(name, '') AS name, verb,
-        stage_at, audit_id, request_uri,
-        CASE WHEN level = 'RequestResponse' THEN 'response_object'
+        stage_at, CASE WHEN level = 'RequestResponse' THEN 'response_object'
             WHEN level = 'Request' AND verb IN ('create', 'update') THEN 'request_object'
             ELSE '' END AS body
     FROM events
     WHERE api_group = {quoted(GROUP)} AND resource IN ({", ".join(map(quoted, _KINDS))})
-        AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection', 'get', 'list')
-        AND stage = 'ResponseComplete' AND coalesce(code, 200) < 400 AND stage_at <= ?
-        AND NOT contains(request_uri, 'dryRun=')
-        AND NOT (verb = 'deletecollection' AND body = '' AND contains(request_uri, 'Selector='))
-), single AS (
-    SELECT * FROM served WHERE verb NOT IN ('list') AND (verb <> 'get' OR body <> '')
-    QUALIFY row_number() OVER (PARTITION BY resource, namespace, name,
-        verb IN ('delete', 'deletecollection'), body = '' ORDER BY stage_at DESC) = 1
-), several AS (
-    SELECT * FROM served WHERE verb = 'list' AND body <> '' ORDER BY stage_at DESC LIMIT {_LISTS}
+        AND (verb IN ('create', 'update', 'patch', 'delete', 'deletecollection')
+            OR (verb IN ('get', 'list') AND level = 'RequestResponse'))
+        AND stage = 'ResponseComplete' AND coalesce(code, 200) < 400 AND {{only}}
 )
-SELECT resource, namespace, name, verb, stage_at, audit_id, body
-FROM (FROM single UNION ALL FROM several)"""
+SELECT resource, namespace, name, max(stage_at), arg_max(verb, stage_at), body
+FROM served WHERE verb <> 'list'
+GROUP BY resource, namespace, name, body, verb IN ('delete', 'deletecollection')
+UNION ALL (
+    SELECT resource, namespace, name, stage_at, verb, body FROM served WHERE verb = 'list'
+    ORDER BY stage_at DESC LIMIT {_LISTS})"""

@@ -18,24 +18,22 @@ _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 class Principal(NamedTuple):
-    """``groups`` are those of the last request; ``last`` is NULL for who only was acted as."""
+    """``groups`` are those of the ``last`` request."""
 
     name: str
     groups: frozenset[str]
     last: datetime
 
 
-def principals(connection: duckdb.DuckDBPyConnection, at: datetime) -> dict[str, Principal]:
-    """Everybody who acted, or was acted as, before ``at`` in the view ``events``.
+def principals(connection: duckdb.DuckDBPyConnection) -> dict[str, Principal]:
+    """Everybody who acted, or was acted as, in the view ``events``.
 
     Groups are lists, slow to read of every event: they are looked up at each one's last request.
     """
     found: dict[str, Principal] = {}
     for user, groups in (("impersonated_user", "impersonated_groups"), ("user", "groups")):
         lasts = connection.execute(
-            f"""SELECT "{user}", max(stage_at) FROM events
-            WHERE "{user}" <> '' AND stage_at <= ? GROUP BY 1""",
-            [at],
+            f"""SELECT "{user}", max(stage_at) FROM events WHERE "{user}" <> '' GROUP BY 1"""
         ).fetchall()
         if not lasts:
             continue

@@ -81,14 +81,10 @@ def find(connection: duckdb.DuckDBPyConnection, text: str, namespace: str | None
     rows = connection.execute(
         """SELECT DISTINCT api_group, resource,
             CASE WHEN resource = 'namespaces' THEN '' ELSE coalesce(namespace, '') END, name
-        FROM events WHERE name = ? AND resource IS NOT NULL""",
-        [name],
+        FROM events WHERE list_contains(?, resource) AND name = ?""",
+        [sorted(resources(wanted)), name],
     ).fetchall()
-    named = [
-        target
-        for target in map(Target._make, rows)
-        if target.resource in resources(wanted) and (not group or target.group == group.lower())
-    ]
+    named = [one for one in map(Target._make, rows) if not group or one.group == group.lower()]
     found = [one for one in named if namespace is None or one.namespace in (namespace, "")]
     if len(found) == 1:
         return found[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import duckdb
@@ -32,6 +32,7 @@ Habit = Literal["usual", "team", "new", "first", "machinery"]
 """Touched it before; its team did; neither did, though others; nobody did; not asked of kubelets
 and controllers, for which the scheduler decides."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The requests that show or affect an object without naming it.
 _ALL_OF_THEM = ("list", "watch", "deletecollection")
 
@@ -227,7 +228,11 @@ def _horizon(span: Span) -> Horizon:
 
 
 def _slice(span: Span, at: datetime) -> int:
-    return int((at - span.first).total_seconds() * 1e6) // span.slice_width
+    return (_micros(at) - _micros(span.first)) // span.slice_width
+
+
+def _micros(at: datetime) -> int:
+    return int((at - EPOCH) / timedelta(microseconds=1))
 
 
 def _numbered(names: Sequence[Hashable]) -> Ids:
@@ -252,13 +257,13 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
                 CASE WHEN name <> '' THEN '' WHEN namespace <> '' THEN 'in ' || namespace
                     ELSE 'everywhere' END AS place,
                 (epoch_us(received_at) - $start) // $width AS slice,
-                received_at >= $since AS recent, received_at
+                epoch_us(received_at) >= $since AS recent, received_at
             FROM events
             WHERE resource = $resource AND api_group = $group
                 AND ((name = $name {within})
                     OR (coalesce(name, '') = '' AND verb IN ({of_all})
                         AND coalesce(namespace, '') IN ($namespace, '')))
-                AND stage <> 'RequestReceived' AND received_at <= $until
+                AND stage <> 'RequestReceived'
         ), alike AS (
             SELECT * EXCLUDE (received_at), count(*) AS n,
                 count(*) FILTER (stage = 'ResponseStarted') AS started,
@@ -273,9 +278,8 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
             "group": target.group,
             "namespace": target.namespace,
             "name": target.name,
-            "start": int(span.first.timestamp() * 1e6),
+            "start": _micros(span.first),
             "width": span.slice_width,
-            "since": span.since or span.first,
-            "until": span.until,
+            "since": _micros(span.since) if span.since else 0,
         },
     ).fetchall()

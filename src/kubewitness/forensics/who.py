@@ -53,9 +53,9 @@ def who(
     begin = since.at(last) if since else None
     width = slice_width(int((last - first).total_seconds() * 1e6))
     span = Span(first, begin, last, width)
-    known = principals(connection, last)
+    known = principals(connection)
     touched = touches(connection, target, span, known, proxies(connection))
-    granted = grants(connection, at=last, snapshot=snapshot)
+    granted = grants(connection, snapshot=snapshot)
     hands = {
         name
         for one in touched

@@ -1,0 +1,97 @@
+"""What a principal was permitted and did: by which binding, on what, how often, when last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import duckdb
+
+from kubewitness.forensics.rbac import Attributes, Binding
+from kubewitness.forensics.reason import SQL as REASON
+from kubewitness.forensics.reason import granted
+
+_REFUSED = (401, 403)
+_SERVICE_ACCOUNT = "system:serviceaccount:"
+
+
+class Deed(NamedTuple):
+    """Requests alike to an authorizer. ``binding`` allowed them, ``None`` where it was no binding
+    (the Node authorizer, ``system:masters``) or the log does not say; ``by_others`` were made by
+    somebody who acted as the principal."""
+
+    asked: Attributes
+    binding: Binding | None
+    requests: int
+    by_others: int
+    last: datetime
+
+
+def deeds(connection: duckdb.DuckDBPyConnection, user: str) -> list[Deed]:
+    """What ``user`` was permitted in the view ``events``, most often first.
+
+    Who acts as somebody else is permitted by the other's bindings; its own permission is to
+    impersonate, which the API server asks for before, and says nothing of.
+    """
+    rows = connection.execute(
+        f"""WITH own AS (
+            SELECT verb, api_group, coalesce(resource, ''), coalesce(subresource, ''),
+                coalesce(namespace, '') AS namespace,
+                -- a create names nothing when it is authorised: the name is in the body
+                CASE WHEN verb = 'create' AND coalesce(subresource, '') = '' THEN ''
+                    ELSE coalesce(name, '') END AS name,
+                CASE WHEN resource IS NULL THEN split_part(request_uri, '?', 1) ELSE '' END AS path,
+                annotations, coalesce(impersonated_user, '') <> '' AS by_another,
+                stage = 'ResponseStarted' AS started, stage_at
+            FROM events
+            WHERE coalesce(nullif(impersonated_user, ''), "user") = $user
+                AND stage <> 'RequestReceived' AND coalesce(code, 200) NOT IN {_REFUSED}
+        ), alike AS (
+            SELECT * EXCLUDE (started, stage_at),
+                greatest(count(*) FILTER (started), count(*) FILTER (NOT started)) AS n,
+                max(stage_at) AS last
+            FROM own GROUP BY ALL
+        )
+        SELECT * EXCLUDE (annotations, by_another, n, last), {REASON},
+            sum(n)::BIGINT, coalesce(sum(n) FILTER (by_another), 0)::BIGINT, max(last)
+        FROM alike GROUP BY ALL ORDER BY 9 DESC, ALL""",
+        {"user": user},
+    ).fetchall()
+    return [
+        Deed(Attributes(*row[:7]), granted(row[7]), row[8], row[9], row[10].replace(tzinfo=UTC))
+        for row in rows
+    ]
+
+
+def impersonations(connection: duckdb.DuckDBPyConnection, user: str) -> list[Deed]:
+    """As whom ``user`` acted, as the requests to impersonate that were granted for it."""
+    rows = connection.execute(
+        """SELECT impersonated_user, any_value(impersonated_groups), count(*), max(stage_at)
+        FROM events WHERE "user" = ? AND impersonated_user <> '' AND stage <> 'RequestReceived'
+            AND NOT (coalesce(code, 200) = 403 AND annotations IS NULL)
+        GROUP BY 1 ORDER BY 3 DESC, 1""",
+        [user],
+    ).fetchall()
+    return [
+        Deed(asked, None, n, 0, last.replace(tzinfo=UTC))
+        for name, groups, n, last in rows
+        for asked in _impersonating(name, groups or ())
+    ]
+
+
+def _impersonating(name: str, groups: Iterable[str]) -> list[Attributes]:
+    """What the API server asks before it lets somebody act as ``name`` in ``groups``. Groups that
+    follow from the name are not asked for."""
+    if name.startswith(_SERVICE_ACCOUNT):
+        namespace, _, account = name.removeprefix(_SERVICE_ACCOUNT).partition(":")
+        who = Attributes("impersonate", "", "serviceaccounts", "", namespace, account)
+    else:
+        who = Attributes("impersonate", "", "users", "", "", name)
+    implied = ("system:authenticated", "system:unauthenticated", "system:serviceaccounts")
+    asked = [
+        Attributes("impersonate", "", "groups", "", "", group)
+        for group in groups
+        if group and not (group in implied or group.startswith("system:serviceaccounts:"))
+    ]
+    return [who, *asked]
