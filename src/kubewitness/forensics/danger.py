@@ -75,28 +75,38 @@ POWERS = (
     _power("make volumes of nodes' directories", "create", "persistentvolumes"),
     _power("delete namespaces", "delete", "namespaces"),
 )
+_OUTSIDE = frozenset(
+    {
+        "users",
+        "groups",
+        "nodes",
+        "persistentvolumes",
+        "certificatesigningrequests",
+        "clusterrolebindings",
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+    }
+)
 EVERYTHING = Power("do anything with anything", _ANYTHING, ())
 
 
-def powers(rules: Iterable[Rule]) -> Iterator[tuple[Power, tuple[str, ...]]]:
-    """The powers that rules give, each with the names it is restricted to ('' none).
+def powers(rules: Iterable[Rule], *, namespaced: bool) -> Iterator[tuple[Power, tuple[str, ...]]]:
+    """The powers that rules give, each with the names it is restricted to (none: it is not).
 
-    One that includes all stands for all.
+    What is ``namespaced`` (by a RoleBinding) gives nothing outside of namespaces. A power that
+    includes all others stands for them.
     """
     known = tuple(rules)
     if any(_is_everything(rule) for rule in known):
         yield EVERYTHING, ()
         return
     for power in POWERS:
-        names: set[str] = set()
-        free = False
-        for rule in known:
-            name = rule.names[0] if rule.names else ""
-            if any(rule.allows(one._replace(name=name)) for one in power.asked):
-                free = free or not rule.names
-                names.update(rule.names)
-        if free or names:
-            yield power, () if free else tuple(sorted(names))
+        asked = [one for one in power.asked if not (namespaced and one.resource in _OUTSIDE)]
+        giving = [rule for rule in known if any(_gives(rule, one) for one in asked)]
+        if any(not rule.names for rule in giving):
+            yield power, ()
+        elif giving:
+            yield power, tuple(sorted({name for rule in giving for name in rule.names}))
 
 
 def serves(power: Power, asked: Attributes) -> bool:
@@ -106,6 +116,14 @@ def serves(power: Power, asked: Attributes) -> bool:
         == (asked.verb, asked.group, asked.resource, asked.subresource)
         for one in power.asked
     )
+
+
+def _gives(rule: Rule, asked: Attributes) -> bool:
+    if not rule.names:
+        return rule.allows(asked)
+    # a create names nothing, so that a rule with names never permits it
+    nameless = asked.verb == "create" and not asked.subresource
+    return not nameless and rule.allows(asked._replace(name=rule.names[0]))
 
 
 def _is_everything(rule: Rule) -> bool:

@@ -100,15 +100,11 @@ def grants(connection: duckdb.DuckDBPyConnection, *, snapshot: Path | None = Non
         for one in defaults():
             if one.key not in found.gone:
                 found.objects.setdefault(one.key, (one, "default"))
-    unknown = 0
-    for binding in used:
-        known = found.objects.get(binding.key)
-        if known is None:
-            unknown += 1
-            found.objects[binding.key] = (binding, "reason")
-    if snapshot is not None and unknown:
+    missing = [one for one in used if one.key not in found.objects and one.key not in found.gone]
+    found.objects.update({one.key: (one, "reason") for one in missing})
+    if snapshot is not None and missing:
         found.notes.append(
-            f"{unknown} bindings allowed requests in the log and are not in the snapshot:"
+            f"{len(missing)} bindings allowed requests in the log and are not in the snapshot:"
             " they were made or removed in between."
         )
     objects = [one for one, _ in found.objects.values()]

@@ -42,6 +42,17 @@ class Rule(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
 
+    @property
+    def told(self) -> str:
+        """The rule in one line: ``get, list secrets``, ``update deployments.apps (web)``."""
+        kinds = [
+            f"{resource}.{group}" if group not in ("", ALL) else resource
+            for group in self.groups
+            for resource in self.resources
+        ]
+        named = f" ({', '.join(self.names)})" if self.names else ""
+        return f"{', '.join(self.verbs)} {', '.join(dict.fromkeys((*kinds, *self.paths)))}{named}"
+
     def allows(self, asked: Attributes) -> bool:
         """Whether this rule permits the request.
 
