@@ -25,7 +25,11 @@ ROOMS: dict[str, set[str]] = {
     "baseline": {"errors", "times", "events", "activity"},
     "surprise": {"errors", "times", "events", "activity", "baseline"},
     "incidents": {"errors", "times", "events", "activity", "baseline", "surprise"},
-    "report": {"errors", "times", "events", "activity", "baseline", "surprise", "incidents"},
+    "forensics": {"errors", "times", "events", "activity", "baseline"},
+    "report": {
+        *("errors", "times", "events", "activity", "baseline", "surprise", "incidents"),
+        "forensics",
+    },
 }
 ROOMS["analysis"] = {"sources", "lake", *ROOMS["report"], "report"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}
@@ -133,7 +137,9 @@ def test_help_waits_for_nothing_heavy(code: str) -> None:
     assert loaded(code) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["analyze", "ingest", "summary", "incident", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["analyze", "ingest", "summary", "incident", "who", "access", "evaluate"]
+)
 def test_the_help_of_a_command_waits_for_no_engine(command: str) -> None:
     code = f"from kubewitness.cli import cli; cli(['{command}', '--help'], standalone_mode=False)"
     assert loaded(code) & (HEAVY - {"msgspec"}) == set()

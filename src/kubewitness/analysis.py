@@ -132,6 +132,33 @@ def summarize(
         return summary, _warned(intake, damaged)
 
 
+@contextmanager
+def asked(
+    paths: Iterable[str | Path],
+    *,
+    lake: Path | None = None,
+    cluster: str | None = None,
+    until: Moment | None = None,
+    strict: bool = False,
+    stdin: BinaryIO | None = None,
+    progress: Progress = lambda chunk, rows: None,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to ask about the past: its view ``events`` has bodies, and is narrowed to what
+    was asked for. Raises ``KubewitnessError`` where that is nothing."""
+    with opened(
+        paths,
+        lake=lake,
+        cluster=cluster,
+        strict=strict,
+        bodies=True,
+        stdin=stdin,
+        progress=progress,
+    ) as (_, connection, _):
+        _, last = _bounds(connection, cluster)
+        _narrow(connection, cluster, until.at(last) if until else None)
+        yield connection
+
+
 def save(analysis: Analysis, path: Path) -> None:
     """Keep an analysis for ``kubewitness incident``; readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,8 @@ _COMMANDS = {
     "ingest": "Add audit logs to a lake.",
     "summary": "Trends, statistics and coverage of audit logs.",
     "incident": "Everything about one incident of the last analysis.",
+    "who": "Who touched an object, was that usual, and who could have.",
+    "access": "What a principal is granted, what it used, and the least role that does.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
 }
 

@@ -48,6 +48,17 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def snapshot_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--rbac FILE``: what is bound, better than a log can tell."""
+    return click.option(
+        "--rbac",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        metavar="FILE",
+        help="Roles and bindings as kubectl writes them (YAML or JSON), instead of those that the"
+        " log shows.",
+    )(command)
+
+
 def require_input(paths: tuple[str, ...], lake: Path | None) -> None:
     """At least something to read."""
     if not paths and lake is None:

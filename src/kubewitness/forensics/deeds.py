@@ -34,15 +34,24 @@ def deeds(connection: duckdb.DuckDBPyConnection, user: str) -> list[Deed]:
     Who acts as somebody else is permitted by the other's bindings; its own permission is to
     impersonate, which the API server asks for before, and says nothing of.
     """
-    found = _requests(connection, user, "", "resource IS NOT NULL")
-    # URIs are slow to read, and hardly anybody asks for what is no resource
-    found += _requests(connection, user, "split_part(request_uri, '?', 1)", "resource IS NULL")
-    return sorted(found, key=lambda deed: (-deed.requests, deed.asked))
+    alike: dict[tuple[Attributes, Binding | None], Deed] = {}
+    for others in (False, True):
+        # URIs are slow to read, and matter only where there is no resource
+        for path in (False, True):
+            for deed in _requests(connection, user, others=others, path=path):
+                before = alike.get(deed[:2], deed._replace(requests=0, by_others=0))
+                alike[deed[:2]] = deed._replace(
+                    requests=before.requests + deed.requests,
+                    by_others=before.by_others + deed.by_others,
+                    last=max(before.last, deed.last),
+                )
+    return sorted(alike.values(), key=lambda deed: (-deed.requests, deed.asked))
 
 
 def _requests(
-    connection: duckdb.DuckDBPyConnection, user: str, path: str, condition: str
+    connection: duckdb.DuckDBPyConnection, user: str, *, others: bool, path: bool
 ) -> list[Deed]:
+    """Of ``others`` who acted as ``user``, or its own; for a ``path``, or for a resource."""
     rows = connection.execute(
         f"""WITH own AS (
             SELECT verb, api_group, coalesce(resource, '') AS resource,
@@ -50,27 +59,31 @@ def _requests(
                 -- a create names nothing when it is authorised: the name is in the body
                 CASE WHEN verb = 'create' AND coalesce(subresource, '') = '' THEN ''
                     ELSE coalesce(name, '') END AS name,
-                {path or "''"} AS path,
-                annotations, coalesce(impersonated_user, '') <> '' AS by_another,
-                stage = 'ResponseStarted' AS started, stage_at
+                {"split_part(request_uri, '?', 1)" if path else "''"} AS path,
+                annotations, stage = 'ResponseStarted' AS started, stage_at
             FROM events
-            WHERE (("user" = $user AND coalesce(impersonated_user, '') = '')
-                    OR impersonated_user = $user)
+            WHERE {"impersonated_user" if others else '"user"'} = $user
+                {"" if others else "AND coalesce(impersonated_user, '') = ''"}
                 AND stage <> 'RequestReceived' AND coalesce(code, 200) NOT IN {_REFUSED}
-                AND {condition}
+                AND resource IS {"" if path else "NOT"} NULL
         ), alike AS (
             SELECT * EXCLUDE (started, stage_at),
                 greatest(count(*) FILTER (started), count(*) FILTER (NOT started)) AS n,
                 max(stage_at) AS last
             FROM own GROUP BY ALL
         )
-        SELECT * EXCLUDE (annotations, by_another, n, last), {REASON},
-            sum(n)::BIGINT, coalesce(sum(n) FILTER (by_another), 0)::BIGINT, max(last)
+        SELECT * EXCLUDE (annotations, n, last), {REASON}, sum(n)::BIGINT, max(last)
         FROM alike GROUP BY ALL""",
         {"user": user},
     ).fetchall()
     return [
-        Deed(Attributes(*row[:7]), granted(row[7]), row[8], row[9], row[10].replace(tzinfo=UTC))
+        Deed(
+            Attributes(*row[:7]),
+            granted(row[7]),
+            row[8],
+            row[8] if others else 0,
+            row[9].replace(tzinfo=UTC),
+        )
         for row in rows
     ]
 

@@ -19,6 +19,8 @@ from kubewitness.forensics.rbac import GROUP, Attributes, Rule
 FEW = 5
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# The next one has another number.
+_COUNTED = re.compile(r"[.-]v?\d+$")
 # kubectl opens these with GET (WebSocket, since 1.31) or POST (before, and as its way out), and an
 # API server since 1.35 asks for both.
 _STREAMS = frozenset({"exec", "attach", "portforward"})
@@ -111,7 +113,7 @@ def _completed(used: Iterable[Attributes]) -> Iterable[Attributes]:
 
 def _named(seen: set[str]) -> tuple[str, ...]:
     """The names to restrict a rule to, none where it was also used without, or on too many."""
-    made_up = any(name_template(name) != name for name in seen)
+    made_up = any(name_template(name) != name or _COUNTED.search(name) for name in seen)
     return () if "" in seen or made_up or len(seen) > FEW else tuple(sorted(seen))
 
 

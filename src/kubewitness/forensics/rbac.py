@@ -45,13 +45,15 @@ class Rule(msgspec.Struct, frozen=True):
     @property
     def told(self) -> str:
         """The rule in one line: ``get, list secrets``, ``update deployments.apps (web)``."""
-        kinds = [
-            f"{resource}.{group}" if group not in ("", ALL) else resource
-            for group in self.groups
-            for resource in self.resources
-        ]
+        kinds = self.resources
+        of = ""
+        if len(self.groups) == 1:
+            suffix = f".{self.groups[0]}" if self.groups[0] not in ("", ALL) else ""
+            kinds = tuple(f"{resource}{suffix}" for resource in self.resources)
+        elif self.groups:
+            of = f" of {', '.join(group or 'core' for group in self.groups)}"
         named = f" ({', '.join(self.names)})" if self.names else ""
-        return f"{', '.join(self.verbs)} {', '.join(dict.fromkeys((*kinds, *self.paths)))}{named}"
+        return f"{', '.join(self.verbs)} {', '.join((*kinds, *self.paths))}{of}{named}"
 
     def allows(self, asked: Attributes) -> bool:
         """Whether this rule permits the request.

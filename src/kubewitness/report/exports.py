@@ -8,12 +8,14 @@ reader could be fooled by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
 import msgspec
 
+from kubewitness.forensics.access import Access
+from kubewitness.forensics.who import Who
 from kubewitness.incidents.model import Incident
 from kubewitness.report import inert
 from kubewitness.report.headline import ranked
@@ -23,7 +25,8 @@ from kubewitness.report.wording import rfc3339
 API_VERSION = "kubewitness.dev/v1alpha1"
 FORMATS = ("jsonl", "json", "yaml", "name")
 
-Exportable = Analysis | Summary | Iterable[Incident]
+Answer = Who | Access
+Exportable = Analysis | Summary | Answer | Iterable[Incident]
 
 
 def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
@@ -51,6 +54,12 @@ def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
             raise ValueError(f"unknown format {fmt!r}: one of {', '.join(FORMATS)}")
 
 
+def write_manifests(manifests: Iterable[Mapping[str, Any]], stream: IO[bytes]) -> None:
+    """Objects of Kubernetes as one YAML stream, as ``kubectl apply -f -`` reads it."""
+    for manifest in manifests:
+        stream.write(b"---\n" + _yaml(manifest).encode())
+
+
 def incident_line(incident: Incident) -> bytes:
     """The incident as one line of JSON, its line break included."""
     return _json(_plain(incident)) + b"\n"
@@ -60,6 +69,13 @@ def document(subject: Exportable) -> dict[str, Any]:
     """What ``-o json`` and ``-o yaml`` write, as plain values."""
     if isinstance(subject, Summary):
         return summary_document(subject)
+    if isinstance(subject, Answer):
+        return {
+            "apiVersion": API_VERSION,
+            "kind": type(subject).__name__,
+            "metadata": {"start": rfc3339(subject.start), "end": rfc3339(subject.end)},
+            type(subject).__name__.lower(): _plain(subject),
+        }
     metadata: dict[str, Any] = {}
     if isinstance(subject, Analysis):
         metadata = {
@@ -94,9 +110,9 @@ def schema() -> dict[str, Any]:
     return msgspec.json.schema(Incident)
 
 
-def _incidents(subject: Analysis | Summary | Iterable[Incident]) -> Sequence[Incident]:
-    if isinstance(subject, Summary):
-        raise TypeError("a summary has no incidents")
+def _incidents(subject: Exportable) -> Sequence[Incident]:
+    if isinstance(subject, Summary | Answer):
+        raise TypeError(f"a {type(subject).__name__.lower()} has no incidents")
     return ranked(subject) if isinstance(subject, Analysis) else tuple(subject)
 
 
