@@ -204,10 +204,14 @@ def _by_use(grant: Grant) -> tuple[bool, int, str]:
     return (grant.subject == "Group system:authenticated", -grant.requests, grant.binding)
 
 
-def _by_danger(danger: Danger) -> tuple[bool, bool, float, bool, str, str]:
-    """Unused before used; within them what is wider and heavier first."""
+def _by_danger(danger: Danger) -> tuple[bool, bool, bool, float, bool, str, str]:
+    """What includes all else first, then unused before used, what is wider and heavier first.
+
+    Nobody uses all of a power to do anything.
+    """
     return (
-        danger.requests > 0,
+        danger.power != EVERYTHING.name and danger.requests > 0,
+        danger.power != EVERYTHING.name,
         bool(danger.names),
         -danger.weight,
         danger.namespace != "",

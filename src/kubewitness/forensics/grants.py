@@ -101,8 +101,9 @@ def grants(connection: duckdb.DuckDBPyConnection, *, snapshot: Path | None = Non
             if one.key not in found.gone:
                 found.objects.setdefault(one.key, (one, "default"))
     missing = [one for one in used if one.key not in found.objects and one.key not in found.gone]
-    found.objects.update({one.key: (one, "reason") for one in missing})
-    if snapshot is not None and missing:
+    if snapshot is None:
+        found.objects.update({one.key: (one, "reason") for one in missing})
+    elif missing:
         found.notes.append(
             f"{len(missing)} bindings allowed requests in the log and are not in the snapshot:"
             " they were made or removed in between."

@@ -16,7 +16,7 @@ from kubewitness.forensics.target import Target
 Ability = Literal[
     "read", "change", "delete", "enter", "mint tokens", "act as it", "proxy", "approve", "mount"
 ]
-UNASKED = "no binding: members of system:masters are not asked for one"
+UNASKED = "system:masters, which needs no binding"
 _READ, _CHANGE, _DELETE = ("get", "list", "watch"), ("update", "patch"), ("delete",)
 _COLLECTIVE = ("list", "watch", "deletecollection")
 # What gets at an object through a resource below it.

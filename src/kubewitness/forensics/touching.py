@@ -79,7 +79,7 @@ class _Row(NamedTuple):
     subresource: str
     named: bool
     code: int | None
-    stage: str
+    panic: bool
     agent: str
     source_ips: list[str]
     reason: str
@@ -87,9 +87,12 @@ class _Row(NamedTuple):
     slice: int
     recent: bool
     n: int
-    started: int
     first: datetime
     last: datetime
+
+    @property
+    def outcome(self) -> str:
+        return outcome(self.code, "Panic" if self.panic else "Response")
 
 
 def touches(
@@ -148,16 +151,16 @@ def _touched(
     sources: Counter[str] = Counter()
     clients: Counter[str] = Counter()
     bindings: Counter[str] = Counter()
-    for row, n in _requests(rows):
+    for row in rows:
         deed = action(row.verb, target.kind, row.subresource, "")
         where = f" {row.place}" if not row.named and row.place else ""
-        actions[deed + where] += n
-        outcomes[outcome(row.code, row.stage)] += n
-        sources[peer_address(row.source_ips or [], proxies)] += n
-        clients[client(row.agent or "").product] += n
+        actions[deed + where] += row.n
+        outcomes[row.outcome] += row.n
+        sources[peer_address(row.source_ips or [], proxies)] += row.n
+        clients[client(row.agent or "").product] += row.n
         allowed = granted(row.reason)
         if allowed is not None:
-            bindings[allowed.told] += n
+            bindings[allowed.told] += row.n
     return Touched(
         rows[0].user,
         rows[0].acting_as,
@@ -179,12 +182,6 @@ def _touched(
     )
 
 
-def _requests(rows: list[_Row]) -> list[tuple[_Row, int]]:
-    """Rows with their numbers of requests: of a watch or exec both the start and the end are
-    logged, and neither counts twice (as in ``activity.rollup``)."""
-    return [(row, max(row.started, row.n - row.started)) for row in rows]
-
-
 def _habits(
     rows: Sequence[_Row],
     teams: Mapping[str, str],
@@ -200,10 +197,7 @@ def _habits(
     anyone = np.zeros(len(rows), dtype=np.uint64)
     slices = np.array([row.slice for row in rows], dtype=np.int64)
     served = np.array(
-        [
-            classes[row.user] in ("human", "workload") and outcome(row.code, row.stage) == "ok"
-            for row in rows
-        ]
+        [classes[row.user] in ("human", "workload") and row.outcome == "ok" for row in rows]
     )
     lower, upper = _horizon(span).at(slices)
     columns = [
@@ -245,7 +239,8 @@ def _team(user: str, known: Mapping[str, Principal]) -> str:
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> list[Any]:
-    """What touched the object, alike requests of one slice in one row."""
+    """What touched the object, alike requests of one slice in one row. Of a watch or exec both the
+    start and the end are logged, and neither counts twice (as in ``activity.rollup``)."""
     within = "" if target.resource == "namespaces" else "AND coalesce(namespace, '') = $namespace"
     of_all = ", ".join(f"'{verb}'" for verb in _ALL_OF_THEM)
     return connection.execute(
@@ -253,7 +248,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
             SELECT coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS "user",
                 coalesce(impersonated_user, '') AS acting_as,
                 verb, coalesce(subresource, '') AS subresource, coalesce(name, '') <> '' AS named,
-                code, stage, user_agent, source_ips, annotations,
+                code, stage = 'Panic' AS panic, stage = 'ResponseStarted' AS started, user_agent, source_ips, annotations,
                 CASE WHEN name <> '' THEN '' WHEN namespace <> '' THEN 'in ' || namespace
                     ELSE 'everywhere' END AS place,
                 (epoch_us(received_at) - $start) // $width AS slice,
@@ -265,13 +260,13 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
                         AND coalesce(namespace, '') IN ($namespace, '')))
                 AND stage <> 'RequestReceived'
         ), alike AS (
-            SELECT * EXCLUDE (received_at), count(*) AS n,
-                count(*) FILTER (stage = 'ResponseStarted') AS started,
+            SELECT * EXCLUDE (received_at, started),
+                greatest(count(*) FILTER (started), count(*) FILTER (NOT started)) AS n,
                 min(received_at) AS first, max(received_at) AS last
             FROM touching GROUP BY ALL
         )
-        SELECT "user", acting_as, verb, subresource, named, code, stage, user_agent, source_ips,
-            {REASON}, place, greatest(slice, 0), recent, n, started, first, last
+        SELECT "user", acting_as, verb, subresource, named, code, panic, user_agent, source_ips,
+            {REASON}, place, greatest(slice, 0), recent, n, first, last
         FROM alike ORDER BY first""",
         {
             "resource": target.resource,

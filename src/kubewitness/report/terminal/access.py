@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kubewitness.forensics.access import Access, Danger, Grant
 from kubewitness.report.inert import plain
-from kubewitness.report.terminal.knowledge import known_by
+from kubewitness.report.terminal.knowledge import known_by, shorter
 from kubewitness.report.terminal.layout import bullets, columns, heading, more, prose, show
 from kubewitness.report.wording import brief, moment, period, plural, principal
 
@@ -61,7 +61,7 @@ def danger_rows(found: Sequence[Danger]) -> list[tuple[str, str, str, str]]:
             + (f" ({', '.join(plain(name, 40) for name in one.names)})" if one.names else ""),
             plain(one.namespace, 60) or "everywhere",
             f"×{one.requests:,}, last {moment(one.last)}" if one.last else "never",
-            plain(one.binding, 120),
+            plain(shorter(one.binding), 120),
         )
         for one in found
     ]
@@ -105,12 +105,12 @@ def _dangers(found: Sequence[Danger], console: Console) -> None:
     if not found:
         return
     idle = sum(not one.requests for one in found)
-    heading(console, "Dangerous powers", f"{idle} never used, first; take those away")
+    heading(console, "Dangerous powers", f"{idle} never used")
     rows = [
         tuple(Text(cell, style="" if one.requests else "yellow") for cell in row)
         for one, row in zip(found[:SHOWN], danger_rows(found[:SHOWN]), strict=True)
     ]
-    show(console, Text(), columns(("MAY", "WHERE", "USED", "BY"), rows))
+    show(console, Text(), columns(("MAY", "WHERE", "USED", "BY BINDING → ROLE"), rows))
     more(console, len(found) - SHOWN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from kubewitness.forensics.grants import DEFAULTS_OF, Knowledge
@@ -46,6 +47,27 @@ def known_by(knowledge: Knowledge) -> Iterator[str]:
     if knowledge.source != "snapshot":
         yield f"Roles that every API server makes for itself are taken as {DEFAULTS_OF} has them."
     yield from knowledge.notes
+
+
+def shorter(binding: str) -> str:
+    """A binding and its role without their kinds: the namespace tells which kind it is.
+
+    >>> shorter("RoleBinding shop/team → ClusterRole edit")
+    'shop/team → edit'
+    """
+    return re.sub(r"\b(Cluster)?Role(Binding)? ", "", binding)
+
+
+def subject(told: str) -> str:
+    """A subject of bindings where room is short.
+
+    >>> subject("ServiceAccount ci/deployer"), subject("User maria"), subject("Group dev")
+    ('sa:ci:deployer', 'maria', 'group dev')
+    """
+    kind, _, name = told.partition(" ")
+    if kind == "ServiceAccount":
+        return f"sa:{name.replace('/', ':', 1)}"
+    return name if kind == "User" else f"{kind.lower()} {name}"
 
 
 def _several(names: tuple[str, ...]) -> str:

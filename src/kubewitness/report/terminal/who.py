@@ -12,7 +12,7 @@ from kubewitness.forensics.reach import Able
 from kubewitness.forensics.touching import Touched
 from kubewitness.forensics.who import Who
 from kubewitness.report.inert import plain
-from kubewitness.report.terminal.knowledge import known_by
+from kubewitness.report.terminal.knowledge import known_by, shorter, subject
 from kubewitness.report.terminal.layout import bullets, columns, heading, more, prose, show
 from kubewitness.report.wording import brief, moment, period, plural, principal, slices
 
@@ -47,7 +47,7 @@ def sentence(answer: Who) -> str:
     idle = [one for one in answer.able if not one.machinery and not one.touched]
     parts = [f"{plural(len(served), 'principal')} touched it"]
     if unusual:
-        parts.append(f"{unusual} of them as nobody of their team does")
+        parts.append(f"{unusual} of them where neither they nor their team usually do")
     if refused:
         parts.append(f"{refused} more tried and {'was' if refused == 1 else 'were'} refused")
     told = ", ".join(parts)
@@ -74,9 +74,9 @@ def able_rows(found: Iterable[Able]) -> Iterable[tuple[str, str, str, str]]:
     for one in found:
         members = _several([plain(name, 60) for name in one.members], _NAMES)
         yield (
-            plain(one.subject, 80) + (f" ({members})" if one.members else ""),
+            plain(subject(one.subject), 80) + (f" ({members})" if one.members else ""),
             ", ".join(one.may),
-            _several([plain(name, 120) for name in one.bindings], 2),
+            _several([plain(shorter(name), 120) for name in one.bindings], 2),
             _several([plain(principal(name), 60) for name in one.touched], 3) or "–",
         )
 
@@ -121,7 +121,7 @@ def _could(found: Sequence[Able], console: Console) -> None:
     heading(console, "Who could have", f"by known bindings; {plural(len(own), 'subject')}")
     rows = [tuple(Text(cell) for cell in row) for row in able_rows(direct[:SHOWN])]
     if rows:
-        show(console, Text(), columns(("WHO", "MAY", "BY", "DID"), rows))
+        show(console, Text(), columns(("WHO", "MAY", "BY BINDING → ROLE", "DID"), rows))
     more(console, len(direct) - SHOWN, "(all are in -o table)")
     others = (
         ("Only by running a workload that mounts it", [one for one in own if one not in direct]),
@@ -129,7 +129,7 @@ def _could(found: Sequence[Able], console: Console) -> None:
     )
     for label, some in others:
         if some:
-            names = _several([plain(one.subject, 80) for one in some], _NAMES)
+            names = _several([plain(subject(one.subject), 80) for one in some], _NAMES)
             show(console, Text(), prose(f"{label}: {names}", console, style="dim", indent=2))
 
 
