@@ -96,13 +96,14 @@ def username(text: str, known: Iterable[str]) -> str:
 
 
 def _like(wanted: str, names: Mapping[str, str]) -> list[str]:
-    """What people call those whose names are like ``wanted``."""
+    """What people call those whose names are like ``wanted``: as a whole, in what stands behind
+    the namespace, or because they contain it."""
     shown = sorted(names.values())
-    folded = {name.lower(): name for name in shown}
-    close = [folded[name] for name in get_close_matches(wanted.lower(), folded, n=4, cutoff=0.6)]
-    # the part of a service account's name after its namespace, too
-    parts = {name.rpartition("/")[2].lower(): name for name in shown}
-    close += [parts[name] for name in get_close_matches(wanted.lower(), parts, n=4, cutoff=0.75)]
+    whole = {name.lower(): name for name in shown}
+    close = [whole[name] for name in get_close_matches(wanted.lower(), whole, n=4, cutoff=0.6)]
+    last = {name: name.rpartition("/")[2].lower() for name in shown}
+    like = get_close_matches(wanted.rpartition("/")[2].lower(), {*last.values()}, n=4, cutoff=0.75)
+    close += [name for name in shown if last[name] in like]
     inside = [name for name in shown if wanted.lower() in name.lower()]
     return list(dict.fromkeys((*close, *inside)))[:6]
 

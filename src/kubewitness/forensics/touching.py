@@ -248,7 +248,8 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
             SELECT coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS "user",
                 coalesce(impersonated_user, '') AS acting_as,
                 verb, coalesce(subresource, '') AS subresource, coalesce(name, '') <> '' AS named,
-                code, stage = 'Panic' AS panic, stage = 'ResponseStarted' AS started, user_agent, source_ips, annotations,
+                code, stage = 'Panic' AS panic, stage = 'ResponseStarted' AS started, user_agent,
+                source_ips, annotations,
                 CASE WHEN name <> '' THEN '' WHEN namespace <> '' THEN 'in ' || namespace
                     ELSE 'everywhere' END AS place,
                 (epoch_us(received_at) - $start) // $width AS slice,
