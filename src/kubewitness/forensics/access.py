@@ -14,13 +14,13 @@ import msgspec
 
 from kubewitness.activity.action import action
 from kubewitness.activity.principal import PrincipalClass, principal_class
+from kubewitness.forensics.ability import UNASKED
 from kubewitness.forensics.danger import EVERYTHING, Power, powers, serves
-from kubewitness.forensics.deeds import Deed, deeds, impersonations
 from kubewitness.forensics.grants import Grants, Knowledge, defaults, grants
 from kubewitness.forensics.least import least
 from kubewitness.forensics.principals import principals, username
 from kubewitness.forensics.rbac import MASTERS, Attributes, Binding, Policy, Role, Rule, groups_of
-from kubewitness.forensics.reach import UNASKED
+from kubewitness.forensics.usage import Deed, deeds, impersonations
 from kubewitness.forensics.who import bounds
 
 Origin = Literal["snapshot", "log", "default", "reason", "removed", "group"]

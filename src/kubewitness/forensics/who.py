@@ -10,9 +10,9 @@ import msgspec
 
 from kubewitness.activity.table import DAY, slice_width
 from kubewitness.errors import KubewitnessError
+from kubewitness.forensics.ability import Able, able
 from kubewitness.forensics.grants import Knowledge, grants
 from kubewitness.forensics.principals import principals, proxies
-from kubewitness.forensics.reach import Able, able
 from kubewitness.forensics.target import Target, find
 from kubewitness.forensics.touching import Span, Touched, touches
 from kubewitness.times import Moment

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from kubewitness.forensics.reach import Able
+from kubewitness.forensics.ability import Able
 from kubewitness.forensics.touching import Touched
 from kubewitness.forensics.who import Who
 from kubewitness.report.inert import plain
