@@ -48,8 +48,7 @@ class Rule(msgspec.Struct, frozen=True):
         kinds = self.resources
         of = ""
         if len(self.groups) == 1:
-            suffix = f".{self.groups[0]}" if self.groups[0] not in ("", ALL) else ""
-            kinds = tuple(f"{resource}{suffix}" for resource in self.resources)
+            kinds = tuple(grouped(resource, self.groups[0]) for resource in self.resources)
         elif self.groups:
             of = f" of {', '.join(group or 'core' for group in self.groups)}"
         named = f" ({', '.join(self.names)})" if self.names else ""
@@ -213,6 +212,18 @@ class Policy:
         if MASTERS in groups:
             yield None
         yield from (one for one in self.of(user, groups) if self.permits(one, asked))
+
+
+def grouped(resource: str, group: str) -> str:
+    """A resource of a rule with its group, if it has one, as kubectl takes it.
+
+    >>> grouped("deployments/scale", "apps"), grouped("pods/log", "")
+    ('deployments.apps/scale', 'pods/log')
+    """
+    if group in ("", ALL):
+        return resource
+    name, slash, below = resource.partition("/")
+    return f"{name}.{group}{slash}{below}"
 
 
 def groups_of(user: str, groups: Iterable[str] = ()) -> frozenset[str]:

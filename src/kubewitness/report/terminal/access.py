@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from kubewitness.forensics.access import Access, Danger, Grant
+from kubewitness.forensics.rbac import grouped
 from kubewitness.report.inert import plain
 from kubewitness.report.terminal.knowledge import known_by, shorter
 from kubewitness.report.terminal.layout import bullets, columns, heading, more, prose, show
@@ -69,7 +70,7 @@ def danger_rows(found: Sequence[Danger]) -> list[tuple[str, str, str, str]]:
 
 def _grant(one: Grant, console: Console) -> None:
     idle = not one.requests
-    line = Text("○ " if idle else "● ", style="yellow" if idle else "green")
+    line = Text().append("○ " if idle else "● ", style="yellow" if idle else "green")
     line.append(plain(one.binding, 160), style="bold")
     use = "never used" if idle else f"×{one.requests:,}"
     if one.last:
@@ -121,9 +122,9 @@ def _role(manifests: Sequence[Mapping[str, Any]], console: Console) -> None:
     heading(console, "The least that covers what it used", "-o role prints it for kubectl apply")
     places: dict[str, list[str]] = {}
     for binding in manifests:
-        if "roleRef" in binding:
-            reference = (binding["roleRef"]["name"], binding["metadata"].get("namespace", ""))
-            places.setdefault(reference[0], []).append(reference[1])
+        if binding.get("roleRef", {}).get("kind") == "ClusterRole":
+            place = binding["metadata"].get("namespace", "")
+            places.setdefault(binding["roleRef"]["name"], []).append(place)
     rows = []
     for role in roles:
         metadata = role["metadata"]
@@ -138,8 +139,8 @@ def _role(manifests: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def _told(rule: Mapping[str, Any]) -> tuple[Text, Text]:
     group = rule.get("apiGroups", [""])[0]
-    suffix = f".{group}" if group else ""
-    kinds = [f"{kind}{suffix}" for kind in rule.get("resources", rule.get("nonResourceURLs", ()))]
+    kinds = [grouped(kind, group) for kind in rule.get("resources", ())]
+    kinds += rule.get("nonResourceURLs", ())
     named = rule.get("resourceNames", ())
     names = f" ({', '.join(plain(name, 60) for name in named)})" if named else ""
     shown = ", ".join(brief(plain(kind, 80)) for kind in kinds)

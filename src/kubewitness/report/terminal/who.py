@@ -89,7 +89,7 @@ def _thing(answer: Who) -> str:
 def _touched(one: Touched, unit: str, console: Console) -> None:
     vain = one.refused == one.requests
     style = "dim" if vain else _STYLES[one.habit]
-    line = Text("● " if one.habit == "new" and not vain else "· ", style=style)
+    line = Text().append("● " if one.habit == "new" and not vain else "· ", style=style)
     line.append(plain(principal(one.principal), 80), style="bold")
     if one.acting_as:
         line.append(" acting as ").append(plain(principal(one.acting_as), 80), style="bold")
