@@ -22,6 +22,11 @@ from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.ability import Able
+from kubewitness.forensics.access import Access, Danger, Grant
+from kubewitness.forensics.grants import Knowledge
+from kubewitness.forensics.touching import Touched
+from kubewitness.forensics.who import Who
 from kubewitness.incidents.model import Expected, Incident, Moment, Reason
 from kubewitness.report.model import Coverage, Summary
 from kubewitness.surprise.registry import FACTORS
@@ -76,6 +81,12 @@ def test_every_factor_is_documented_with_its_question() -> None:
 @pytest.mark.parametrize("struct", [Incident, Reason, Expected, Moment, Summary, Coverage])
 def test_every_field_of_what_is_exported_is_documented(struct: type[msgspec.Struct]) -> None:
     text = section(page("docs/incidents.md"), f"## {struct.__name__}")
+    assert first_words(text) == list(struct.__struct_fields__)
+
+
+@pytest.mark.parametrize("struct", [Who, Touched, Able, Access, Grant, Danger, Knowledge])
+def test_every_field_of_an_answer_is_documented(struct: type[msgspec.Struct]) -> None:
+    text = section(page("docs/forensics.md"), f"### {struct.__name__} fields")
     assert first_words(text) == list(struct.__struct_fields__)
 
 

@@ -77,8 +77,14 @@ def able_rows(found: Iterable[Able]) -> Iterable[tuple[str, str, str, str]]:
             plain(subject(one.subject), 80) + (f" ({members})" if one.members else ""),
             ", ".join(one.may),
             _several([plain(shorter(name), 120) for name in one.bindings], 2),
-            _several([plain(principal(name), 60) for name in one.touched], 3) or "–",
+            _did(one),
         )
+
+
+def _did(one: Able) -> str:
+    if not one.subject.startswith("Group "):
+        return "yes" if one.touched else "–"
+    return _several([plain(principal(name), 60) for name in one.touched], 3) or "–"
 
 
 def _thing(answer: Who) -> str:
