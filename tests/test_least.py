@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubewitness.forensics.least import FEW, least, role_name
-from kubewitness.forensics.rbac import Attributes, Binding, Policy, Role, groups_of, read
+from kubewitness.forensics.manifest import read
+from kubewitness.forensics.rbac import Attributes, Binding, Policy, Role, groups_of
 
 VERBS = ["get", "list", "create", "update", "delete"]
 deeds = st.builds(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubewitness.forensics.grants import defaults
+from kubewitness.forensics.manifest import read
 from kubewitness.forensics.rbac import (
     Attributes,
     Binding,
@@ -19,7 +20,6 @@ from kubewitness.forensics.rbac import (
     Selector,
     Subject,
     groups_of,
-    read,
 )
 from kubewitness.forensics.reason import granted
 

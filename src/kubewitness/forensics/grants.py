@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import duckdb
 import msgspec
 
-from kubewitness.errors import KubewitnessError
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.rbac import GROUP, Binding, Key, Policy, Role, read
+from kubewitness.forensics.manifest import manifests, read, snapshot_of
+from kubewitness.forensics.rbac import GROUP, Binding, Key, Policy, Role
 from kubewitness.forensics.reason import SQL as REASON
 from kubewitness.forensics.reason import granted
 
@@ -94,7 +94,7 @@ def grants(connection: duckdb.DuckDBPyConnection, *, snapshot: Path | None = Non
     """
     used = _used(connection)
     if snapshot is not None:
-        found = _Known({key: (one, "snapshot") for key, one in _snapshot(snapshot).items()})
+        found = _Known({key: (one, "snapshot") for key, one in snapshot_of(snapshot).items()})
     else:
         found = _logged(connection)
         for one in defaults():
@@ -204,7 +204,7 @@ def _logged(connection: duckdb.DuckDBPyConnection) -> _Known:
 def _learn(known: _Known, kind: str, body: str, *, gone: bool) -> int:
     """Take in the objects that a body shows; returns how many could not be read."""
     unreadable = 0
-    for manifest in _manifests(msgspec.json.decode(body)):
+    for manifest in manifests(msgspec.json.decode(body)):
         try:
             found = read({"kind": kind, **manifest})
         except ValueError:
@@ -241,54 +241,6 @@ def _told(
         FROM events WHERE stage_at IN ({times}) AND api_group = {quoted(GROUP)}"""
     ).fetchall()
     return {row[:4]: _Told(*row[4:]) for row in rows}
-
-
-def _manifests(document: Any) -> list[dict[str, Any]]:
-    """The objects of a document, or of a list of them, whose items may not say what they are."""
-    if not isinstance(document, dict):
-        return []
-    items = document.get("items")
-    if not isinstance(items, list):
-        return [document]
-    kind = str(document.get("kind", "")).removesuffix("List")
-    return [{"kind": kind, **item} if kind else item for item in items if isinstance(item, dict)]
-
-
-def _snapshot(path: Path) -> dict[Key, Role | Binding]:
-    """The roles and bindings in a file of YAML or JSON.
-
-    Raises ``KubewitnessError`` where it cannot be read or holds none.
-    """
-    remedy = (
-        "write it with 'kubectl get clusterroles,clusterrolebindings,roles,rolebindings -A -o json'"
-    )
-    try:
-        documents = _documents(path.read_bytes())
-        found = [read(one) for document in documents for one in _manifests(document)]
-    except OSError as error:
-        raise KubewitnessError(str(error.strerror), where=str(path), remedy=remedy) from error
-    except ValueError as error:
-        raise KubewitnessError(
-            f"no snapshot of roles and bindings: {error}", where=str(path), remedy=remedy
-        ) from error
-    objects = {one.key: one for one in found if one is not None}
-    if not any(isinstance(one, Binding) for one in objects.values()):
-        raise KubewitnessError("no bindings are in there", where=str(path), remedy=remedy)
-    return objects
-
-
-def _documents(data: bytes) -> list[Any]:
-    """JSON, or YAML of any number of documents. Raises ``ValueError``."""
-    try:
-        return [msgspec.json.decode(data)]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        import yaml
-
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        try:
-            return list(yaml.load_all(data, Loader=loader))
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ValueError(str(error).splitlines()[0]) from error
 
 
 # What an object was last is told by the newest body; a later write without one only says that it

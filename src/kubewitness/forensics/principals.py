@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -18,34 +18,33 @@ _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
 class Principal(NamedTuple):
-    """``groups`` are those of the ``last`` request."""
+    """``groups`` are those of the ``last`` day (UTC)."""
 
     name: str
     groups: frozenset[str]
-    last: datetime
+    last: date
 
 
 def principals(connection: duckdb.DuckDBPyConnection) -> dict[str, Principal]:
     """Everybody who acted, or was acted as, in the view ``events``.
 
-    Groups are lists, slow to read of every event: they are looked up at each one's last request.
+    Groups are lists, slow to read of every event: they are looked up on each one's last day.
     """
     found: dict[str, Principal] = {}
     for user, groups in (("impersonated_user", "impersonated_groups"), ("user", "groups")):
-        lasts = connection.execute(
-            f"""SELECT "{user}", max(stage_at) FROM events WHERE "{user}" <> '' GROUP BY 1"""
-        ).fetchall()
-        if not lasts:
-            continue
-        times = ", ".join(sorted({f"TIMESTAMP {quoted(str(last))}" for _, last in lasts}))
-        rows = connection.execute(
-            f"""SELECT "{user}", stage_at, any_value("{groups}") FROM events
-            WHERE stage_at IN ({times}) AND "{user}" <> '' GROUP BY ALL"""
-        ).fetchall()
-        shown = {(name, last): groups for name, last, groups in rows}
-        for name, last in lasts:
-            own = groups_of(name, filter(None, shown.get((name, last)) or ()))
-            found[name] = Principal(name, own, last)
+        days: dict[date, list[str]] = {}
+        for name, day in connection.execute(
+            f"""SELECT "{user}", max(date) FROM events WHERE "{user}" <> '' GROUP BY 1"""
+        ).fetchall():
+            days.setdefault(day, []).append(name)
+        for day, names in days.items():
+            rows = connection.execute(
+                f"""SELECT "{user}", any_value("{groups}") FROM events
+                WHERE date = DATE {quoted(str(day))}
+                    AND "{user}" IN ({", ".join(map(quoted, names))}) GROUP BY 1"""
+            ).fetchall()
+            for name, shown in rows:
+                found[name] = Principal(name, groups_of(name, filter(None, shown or ())), day)
     return found
 
 

@@ -9,7 +9,7 @@ name their object, and ``*/scale`` is that subresource of every resource.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -241,40 +241,7 @@ def groups_of(user: str, groups: Iterable[str] = ()) -> frozenset[str]:
     return frozenset(shown)
 
 
-def read(manifest: Any) -> Role | Binding | None:
-    """A role or binding from an object as Kubernetes writes it, ``None`` if it is something else.
-
-    Raises ``ValueError`` when it says that it is one and does not look like one.
-    """
-    if not isinstance(manifest, dict):
-        return None
-    kind = manifest.get("kind")
-    if kind not in _KINDS or not str(manifest.get("apiVersion", GROUP)).startswith(GROUP):
-        return None
-    metadata = _mapping(manifest.get("metadata"))
-    namespace = "" if str(kind).startswith("Cluster") else _text(metadata.get("namespace"))
-    key = Key(str(kind), namespace, _text(metadata.get("name")))
-    if not key.name:
-        raise ValueError(f"a {kind} without a name")
-    if "Binding" in key.kind:
-        reference = _mapping(manifest.get("roleRef"))
-        role = _text(reference.get("kind"))
-        return Binding(
-            key,
-            Key(role, namespace if role == "Role" else "", _text(reference.get("name"))),
-            tuple(_subject(_mapping(one), namespace) for one in _list(manifest.get("subjects"))),
-        )
-    aggregation = _mapping(manifest.get("aggregationRule"))
-    return Role(
-        key,
-        tuple(_rule(_mapping(one)) for one in _list(manifest.get("rules"))),
-        {name: _text(value) for name, value in _mapping(metadata.get("labels")).items()},
-        tuple(_selector(_mapping(s)) for s in _list(aggregation.get("clusterRoleSelectors"))),
-    )
-
-
 _AUTHENTICATED = "system:authenticated"
-_KINDS = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
 
 
 def _any(allowed: Sequence[str], value: str) -> bool:
@@ -306,54 +273,3 @@ def _holds(value: str | None, operator: str, values: tuple[str, ...]) -> bool:
         case "DoesNotExist":
             return value is None
     return False
-
-
-def _rule(rule: dict[str, Any]) -> Rule:
-    fields = ("verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs")
-    return Rule(*(tuple(_text(item) for item in _list(rule.get(field))) for field in fields))
-
-
-def _subject(subject: dict[str, Any], namespace: str) -> Subject:
-    kind = _text(subject.get("kind"))
-    own = _text(subject.get("namespace")) or namespace
-    return Subject(kind, _text(subject.get("name")), own if kind == "ServiceAccount" else "")
-
-
-def _selector(selector: dict[str, Any]) -> Selector:
-    labels = _mapping(selector.get("matchLabels"))
-    expressions = (_mapping(one) for one in _list(selector.get("matchExpressions")))
-    return Selector(
-        tuple((name, _text(value)) for name, value in labels.items()),
-        tuple(
-            (
-                _text(one.get("key")),
-                _text(one.get("operator")),
-                tuple(_text(value) for value in _list(one.get("values"))),
-            )
-            for one in expressions
-        ),
-    )
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError(f"{value!r:.60} where fields should be")  # noqa: TRY004
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r:.60} where a list should be")  # noqa: TRY004
-    return value
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r:.60} where text should be")  # noqa: TRY004
-    return value

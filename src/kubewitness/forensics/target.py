@@ -9,6 +9,7 @@ from typing import NamedTuple
 import duckdb
 
 from kubewitness.errors import KubewitnessError
+from kubewitness.events.normalisation import quoted
 
 # As kubectl knows them (kubectl api-resources).
 _SHORT = {
@@ -78,11 +79,11 @@ def find(connection: duckdb.DuckDBPyConnection, text: str, namespace: str | None
             f"{text!r} names no object", remedy="write KIND/NAME, as secret/payments-db"
         )
     wanted, _, group = kind.partition(".")
+    plurals = ", ".join(map(quoted, sorted(resources(wanted))))
     rows = connection.execute(
-        """SELECT DISTINCT api_group, resource,
+        f"""SELECT DISTINCT api_group, resource,
             CASE WHEN resource = 'namespaces' THEN '' ELSE coalesce(namespace, '') END, name
-        FROM events WHERE list_contains(?, resource) AND name = ?""",
-        [sorted(resources(wanted)), name],
+        FROM events WHERE resource IN ({plurals}) AND name = {quoted(name)}"""
     ).fetchall()
     named = [one for one in map(Target._make, rows) if not group or one.group == group.lower()]
     found = [one for one in named if namespace is None or one.namespace in (namespace, "")]

@@ -23,6 +23,7 @@ from kubewitness.activity.principal import (
 from kubewitness.activity.table import Ids
 from kubewitness.baseline.counts import Occasions
 from kubewitness.baseline.horizon import NEVER, Horizon, guard_of
+from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.principals import Principal
 from kubewitness.forensics.reason import SQL as REASON
 from kubewitness.forensics.reason import granted
@@ -241,8 +242,11 @@ def _team(user: str, known: Mapping[str, Principal]) -> str:
 def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> list[Any]:
     """What touched the object, alike requests of one slice in one row. Of a watch or exec both the
     start and the end are logged, and neither counts twice (as in ``activity.rollup``)."""
-    within = "" if target.resource == "namespaces" else "AND coalesce(namespace, '') = $namespace"
-    of_all = ", ".join(f"'{verb}'" for verb in _ALL_OF_THEM)
+    # Literals, not parameters: only they are tried on what Parquet says of its pages.
+    home = quoted(target.namespace)
+    within = "" if target.resource == "namespaces" else f"AND coalesce(namespace, '') = {home}"
+    of_all = ", ".join(map(quoted, _ALL_OF_THEM))
+    since = _micros(span.since) if span.since else 0
     return connection.execute(
         f"""WITH touching AS (
             SELECT coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS "user",
@@ -252,13 +256,13 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
                 source_ips, annotations,
                 CASE WHEN name <> '' THEN '' WHEN namespace <> '' THEN 'in ' || namespace
                     ELSE 'everywhere' END AS place,
-                (epoch_us(received_at) - $start) // $width AS slice,
-                epoch_us(received_at) >= $since AS recent, received_at
+                (epoch_us(received_at) - {_micros(span.first)}) // {span.slice_width} AS slice,
+                epoch_us(received_at) >= {since} AS recent, received_at
             FROM events
-            WHERE resource = $resource AND api_group = $group
-                AND ((name = $name {within})
+            WHERE resource = {quoted(target.resource)} AND api_group = {quoted(target.group)}
+                AND ((name = {quoted(target.name)} {within})
                     OR (coalesce(name, '') = '' AND verb IN ({of_all})
-                        AND coalesce(namespace, '') IN ($namespace, '')))
+                        AND coalesce(namespace, '') IN ({home}, '')))
                 AND stage <> 'RequestReceived'
         ), alike AS (
             SELECT * EXCLUDE (received_at, started),
@@ -268,14 +272,5 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
         )
         SELECT "user", acting_as, verb, subresource, named, code, panic, user_agent, source_ips,
             {REASON}, place, greatest(slice, 0), recent, n, first, last
-        FROM alike ORDER BY first""",
-        {
-            "resource": target.resource,
-            "group": target.group,
-            "namespace": target.namespace,
-            "name": target.name,
-            "start": _micros(span.first),
-            "width": span.slice_width,
-            "since": _micros(span.since) if span.since else 0,
-        },
+        FROM alike ORDER BY first"""
     ).fetchall()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import duckdb
 
+from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.rbac import Attributes, Binding
 from kubewitness.forensics.reason import SQL as REASON
 from kubewitness.forensics.reason import granted
@@ -52,6 +53,7 @@ def _requests(
     connection: duckdb.DuckDBPyConnection, user: str, *, others: bool, path: bool
 ) -> list[Deed]:
     """Of ``others`` who acted as ``user``, or its own; for a ``path``, or for a resource."""
+    # a literal, not a parameter: only that is tried on what Parquet says of its pages
     rows = connection.execute(
         f"""WITH own AS (
             SELECT verb, api_group, coalesce(resource, '') AS resource,
@@ -62,7 +64,7 @@ def _requests(
                 {"split_part(request_uri, '?', 1)" if path else "''"} AS path,
                 annotations, stage = 'ResponseStarted' AS started, stage_at
             FROM events
-            WHERE {"impersonated_user" if others else '"user"'} = $user
+            WHERE {"impersonated_user" if others else '"user"'} = {quoted(user)}
                 {"" if others else "AND coalesce(impersonated_user, '') = ''"}
                 AND stage <> 'RequestReceived' AND coalesce(code, 200) NOT IN {_REFUSED}
                 AND resource IS {"" if path else "NOT"} NULL
@@ -73,8 +75,7 @@ def _requests(
             FROM own GROUP BY ALL
         )
         SELECT * EXCLUDE (annotations, n, last), {REASON}, sum(n)::BIGINT, max(last)
-        FROM alike GROUP BY ALL""",
-        {"user": user},
+        FROM alike GROUP BY ALL"""
     ).fetchall()
     return [
         Deed(
@@ -91,11 +92,11 @@ def _requests(
 def impersonations(connection: duckdb.DuckDBPyConnection, user: str) -> list[Deed]:
     """As whom ``user`` acted, as the requests to impersonate that were granted for it."""
     rows = connection.execute(
-        """SELECT impersonated_user, any_value(impersonated_groups), count(*), max(stage_at)
-        FROM events WHERE "user" = ? AND impersonated_user <> '' AND stage <> 'RequestReceived'
+        f"""SELECT impersonated_user, any_value(impersonated_groups), count(*), max(stage_at)
+        FROM events WHERE "user" = {quoted(user)} AND impersonated_user <> ''
+            AND stage <> 'RequestReceived'
             AND NOT (coalesce(code, 200) = 403 AND annotations IS NULL)
-        GROUP BY 1 ORDER BY 3 DESC, 1""",
-        [user],
+        GROUP BY 1 ORDER BY 3 DESC, 1"""
     ).fetchall()
     return [
         Deed(asked, None, n, 0, last.replace(tzinfo=UTC))
