@@ -194,6 +194,7 @@ def test_a_file_that_is_no_snapshot_is_refused(ask: Ask, tmp_path: Path, content
         ("secret/dbb", "shop", "named", "secrets/db -n shop"),
         ("secret/db", "bank", "no 'secret/db' in namespace 'bank'", "secrets/db -n shop"),
         ("pod/web", "nowhere", "nowhere", "-n shop"),
+        ("secret/d'b\udcff", "shop", "named", "secrets/db -n shop"),
         ("roof/db", None, "named 'roof/db'", "summary"),
     ],
 )
@@ -242,7 +243,7 @@ def test_ways_to_a_pod_and_a_service_account(ask: Ask) -> None:
     assert could(ask(events, "sa/api"))["User ada"] == ("mint tokens",)
 
 
-HOSTILE = "\x1b[2Jeve\u202e<script>"
+HOSTILE = "\x1b[2Jeve'); DROP\u202e<script>"
 
 
 def test_the_command_line(kubewitness: Command, tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def find(connection: duckdb.DuckDBPyConnection, text: str, namespace: str | None
     (``deployments.apps``). Raises ``KubewitnessError``, with what was perhaps meant, where the
     log has no such object, or several in different namespaces or groups.
     """
-    kind, slash, name = text.partition("/")
+    # an argument that is no UTF-8 names nothing that a log can hold
+    kind, slash, name = text.encode("utf-8", "replace").decode().partition("/")
     if not (kind and slash and name):
         raise KubewitnessError(
             f"{text!r} names no object", remedy="write KIND/NAME, as secret/payments-db"

@@ -82,9 +82,7 @@ def bounds(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, dateti
 
     Raises ``KubewitnessError`` where there are several clusters, or no events at all.
     """
-    rows = connection.execute(
-        "SELECT cluster, min(stage_at), max(stage_at) FROM events GROUP BY cluster ORDER BY 1"
-    ).fetchall()
+    rows = connection.execute("SELECT DISTINCT cluster FROM events ORDER BY 1").fetchall()
     if len(rows) > 1:
         raise KubewitnessError(
             f"the logs are of {len(rows)} clusters",
@@ -92,7 +90,10 @@ def bounds(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, dateti
         )
     if not rows:
         raise KubewitnessError("no events", remedy="give a PATH to audit logs, or another --lake")
-    cluster, first, last = rows[0]
+    ((cluster,),) = rows
+    ((first, last),) = connection.execute(
+        "SELECT min(stage_at), max(stage_at) FROM events"
+    ).fetchall()
     return cluster, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
 
 
