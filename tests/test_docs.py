@@ -22,11 +22,7 @@ from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
-from kubewitness.forensics.ability import Able
-from kubewitness.forensics.access import Access, Danger, Grant
-from kubewitness.forensics.grants import Knowledge
-from kubewitness.forensics.touching import Touched
-from kubewitness.forensics.who import Who
+from kubewitness.forensics.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
 from kubewitness.incidents.model import Expected, Incident, Moment, Reason
 from kubewitness.report.model import Coverage, Summary
 from kubewitness.surprise.registry import FACTORS

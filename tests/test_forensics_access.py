@@ -16,7 +16,8 @@ from audit_log import Event, event, write
 from conftest import Command
 from kubewitness.analysis import asked
 from kubewitness.errors import KubewitnessError
-from kubewitness.forensics.access import Access, access
+from kubewitness.forensics.access import access
+from kubewitness.forensics.answer import Access
 from kubewitness.forensics.danger import powers
 from kubewitness.forensics.principals import username
 from kubewitness.forensics.rbac import Rule

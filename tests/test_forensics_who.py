@@ -16,7 +16,8 @@ from audit_log import Event, event, write
 from conftest import Command
 from kubewitness.analysis import asked
 from kubewitness.errors import KubewitnessError
-from kubewitness.forensics.who import Who, who
+from kubewitness.forensics.answer import Who
+from kubewitness.forensics.who import who
 from kubewitness.report.terminal.who import sentence
 from kubewitness.times import moment
 from rbac_log import API, API_READS, DAY, KEEPER, READER, READERS, binding, permitted, week, wrote

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Literal
-
-import msgspec
 
 from kubewitness.activity.principal import principal_class
-from kubewitness.forensics.grants import Grants, Source
+from kubewitness.forensics.answer import Ability, Able, Source
+from kubewitness.forensics.grants import Grants
 from kubewitness.forensics.principals import Principal
 from kubewitness.forensics.rbac import MASTERS, Attributes, Subject
 from kubewitness.forensics.target import Target
 
-Ability = Literal[
-    "read", "change", "delete", "enter", "mint tokens", "act as it", "proxy", "approve", "mount"
-]
 UNASKED = "system:masters, which needs no binding"
 _READ, _CHANGE, _DELETE = ("get", "list", "watch"), ("update", "patch"), ("delete",)
 _COLLECTIVE = ("list", "watch", "deletecollection")
@@ -46,20 +41,6 @@ _MAKERS = (
     ("batch", "jobs"),
     ("batch", "cronjobs"),
 )
-
-
-class Able(msgspec.Struct, frozen=True):
-    """A subject of bindings that could have touched the object. ``members`` are those of a group
-    that the log shows, ``touched`` those of them (or the subject itself) that did. ``subject`` is
-    written as bindings do: ``User maria``, ``Group dev``, ``ServiceAccount shop/api``."""
-
-    subject: str
-    may: tuple[Ability, ...]
-    bindings: tuple[str, ...]
-    sources: tuple[Source, ...]
-    members: tuple[str, ...]
-    touched: tuple[str, ...]
-    machinery: bool
 
 
 def able(

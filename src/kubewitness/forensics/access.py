@@ -4,76 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
 
 import duckdb
-import msgspec
 
 from kubewitness.activity.action import action
-from kubewitness.activity.principal import PrincipalClass, principal_class
+from kubewitness.activity.principal import principal_class
 from kubewitness.forensics.ability import UNASKED
+from kubewitness.forensics.answer import Access, Danger, Grant, Origin
 from kubewitness.forensics.danger import EVERYTHING, Power, powers, serves
-from kubewitness.forensics.grants import Grants, Knowledge, defaults, grants
+from kubewitness.forensics.grants import Grants, defaults, grants
 from kubewitness.forensics.least import least
 from kubewitness.forensics.principals import principals, username
 from kubewitness.forensics.rbac import MASTERS, Attributes, Binding, Policy, Role, Rule, groups_of
 from kubewitness.forensics.usage import Deed, deeds, impersonations
 from kubewitness.forensics.who import bounds
-
-Origin = Literal["snapshot", "log", "default", "reason", "removed", "group"]
-
-
-class Grant(msgspec.Struct, frozen=True):
-    """A binding of the principal. ``rules`` is ``None`` where what its role permits is not known;
-    ``unused`` are those of them that nothing was done under. ``origin`` is where the binding is
-    known from; "group" is membership in system:masters, which needs none."""
-
-    binding: str
-    subject: str
-    origin: Origin
-    namespace: str
-    rules: tuple[str, ...] | None
-    unused: tuple[str, ...]
-    requests: int
-    by_others: int
-    last: datetime | None
-    actions: dict[str, int]
-
-
-class Danger(msgspec.Struct, frozen=True):
-    """A dangerous power: where ('' everywhere), on which names (none: all), by which grant, and
-    how often it was used."""
-
-    power: str
-    weight: float
-    binding: str
-    namespace: str
-    names: tuple[str, ...]
-    requests: int
-    last: datetime | None
-
-
-class Access(msgspec.Struct, frozen=True):
-    """The answer to ``kubewitness access``. ``role`` are manifests that cover what was used."""
-
-    cluster: str
-    principal: str
-    principal_class: PrincipalClass
-    groups: tuple[str, ...]
-    start: datetime
-    end: datetime
-    requests: int
-    unexplained: int
-    """Allowed, and no binding is named: by the Node authorizer, or the log does not say why."""
-    acted_as: dict[str, int]
-    grants: tuple[Grant, ...]
-    dangers: tuple[Danger, ...]
-    role: tuple[dict[str, Any], ...]
-    knowledge: Knowledge
-    notes: tuple[str, ...]
 
 
 def access(

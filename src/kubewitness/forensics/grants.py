@@ -13,20 +13,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import duckdb
 import msgspec
 
 from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.answer import Knowledge, Source
 from kubewitness.forensics.manifest import manifests, read, snapshot_of
 from kubewitness.forensics.rbac import GROUP, Binding, Key, Policy, Role
 from kubewitness.forensics.reason import SQL as REASON
 from kubewitness.forensics.reason import granted
-
-Source = Literal["snapshot", "log", "default", "reason"]
-DEFAULTS_OF = "Kubernetes v1.36"
-"""The release whose default roles and bindings are known (``bench/rbac_defaults.py``)."""
 
 _KINDS = {
     "roles": "Role",
@@ -36,23 +33,6 @@ _KINDS = {
 }
 # Of requests that list roles, so many are read, the latest.
 _LISTS = 200
-
-
-class Knowledge(msgspec.Struct, frozen=True):
-    """How well roles and bindings are known. ``source`` is "log" or "snapshot"; bindings are the
-    cluster's own, without those that every API server makes for itself. ``unknown_roles`` are
-    bound, and nothing says what they permit."""
-
-    source: Source
-    bindings: int
-    used: int
-    only_used: int
-    """Known by their use only: who else is bound is not known."""
-    roles: int
-    unknown_roles: tuple[str, ...]
-    changed: tuple[str, ...]
-    """Written in the log, which does not say to what."""
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
-import msgspec
 import numpy as np
 
 from kubewitness.activity.action import action, outcome
@@ -24,43 +23,15 @@ from kubewitness.activity.table import Ids
 from kubewitness.baseline.counts import Occasions
 from kubewitness.baseline.horizon import NEVER, Horizon, guard_of
 from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.answer import Habit, Touched
 from kubewitness.forensics.principals import Principal
 from kubewitness.forensics.reason import SQL as REASON
 from kubewitness.forensics.reason import granted
 from kubewitness.forensics.target import Target
 
-Habit = Literal["usual", "team", "new", "first", "machinery"]
-"""Touched it before; its team did; neither did, though others; nobody did; not asked of kubelets
-and controllers, for which the scheduler decides."""
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The requests that show or affect an object without naming it.
 _ALL_OF_THEM = ("list", "watch", "deletecollection")
-
-
-class Touched(msgspec.Struct, frozen=True):
-    """What one principal, or one acting as another, did to the object. Times are UTC; ``days``
-    count time slices (``unit``) other than those that are judged."""
-
-    principal: str
-    acting_as: str
-    principal_class: PrincipalClass
-    team: str
-    requests: int
-    refused: int
-    first: datetime
-    last: datetime
-    actions: dict[str, int]
-    """Requests by action, those that were refused included."""
-    outcomes: dict[str, int]
-    source_ips: dict[str, int]
-    clients: dict[str, int]
-    bindings: tuple[str, ...]
-    """What allowed them: ``Binding NAME → Role``."""
-    habit: Habit
-    days_self: int
-    days_team: int
-    days_anyone: int
 
 
 class Span(NamedTuple):

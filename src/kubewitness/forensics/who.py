@@ -6,34 +6,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import msgspec
 
 from kubewitness.activity.table import DAY, slice_width
 from kubewitness.errors import KubewitnessError
-from kubewitness.forensics.ability import Able, able
-from kubewitness.forensics.grants import Knowledge, grants
+from kubewitness.forensics.ability import able
+from kubewitness.forensics.answer import Who
+from kubewitness.forensics.grants import grants
 from kubewitness.forensics.principals import principals, proxies
 from kubewitness.forensics.target import Target, find
-from kubewitness.forensics.touching import Span, Touched, touches
+from kubewitness.forensics.touching import Span, touches
 from kubewitness.times import Moment
-
-
-class Who(msgspec.Struct, frozen=True):
-    """The answer to ``kubewitness who``. ``start`` and ``end`` bound what was asked about,
-    ``unit`` is what the days of ``touched`` are counted in; ``others`` may touch it by the
-    bindings that ``knowledge`` knows."""
-
-    cluster: str
-    resource: str
-    namespace: str
-    name: str
-    start: datetime
-    end: datetime
-    unit: str
-    touched: tuple[Touched, ...]
-    able: tuple[Able, ...]
-    knowledge: Knowledge
-    notes: tuple[str, ...]
 
 
 def who(

@@ -14,8 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from kubewitness.forensics.access import Access
-from kubewitness.forensics.who import Who
+from kubewitness.forensics.answer import Access, Who
 from kubewitness.incidents.model import Incident
 from kubewitness.report import inert
 from kubewitness.report.headline import ranked

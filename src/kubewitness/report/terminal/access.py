@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from kubewitness.forensics.access import Access, Danger, Grant
+from kubewitness.forensics.answer import Access, Danger, Grant
 from kubewitness.forensics.rbac import grouped
 from kubewitness.report.inert import plain
 from kubewitness.report.terminal.knowledge import known_by, shorter

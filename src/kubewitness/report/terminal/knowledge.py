@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kubewitness.forensics.grants import DEFAULTS_OF, Knowledge
+from kubewitness.forensics.answer import DEFAULTS_OF, Knowledge
 from kubewitness.report.inert import plain
 from kubewitness.report.wording import plural
 

@@ -9,8 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from kubewitness.forensics.access import Access
-from kubewitness.forensics.who import Who
+from kubewitness.forensics.answer import Access, Who
 from kubewitness.incidents.model import Incident
 from kubewitness.report import tactics
 from kubewitness.report.inert import cell

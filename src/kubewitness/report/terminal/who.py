@@ -8,9 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from kubewitness.forensics.ability import Able
-from kubewitness.forensics.touching import Touched
-from kubewitness.forensics.who import Who
+from kubewitness.forensics.answer import Able, Touched, Who
 from kubewitness.report.inert import plain
 from kubewitness.report.terminal.knowledge import known_by, shorter, subject
 from kubewitness.report.terminal.layout import bullets, columns, heading, more, prose, show
