@@ -23,6 +23,7 @@ from kubewitness.cli import cli
 from kubewitness.errors import QueryError
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.rbac.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
 from kubewitness.incidents.model import (
     Expected,
     Incident,
@@ -90,6 +91,12 @@ def test_every_factor_is_documented_with_its_question() -> None:
 )
 def test_every_field_of_what_is_exported_is_documented(struct: type[msgspec.Struct]) -> None:
     text = section(page("docs/incidents.md"), f"## {struct.__name__}")
+    assert first_words(text) == list(struct.__struct_fields__)
+
+
+@pytest.mark.parametrize("struct", [Who, Touched, Able, Access, Grant, Danger, Knowledge])
+def test_every_field_of_an_answer_is_documented(struct: type[msgspec.Struct]) -> None:
+    text = section(page("docs/forensics.md"), f"### {struct.__name__} fields")
     assert first_words(text) == list(struct.__struct_fields__)
 
 

@@ -16,17 +16,17 @@ from activities import START
 from audit_log import Event, event, write
 from kubewitness.analysis import opened
 from kubewitness.errors import KubewitnessError
-from kubewitness.forensics.objects.finding import find
+from kubewitness.forensics.kind import of
 from kubewitness.forensics.objects.history import history
 from kubewitness.forensics.objects.inventory import holdings, inventory, where
-from kubewitness.forensics.objects.kind import of
 from kubewitness.forensics.objects.knowledge import fits, known
 from kubewitness.forensics.objects.model import Snapshot
-from kubewitness.forensics.objects.record import Target, records
+from kubewitness.forensics.objects.record import records
 from kubewitness.forensics.objects.replay import replayed
 from kubewitness.forensics.objects.selection import selects
 from kubewitness.forensics.objects.state import difference, snapshot
 from kubewitness.forensics.objects.writing import written
+from kubewitness.forensics.target import Target, find
 
 EXAMPLE = Path(__file__).parents[1] / "examples"
 CAPTURE = Path(__file__).parents[2] / "shared" / "data" / "capture"

@@ -140,15 +140,32 @@ def ask(
     *,
     lake: Path | None = None,
     cluster: str | None = None,
+    until: Moment | None = None,
     strict: bool = False,
+    bodies: bool = False,
     stdin: BinaryIO | None = None,
     progress: Progress = lambda chunk, rows: None,
 ) -> tuple[_Found, Intake]:
-    """Read, and put ``question`` to a connection that has the view ``events``."""
+    """Read, and put ``question`` to a connection whose view ``events`` is what was asked for:
+    of ``cluster``, before ``until``, and of a temporary lake with bodies only if ``bodies``."""
     with opened(
-        paths, lake=lake, cluster=cluster, strict=strict, stdin=stdin, progress=progress
+        paths,
+        lake=lake,
+        cluster=cluster,
+        strict=strict,
+        bodies=bodies,
+        stdin=stdin,
+        progress=progress,
     ) as (home, connection, intake):
-        found, damaged = _undamaged(lambda: question(connection), home, connection)
+
+        def answered() -> _Found:
+            # A filter that nothing fails costs a look at every event.
+            if cluster or until:
+                _, last = _bounds(connection, cluster)
+                _narrow(connection, cluster, until.at(last) if until else None)
+            return question(connection)
+
+        found, damaged = _undamaged(answered, home, connection)
         return found, _warned(intake, damaged)
 
 

@@ -25,6 +25,8 @@ _COMMANDS = {
     "state": "An object as it was at a time.",
     "diff": "What changed about an object between two times.",
     "inventory": "What ran at a time; which workloads held an image or a secret, and when.",
+    "who": "Who touched an object, was that usual, and who could have.",
+    "access": "What a principal is granted, what it used, and the least role that does.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }

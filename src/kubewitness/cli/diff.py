@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kubewitness.cli import streams
 from kubewitness.cli.options import Time, asking, require_input
 from kubewitness.times import Moment
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from kubewitness.forensics.objects.model import Difference
 
 
 @click.command()
@@ -23,36 +29,26 @@ def diff(
     lake: Path | None,
     strict: bool,
     namespace: str | None,
-    output: str,
+    output: str | None,
     start: Moment,
     end: Moment | None,
 ) -> None:
     """What changed about an object between two times, field by field."""
     require_input(paths, lake)
-    from kubewitness import analysis as library
-    from kubewitness.cli.progress import reading_progress
-    from kubewitness.forensics.objects import finding
+    from kubewitness.cli.question import answer
+    from kubewitness.forensics import target as targets
     from kubewitness.forensics.objects.state import difference
     from kubewitness.report import exports
     from kubewitness.report.terminal import objects
 
-    with (
-        reading_progress(paths) as progress,
-        library.opened(
-            paths,
-            lake=lake,
-            cluster=cluster,
-            strict=strict,
-            bodies=True,
-            stdin=sys.stdin.buffer,
-            progress=progress,
-        ) as (_, connection, _intake),
-    ):
-        last = finding.last_event(connection)
-        target = finding.find(connection, reference, namespace=namespace, cluster=cluster)
-        found = difference(connection, target, start.at(last), end.at(last) if end else last)
+    def asked(connection: DuckDBPyConnection) -> Difference:
+        last = targets.last_event(connection)
+        target = targets.find(connection, reference, namespace=namespace, cluster=cluster)
+        return difference(connection, target, start.at(last), end.at(last) if end else last)
+
+    found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
     with streams.data() as console:
-        if output == "table":
-            objects.difference_report(found, console)
+        if output:
+            exports.write_document(found, output, sys.stdout.buffer)
         else:
-            exports.write_document("Difference", found, output, sys.stdout.buffer)
+            objects.difference_report(found, console)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kubewitness.cli import streams
 from kubewitness.cli.options import Time, asking, require_input
 from kubewitness.times import Moment
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from kubewitness.forensics.objects.model import History
 
 
 @click.command()
@@ -23,7 +29,7 @@ def history(
     lake: Path | None,
     strict: bool,
     namespace: str | None,
-    output: str,
+    output: str | None,
     since: Moment | None,
     until: Moment | None,
 ) -> None:
@@ -32,35 +38,25 @@ def history(
     KIND is any name kubectl knows (deploy, pods, Secret, certificates.cert-manager.io).
     """
     require_input(paths, lake)
-    from kubewitness import analysis as library
-    from kubewitness.cli.progress import reading_progress
-    from kubewitness.forensics.objects import finding
+    from kubewitness.cli.question import answer
+    from kubewitness.forensics import target as targets
     from kubewitness.forensics.objects import history as forensics
     from kubewitness.report import exports
     from kubewitness.report.terminal import objects
 
-    with (
-        reading_progress(paths) as progress,
-        library.opened(
-            paths,
-            lake=lake,
-            cluster=cluster,
-            strict=strict,
-            bodies=True,
-            stdin=sys.stdin.buffer,
-            progress=progress,
-        ) as (_, connection, _intake),
-    ):
-        last = finding.last_event(connection)
-        target = finding.find(connection, reference, namespace=namespace, cluster=cluster)
-        found = forensics.history(
+    def asked(connection: DuckDBPyConnection) -> History:
+        last = targets.last_event(connection)
+        target = targets.find(connection, reference, namespace=namespace, cluster=cluster)
+        return forensics.history(
             connection,
             target,
             since=since.at(last) if since else None,
             until=until.at(last) if until else None,
         )
+
+    found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
     with streams.data() as console:
-        if output == "table":
-            objects.history_report(found, console)
+        if output:
+            exports.write_document(found, output, sys.stdout.buffer)
         else:
-            exports.write_document("History", found, output, sys.stdout.buffer)
+            objects.history_report(found, console)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kubewitness.cli import streams
 from kubewitness.cli.options import Time, answering, reading, require_input
 from kubewitness.times import Moment
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from kubewitness.forensics.objects.model import Inventory
 
 
 @click.command()
@@ -29,46 +35,38 @@ def inventory(
     lake: Path | None,
     strict: bool,
     namespace: str | None,
-    output: str,
+    output: str | None,
     at: Moment | None,
     where: str | None,
 ) -> None:
     """What ran at a time: pods and workload controllers, with what they run and mount."""
     require_input(paths, lake)
-    from kubewitness import analysis as library
-    from kubewitness.cli.progress import reading_progress
-    from kubewitness.forensics.objects import finding
+    from kubewitness.cli.question import answer
     from kubewitness.forensics.objects import inventory as forensics
+    from kubewitness.forensics.objects.model import Holdings
+    from kubewitness.forensics.target import last_event
     from kubewitness.report import exports
     from kubewitness.report.terminal import objects
 
     condition = forensics.where(where or "")
-    with (
-        reading_progress(paths) as progress,
-        library.opened(
-            paths,
-            lake=lake,
+
+    def asked(connection: DuckDBPyConnection) -> Holdings | Inventory:
+        last = last_event(connection)
+        if where and at is None:
+            return forensics.holdings(connection, condition, cluster=cluster, namespace=namespace)
+        return forensics.inventory(
+            connection,
+            at.at(last) if at else last,
+            condition=condition,
             cluster=cluster,
-            strict=strict,
-            bodies=True,
-            stdin=sys.stdin.buffer,
-            progress=progress,
-        ) as (_, connection, _intake),
-    ):
-        last = finding.last_event(connection)
-        home = {"cluster": cluster, "namespace": namespace}
-        if where and at is None:
-            over = forensics.holdings(connection, condition, **home)
-        else:
-            then = at.at(last) if at else last
-            there = forensics.inventory(connection, then, condition=condition, **home)
+            namespace=namespace,
+        )
+
+    found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
     with streams.data() as console:
-        if where and at is None:
-            if output == "table":
-                objects.holdings_report(over, console)
-            else:
-                exports.write_document("Holdings", over, output, sys.stdout.buffer)
-        elif output == "table":
-            objects.inventory_report(there, console)
+        if output:
+            exports.write_document(found, output, sys.stdout.buffer)
+        elif isinstance(found, Holdings):
+            objects.holdings_report(found, console)
         else:
-            exports.write_document("Inventory", there, output, sys.stdout.buffer)
+            objects.inventory_report(found, console)

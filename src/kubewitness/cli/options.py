@@ -65,11 +65,18 @@ def asking(command: Callable[..., Any]) -> Callable[..., Any]:
 def answering(command: Callable[..., Any]) -> Callable[..., Any]:
     """``-o`` of the commands that answer a question."""
     return click.option(
-        "-o",
-        "--output",
-        type=click.Choice(("table", "json", "yaml")),
-        default="table",
-        help="For people (table), or data.",
+        "-o", "--output", type=click.Choice(("json", "yaml")), help="Data, not a report."
+    )(command)
+
+
+def snapshot_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--rbac FILE``: what is bound, better than a log can tell."""
+    return click.option(
+        "--rbac",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        metavar="FILE",
+        help="Roles and bindings as kubectl writes them (YAML or JSON), instead of those that the"
+        " log shows.",
     )(command)
 
 

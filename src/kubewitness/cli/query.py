@@ -92,37 +92,30 @@ def query(
         known = ", ".join(name for name, field in FIELDS.items() if field.kind != "map")
         raise click.BadParameter(f"{sort_by!r} is none of {known}", param_hint="--sort-by")
     asked = narrowed(parse(expression), cluster=cluster, since=since, until=until)
+    bodies = output in ("json", "jsonl", "yaml")
     # What takes a while to load, after all that may be wrong with the query.
-    from kubewitness import analysis
-    from kubewitness.cli.progress import reading_progress
+    from kubewitness.cli.question import answer
 
-    with reading_progress(paths) as progress:
-        found, intake = analysis.ask(
-            paths,
-            lambda connection: _answer(
-                connection,
-                asked,
-                limit=limit or None,
-                sort_by=sort_by or "",
-                bodies=output in ("json", "jsonl", "yaml"),
-                facets=facets,
-                histogram=histogram,
-                context=context,
-                around=around,
-                within=span,
-            ),
-            lake=lake,
-            cluster=cluster,
-            strict=strict,
-            stdin=sys.stdin.buffer,
-            progress=progress,
-        )
+    found = answer(
+        lambda connection: _answer(
+            connection,
+            asked,
+            limit=limit or None,
+            sort_by=sort_by or "",
+            bodies=bodies,
+            facets=facets,
+            histogram=histogram,
+            context=context,
+            around=around,
+            within=span,
+        ),
+        paths,
+        cluster=cluster,
+        lake=lake,
+        strict=strict,
+        bodies=bodies,
+    )
     _show(found, output, written(asked), headers=not no_headers)
-    with streams.talk() as console:
-        from kubewitness.report import terminal
-
-        if intake.skipped or intake.broken or intake.warnings:
-            terminal.intake_report(intake, console)
 
 
 def _answer(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kubewitness.cli import streams
 from kubewitness.cli.options import Time, asking, require_input
 from kubewitness.times import Moment
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from kubewitness.forensics.objects.model import Snapshot
 
 
 @click.command()
@@ -22,7 +28,7 @@ def state(
     lake: Path | None,
     strict: bool,
     namespace: str | None,
-    output: str,
+    output: str | None,
     at: Moment | None,
 ) -> None:
     """An object as it was at a time, as far as the audit level lets anybody know.
@@ -30,33 +36,23 @@ def state(
     With -o yaml, the object as a manifest; what is not knowable is said in comments above it.
     """
     require_input(paths, lake)
-    from kubewitness import analysis as library
-    from kubewitness.cli.progress import reading_progress
-    from kubewitness.forensics.objects import finding
+    from kubewitness.cli.question import answer
+    from kubewitness.forensics import target as targets
     from kubewitness.forensics.objects.state import snapshot
     from kubewitness.report import exports
     from kubewitness.report.terminal import objects
 
-    with (
-        reading_progress(paths) as progress,
-        library.opened(
-            paths,
-            lake=lake,
-            cluster=cluster,
-            strict=strict,
-            bodies=True,
-            stdin=sys.stdin.buffer,
-            progress=progress,
-        ) as (_, connection, _intake),
-    ):
-        last = finding.last_event(connection)
-        target = finding.find(connection, reference, namespace=namespace, cluster=cluster)
-        found = snapshot(connection, target, at.at(last) if at else last)
+    def asked(connection: DuckDBPyConnection) -> Snapshot:
+        last = targets.last_event(connection)
+        target = targets.find(connection, reference, namespace=namespace, cluster=cluster)
+        return snapshot(connection, target, at.at(last) if at else last)
+
+    found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
     with streams.data() as console:
         match output:
-            case "table":
-                objects.state_report(found, console)
             case "yaml":
                 exports.write_manifest(found, sys.stdout.buffer)
+            case "json":
+                exports.write_document(found, output, sys.stdout.buffer, kind="State")
             case _:
-                exports.write_document("State", found, output, sys.stdout.buffer)
+                objects.state_report(found, console)

@@ -8,7 +8,7 @@ reader could be fooled by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
@@ -52,9 +52,9 @@ def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
             raise ValueError(f"unknown format {fmt!r}: one of {', '.join(FORMATS)}")
 
 
-def write_document(kind: str, subject: msgspec.Struct, fmt: str, stream: IO[bytes]) -> None:
-    """Write any struct as one document of this ``kind``, its fields beside ``apiVersion``."""
-    told = {"apiVersion": API_VERSION, "kind": kind, **_plain(subject)}
+def write_document(subject: msgspec.Struct, fmt: str, stream: IO[bytes], *, kind: str = "") -> None:
+    """Write any struct as one document, ``json`` or ``yaml``: its fields beside ``apiVersion``."""
+    told = {"apiVersion": API_VERSION, "kind": kind or type(subject).__name__, **_plain(subject)}
     if fmt == "yaml":
         stream.write(yaml_text(told).encode())
     else:
@@ -75,6 +75,12 @@ def _above(found: Snapshot) -> Iterator[str]:
     yield from map(inert.plain, found.notes)
     for gap in found.gaps:
         yield f"not knowable: {inert.plain(gap.path)}: {inert.plain(gap.why)}"
+
+
+def write_manifests(manifests: Iterable[Mapping[str, Any]], stream: IO[bytes]) -> None:
+    """Objects of Kubernetes as one YAML stream, as ``kubectl apply -f -`` reads it."""
+    for manifest in manifests:
+        stream.write(b"---\n" + yaml_text(manifest).encode())
 
 
 def incident_line(incident: Incident) -> bytes:
@@ -123,7 +129,7 @@ def schema() -> dict[str, Any]:
     return msgspec.json.schema(Incident)
 
 
-def _incidents(subject: Analysis | Summary | Iterable[Incident]) -> Sequence[Incident]:
+def _incidents(subject: Exportable) -> Sequence[Incident]:
     if isinstance(subject, Summary):
         raise TypeError("a summary has no incidents")
     return ranked(subject) if isinstance(subject, Analysis) else tuple(subject)

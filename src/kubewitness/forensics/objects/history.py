@@ -13,9 +13,10 @@ from kubewitness.activity.principal import UNAUTHENTICATED, principal_class
 from kubewitness.forensics.objects.fields import differences
 from kubewitness.forensics.objects.knowledge import Unknown, child, fits
 from kubewitness.forensics.objects.model import Change, Effect, History, Subject
-from kubewitness.forensics.objects.record import Record, Target, records
+from kubewitness.forensics.objects.record import Record, records
 from kubewitness.forensics.objects.replay import State, replayed
 from kubewitness.forensics.objects.writing import APPLY, settled, written
+from kubewitness.forensics.target import Target
 
 BEGUN_BEFORE = (
     "It was there before this log tells of it: who made it, and what was changed until then, is not"

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 import duckdb
 
 from kubewitness.errors import KubewitnessError
+from kubewitness.forensics.kind import of
 from kubewitness.forensics.objects import podspec
 from kubewitness.forensics.objects.history import owner, subject
-from kubewitness.forensics.objects.kind import of
 from kubewitness.forensics.objects.knowledge import Open, Unknown
 from kubewitness.forensics.objects.model import Holding, Holdings, Inventory, Workload
 from kubewitness.forensics.objects.record import (
@@ -23,11 +23,11 @@ from kubewitness.forensics.objects.record import (
     COLUMNS,
     WHOLE,
     Record,
-    Target,
     in_order,
     record,
 )
 from kubewitness.forensics.objects.replay import State, replayed, state_after
+from kubewitness.forensics.target import Target
 
 WORKLOADS = (
     *("pods", "deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "cronjobs"),

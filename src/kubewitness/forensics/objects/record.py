@@ -12,24 +12,11 @@ import duckdb
 import msgspec
 
 from kubewitness.activity.action import outcome
-from kubewitness.forensics.objects.kind import Kind
+from kubewitness.forensics.target import Target
 
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 TOUCHES = frozenset({"exec", "attach", "portforward", "proxy", "token", "eviction"})
 """Subresources through which an object is used; none of them answers with the object."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """An object by name: one cluster, kind, namespace ('' at cluster scope) and name."""
-
-    cluster: str
-    kind: Kind
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

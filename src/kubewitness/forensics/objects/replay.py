@@ -13,9 +13,10 @@ from datetime import datetime
 from typing import Any, Literal
 
 from kubewitness.forensics.objects.knowledge import Open, Unknown, child
-from kubewitness.forensics.objects.record import Record, Target
+from kubewitness.forensics.objects.record import Record
 from kubewitness.forensics.objects.selection import selects
 from kubewitness.forensics.objects.writing import BOOKKEEPING, written
+from kubewitness.forensics.target import Target
 
 Existence = Literal["exists", "terminating", "gone", "unknown"]
 

@@ -12,9 +12,10 @@ from kubewitness.forensics.objects.fields import differences
 from kubewitness.forensics.objects.history import subject
 from kubewitness.forensics.objects.knowledge import DEFAULTED, gaps, known, written
 from kubewitness.forensics.objects.model import Difference, Gap, Snapshot, Source
-from kubewitness.forensics.objects.record import Target, records
+from kubewitness.forensics.objects.record import records
 from kubewitness.forensics.objects.replay import State, state_after
 from kubewitness.forensics.objects.writing import METADATA
+from kubewitness.forensics.target import Target
 
 OTHER_LIVES = "This name had {} objects until then; this is the last of them."
 TWO_LIVES = "These are two objects: the first was deleted, and another of its name was made."

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
-from kubewitness.forensics.objects.kind import Kind
+from kubewitness.forensics.kind import Kind
 from kubewitness.forensics.objects.knowledge import (
     AMBIGUOUS,
     NEVER_SEEN,

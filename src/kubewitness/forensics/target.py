@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import duckdb
 
 from kubewitness.errors import KubewitnessError
-from kubewitness.forensics.objects.kind import Kind, kind_named, of
-from kubewitness.forensics.objects.record import Target
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.kind import Kind, kind_named, of
 
 _CLOSE = 0.6
+# Whoever asks for what is not there gets this answer.
+_THERE = "(code IS NULL OR code <> 404)"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An object by name: one cluster, kind, namespace ('' at cluster scope) and name."""
+
+    cluster: str
+    kind: Kind
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
 
 
 def find(
@@ -26,7 +42,8 @@ def find(
     Without ``namespace`` every one is looked in. Raises ``KubewitnessError`` where there is none
     of that name (and says what comes close) or several.
     """
-    kind_text, _, name = reference.partition("/")
+    # An argument that is no UTF-8 names nothing that a log can hold.
+    kind_text, _, name = reference.encode("utf-8", "replace").decode().partition("/")
     if not kind_text or not name:
         raise KubewitnessError(
             f"{reference!r} names no object", remedy="write KIND/NAME, for instance deploy/web"
@@ -35,14 +52,13 @@ def find(
     # objectRef.namespace of a Namespace is its own name; with -n, cluster-scoped kinds are found
     # all the same, as kubectl does.
     within = namespace if kind.namespaced is not False else None
+    # Literals, by which the engine leaves out parts of the lake.
     found = connection.execute(
-        """SELECT cluster, coalesce(namespace, '') AS namespace, count(*) FROM events
-        WHERE resource = ? AND api_group = ? AND name = ?
-            AND (? IS NULL OR cluster = ?)
-            AND (? IS NULL OR namespace = ?)
-            AND (code IS NULL OR code <> 404)
-        GROUP BY ALL ORDER BY 1, 2""",
-        [kind.resource, kind.group, name, cluster, cluster, within, within],
+        f"""SELECT cluster, coalesce(namespace, '') AS namespace, count(*) FROM events
+        WHERE resource = {quoted(kind.resource)} AND api_group = {quoted(kind.group)}
+            AND name = {quoted(name)} AND {_THERE}{_in("cluster", cluster)}
+            {_in("namespace", within)}
+        GROUP BY ALL ORDER BY 1, 2"""
     ).fetchall()
     if kind.namespaced is False:
         found = [(home, "", n) for home, n in {row[0]: row[2] for row in found}.items()]
@@ -60,6 +76,10 @@ def find(
             f"{len(found)} namespaces have {kind}/{name}", remedy=f"say which with -n: {homes}"
         )
     raise _missing(connection, kind, name, within, cluster)
+
+
+def _in(column: str, wanted: str | None) -> str:
+    return "" if wanted is None else f" AND {column} = {quoted(wanted)}"
 
 
 def last_event(connection: duckdb.DuckDBPyConnection) -> datetime:

@@ -145,4 +145,4 @@ def kind_named(text: str, connection: duckdb.DuckDBPyConnection) -> Kind:
 
 _KINDS_SEEN = """
 SELECT DISTINCT resource, api_group FROM events
-WHERE resource IS NOT NULL AND verb NOT IN ('get', 'list', 'watch')"""
+WHERE resource IS NOT NULL AND (verb NOT IN ('get', 'list', 'watch') OR code < 400)"""
