@@ -1,0 +1,158 @@
+"""The deeds of one question, in the order of time, found by what they are about."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import NamedTuple
+
+from kubewitness.forensics.body import Body
+from kubewitness.forensics.deed import Deed
+from kubewitness.forensics.owner import candidates
+
+Key = tuple[str, str, datetime]
+Thing = tuple[str, str, str]
+"""resource, namespace, name."""
+
+CHANGES = frozenset({"create", "update", "patch"})
+DELETES = frozenset({"delete", "deletecollection"})
+# A controller sees a change by a watch and reacts within this time, unless it is far behind.
+REACTION = timedelta(seconds=5)
+# Who makes no request for this long has got up; who makes one within it all day is a program.
+PAUSE = timedelta(minutes=30)
+SITTING = timedelta(hours=6)
+
+
+def thing(deed: Deed) -> Thing:
+    """What a deed is about; a namespace is in none, although its reference says so."""
+    return (deed.resource, "" if deed.resource == "namespaces" else deed.namespace, deed.name)
+
+
+class Sitting(NamedTuple):
+    """What one identity did from one place with one program without a long pause."""
+
+    first: Deed
+    n: int
+
+
+class Scene:
+    """Indexes over deeds; nothing here asks the log.
+
+    ``habits`` says when a deed like this one was done before, for the deeds for which that was
+    asked; ``start`` is where the log begins.
+    """
+
+    def __init__(
+        self,
+        deeds: Iterable[Deed],
+        bodies: Mapping[Key, Body | None],
+        habits: Mapping[Key, Sequence[datetime]] | None = None,
+        start: datetime | None = None,
+    ) -> None:
+        self.deeds = sorted(deeds, key=lambda deed: (deed.at, deed.answered, deed.audit_id))
+        self.bodies = bodies
+        self._habits = habits or {}
+        self._start = start or (self.deeds[0].at if self.deeds else None)
+        self._by: dict[tuple[str, str, str], list[Deed]] = defaultdict(list)
+        self._of: dict[Thing, list[Deed]] = defaultdict(list)
+        self._nameless: dict[tuple[str, str], list[Deed]] = defaultdict(list)
+        self._siblings: dict[tuple[str, str], list[Deed]] = defaultdict(list)
+        self.issued: dict[str, Deed] = {}
+        self.uids: dict[str, Thing] = {}
+        for deed in self.deeds:
+            self._by[deed.principal, deed.source_ip, deed.client].append(deed)
+            if not deed.served or not deed.writes:
+                continue
+            if deed.resource and deed.name:
+                self._of[thing(deed)].append(deed)
+            elif deed.resource:
+                self._nameless[deed.resource, deed.namespace].append(deed)
+            if deed.issued:
+                self.issued[deed.issued] = deed
+            uid = self.uid(deed)
+            if uid and deed.name:
+                self.uids[uid] = thing(deed)
+            if deed.resource == "pods" and deed.verb == "delete" or deed.subresource == "eviction":
+                for _, owner in candidates("pods", deed.name):
+                    self._siblings[deed.namespace, owner].append(deed)
+        self.changes = cache(self._changes)
+
+    def body(self, deed: Deed) -> Body | None:
+        """What its bodies tell, where they were logged."""
+        return self.bodies.get(deed.key)
+
+    def uid(self, deed: Deed) -> str:
+        """The uid of the object of a deed, from its body or reference."""
+        told = self.body(deed)
+        if told is not None and told.uid and deed.subresource != "token":
+            return told.uid
+        return deed.uid
+
+    def of(self, what: Thing) -> list[Deed]:
+        """Everything done to one object."""
+        return self._of.get(what, [])
+
+    def before(self, what: Thing, at: datetime) -> Iterator[Deed]:
+        """What was done to an object before a time, the latest first."""
+        deeds = self.of(what)
+        yield from reversed(deeds[: bisect_left(deeds, at, key=lambda deed: deed.at)])
+
+    def nameless(self, resource: str, namespace: str) -> list[Deed]:
+        """Creates whose name only the API server knew."""
+        return self._nameless.get((resource, namespace), [])
+
+    def siblings_gone(self, namespace: str, owner: str) -> list[Deed]:
+        """Pods deleted or evicted whose name says that ``owner`` made them."""
+        return self._siblings.get((namespace, owner), [])
+
+    def first_after(self, at: datetime) -> int:
+        """The index of the first deed after a time."""
+        return bisect_right(self.deeds, at, key=lambda deed: deed.at)
+
+    def habits(self, deed: Deed) -> Sequence[datetime]:
+        """When the like was done before."""
+        return self._habits.get(deed.key, ())
+
+    def span(self, at: datetime) -> timedelta:
+        """How long the log had been going on."""
+        return at - self._start if self._start else timedelta(0)
+
+    def sitting(self, deed: Deed) -> Sitting | None:
+        """In which the deed was done; ``None`` for what never pauses."""
+        own = self._by[deed.principal, deed.source_ip, deed.client]
+        first = last = bisect_right(own, deed.at, key=lambda one: one.at) - 1
+        while first > 0 and own[first].at - own[first - 1].at <= PAUSE:
+            first -= 1
+            if deed.at - own[first].at > SITTING:
+                return None
+        return Sitting(own[first], last - first + 1) if first >= 0 else None
+
+    def _changes(self, what: Thing) -> dict[Key, bool | None]:
+        """For each change of an object, whether it changed what makes its children (template or
+        replicas); ``None`` where nothing tells."""
+        found: dict[Key, bool | None] = {}
+        template, replicas = "", None
+        for deed in self.of(what):
+            if deed.verb not in CHANGES or deed.subresource not in ("", "scale"):
+                continue
+            told = self.body(deed)
+            if deed.verb == "create" and not deed.subresource:
+                found[deed.key] = True
+            elif told is None or (not told.template and told.replicas is None):
+                found[deed.key] = None
+            elif template or replicas is not None:
+                found[deed.key] = (
+                    bool(template and told.template and told.template != template)
+                    or bool(deed.subresource and template and replicas is None)
+                    or (told.replicas is not None and replicas is not None
+                        and told.replicas != replicas)
+                )  # fmt: skip
+            else:
+                found[deed.key] = told.unobserved
+            if told is not None:
+                template = told.template or template
+                replicas = told.replicas if told.replicas is not None else replicas
+        return found
