@@ -7,21 +7,27 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.deed import INTERACTIVE, Deed
-from kubewitness.forensics.links import DELIVERED, Found, causes, rbac, role_of
+from kubewitness.forensics.links import DELIVERED, Found, causes
 from kubewitness.forensics.owner import OWNED, OWNERS, family
 from kubewitness.forensics.record import Record
-from kubewitness.forensics.scene import Key, Scene, thing
+from kubewitness.forensics.scene import Key, Scene, Thing, thing
 
 _ROUNDS = 12
-_MOST = 80
+_MOST = 60
+_SOON = timedelta(hours=1)
+_SURE = 0.9
+_BY_PLAN = frozenset({"namespace-controller", "generic-garbage-collector"})
 _SIBLINGS = timedelta(seconds=60)
 _NEAR = timedelta(seconds=10)
 # Kubernetes mints tokens for at most this long unless the API server is told otherwise.
 _TOKEN_LIFE = timedelta(days=2)
 _DELIVERED = timedelta(minutes=15)
+# Bodies are large: that many of the latest of one object say what it changed from and to.
+_READ, _PODS_READ = 16, 2
 _TELLING = OWNED | OWNERS | {"horizontalpodautoscalers", "certificatesigningrequests"}
 
 
@@ -46,25 +52,47 @@ def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
 
 
 def _fetch(record: Record, frontier: Sequence[Deed]) -> None:
-    names: set[tuple[str, str]] = set()
+    """First what is near in time, which most causes are; all of the log only for what that does
+    not explain."""
+    near: list[Deed] = []
     for one in frontier:
-        names |= _names(one)
-    latest = max(one.at for one in frontier)
-    record.named(names, until=latest)
-    for one in frontier:
-        _fetch_around(record, one)
-    _read(record)
-    # An owner whose name tells nothing of what it owns.
+        near += record.named(_names(one), since=one.at - _SOON, until=one.at)
+        near += _fetch_around(record, one)
+    _read(record, [*frontier, *near])
+    _own(record, frontier, since=_SOON)
     scene = record.scene()
-    further = set()
+    left = [one for one in frontier if _unexplained(scene, one)]
+    if left:
+        latest = max(one.at for one in left)
+        names = {name for one in left for name in _names(one)}
+        _read(record, record.named(names, until=latest))
+        _own(record, left, since=None)
+    if any(one.binding and not one.binding.partition(" ")[2].startswith("system:")
+           for one in frontier):  # fmt: skip
+        _ = record.permissions
+
+
+def _own(record: Record, frontier: Sequence[Deed], since: timedelta | None) -> None:
+    """Owners whose name tells nothing of what they own."""
+    scene = record.scene()
     for one in frontier:
+        known = _names(one)
+        further = set()
         for deed in (one, *scene.of(thing(one))):
             told = scene.body(deed)
             if told is not None and told.owner is not None:
                 further.add((deed.namespace, told.owner.name))
-    if further - names:
-        record.named(further - names, until=latest)
-        _read(record)
+        if further - known:
+            begin = one.at - since if since else None
+            _read(record, record.named(further - known, since=begin, until=one.at))
+
+
+def _unexplained(scene: Scene, one: Deed) -> bool:
+    """Whether machinery did it, or a pod's token, and nothing near says why."""
+    found = [cause for cause in causes(scene, one) if cause.kind not in ("permission", "session")]
+    if one.of in ("control-plane", "node") and (one.resource in OWNED or one.controller in _BY_PLAN):
+        return not any(cause.certain or cause.confidence >= _SURE for cause in found)
+    return bool(one.pod) and one.of == "workload" and not found
 
 
 def _names(one: Deed) -> set[tuple[str, str]]:
@@ -76,31 +104,30 @@ def _names(one: Deed) -> set[tuple[str, str]]:
         names.add((one.namespace, one.name))
     if one.of == "control-plane" and one.verb in ("delete", "deletecollection"):
         names.add(("", one.namespace))
-    for what in (rbac(one.binding), role_of(one)):
-        if what is not None and not what[2].startswith("system:"):
-            names.add((what[1], what[2]))
     if one.pod and one.of == "workload":
         home = account_namespace(one.principal)
         names |= {(home, name) for name in family("pods", one.pod)}
     return names
 
 
-def _fetch_around(record: Record, one: Deed) -> None:
-    """What can be told only by when it was."""
+def _fetch_around(record: Record, one: Deed) -> list[Deed]:
+    """What can be told only by when it was; returns what may have bodies worth reading."""
+    near: list[Deed] = []
     if one.resource == "pods" and one.of in ("control-plane", "node"):
         if one.verb == "create" and not one.subresource and one.name:
             base = one.name.rpartition("-")[0]
             record.around(f"{base}-", one.namespace, one.at - _SIBLINGS, one.at)
         elif one.subresource == "binding":
-            record.around(one.name, one.namespace, one.at - _NEAR, one.at)
+            near += record.around(one.name, one.namespace, one.at - _NEAR, one.at)
     if one.controller == "horizontal-pod-autoscaler":
-        record.find(
+        near += record.find(
             f"resource = 'horizontalpodautoscalers' AND namespace = {quoted(one.namespace)}"
             " AND verb IN ('create', 'update', 'patch') AND subresource IS NULL",
             until=one.at,
             latest=True,
         )
     if one.of == "workload" and one.verb in ("create", "update", "patch", "delete"):
+        near.append(one)
         kinds = ", ".join(quoted(kind) for kind in sorted(DELIVERED))
         record.find(
             f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch') AND subresource IS"
@@ -109,30 +136,41 @@ def _fetch_around(record: Record, one: Deed) -> None:
             until=one.at,
             latest=True,
         )
-    if one.credential.startswith("JTI="):
-        home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
-        if home:
-            record.find(
-                f"subresource = 'token' AND name = {quoted(name)} AND namespace = {quoted(home)}"
-                f" AND contains(CAST(annotations AS VARCHAR), {quoted(one.credential)})",
-                since=one.at - _TOKEN_LIFE,
-                until=one.at,
-            )
-    if one.credential.startswith("X509SHA256=") and one.of not in ("node", "control-plane"):
+    home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
+    stolen = one.of != "control-plane" or network(one.source_ip).scope == "public"
+    if one.credential.startswith("JTI=") and home and stolen:
         record.find(
+            f"subresource = 'token' AND name = {quoted(name)} AND namespace = {quoted(home)}"
+            f" AND contains(CAST(annotations AS VARCHAR), {quoted(one.credential)})",
+            since=one.at - _TOKEN_LIFE,
+            until=one.at,
+        )
+    if one.of in ("node", "control-plane"):
+        return near
+    if one.credential.startswith("X509SHA256="):
+        near += record.find(
             "resource = 'certificatesigningrequests' AND verb IN ('create', 'update', 'patch')",
             since=one.at - _TOKEN_LIFE,
             until=one.at,
         )
-    if one.of not in ("node", "control-plane"):
-        record.sitting(one)
+    record.sitting(one)
+    return near
 
 
-def _read(record: Record) -> None:
+def _read(record: Record, deeds: Iterable[Deed]) -> None:
+    """The bodies of what tells about owners and templates, the latest few of each object."""
+    by_thing: dict[Thing, list[Deed]] = defaultdict(list)
+    for one in sorted(deeds, key=lambda one: one.at, reverse=True):
+        if (
+            one.resource in _TELLING
+            and one.served
+            and one.verb in ("create", "update", "patch", "delete")
+            and one.subresource in ("", "scale", "approval", "status")
+        ):
+            by_thing[thing(one)].append(one)
     record.read_bodies(
-        [one for one in record.deeds.values() if one.resource in _TELLING and one.served
-         and one.verb in ("create", "update", "patch", "delete")
-         and one.subresource in ("", "scale", "approval", "status")]
+        [one for what, own in by_thing.items()
+         for one in own[: _PODS_READ if what[0] == "pods" else _READ]]
     )  # fmt: skip
 
 

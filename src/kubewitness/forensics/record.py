@@ -25,6 +25,7 @@ _DONE = (
 )
 """SQL: what changes something, or gets in somewhere."""
 _ENOUGH = 4000
+_LATEST = 12
 _SAMPLE = 20_000
 
 
@@ -60,14 +61,17 @@ class Record:
     @cached_property
     def bounds(self) -> tuple[datetime, datetime] | None:
         """When the log begins and ends."""
-        row = self._connection.execute("SELECT min(stage_at), max(stage_at) FROM events").fetchone()
+        row = self._connection.execute(
+            """SELECT (SELECT min(stage_at) FROM events WHERE date = (SELECT min(date) FROM events)),
+            (SELECT max(stage_at) FROM events WHERE date = (SELECT max(date) FROM events))"""
+        ).fetchone()
         if not row or row[0] is None:
             return None
         return row[0].replace(tzinfo=UTC), row[1].replace(tzinfo=UTC)
 
     def scene(self) -> Scene:
         """Everything that was asked for so far."""
-        start = self.bounds[0] if self.bounds else None
+        start = self.bounds[0] if self.habits and self.bounds else None
         return Scene(self.deeds.values(), self.bodies, self.habits, start)
 
     def find(
@@ -81,19 +85,9 @@ class Record:
     ) -> list[Deed]:
         """Deeds for which the SQL ``where`` holds, in the order of time, at most ``most`` of them
         (the first ones, or the ``latest``)."""
-        conditions = [f"({where})"]
-        if self._cluster:
-            conditions.append(f"cluster = {quoted(self._cluster)}")
-        end = min((at for at in (until, self._until) if at is not None), default=None)
-        # The engine knows between which stage times a part lies; a request ends after it came.
-        if since is not None:
-            conditions.append(f"stage_at >= {_literal(since)}")
-        if end is not None:
-            conditions.append(f"received_at <= {_literal(end)}")
-            conditions.append(f"stage_at <= {_literal(end + _LONGEST)}")
         order = "received_at DESC" if latest else "received_at"
         rows = self._connection.execute(
-            f"SELECT {COLUMNS} FROM events WHERE {' AND '.join(conditions)}"
+            f"SELECT {COLUMNS} FROM events WHERE {self._conditions(where, since, until)}"
             f" ORDER BY {order}, stage_at LIMIT {most}"
         ).fetchall()
         found: dict[Key, Deed] = {}
@@ -106,6 +100,19 @@ class Record:
             found[one.key] = known
         return sorted(found.values(), key=lambda one: one.at)
 
+    def _conditions(self, where: str, since: datetime | None, until: datetime | None) -> str:
+        conditions = [f"({where})"]
+        if self._cluster:
+            conditions.append(f"cluster = {quoted(self._cluster)}")
+        end = min((at for at in (until, self._until) if at is not None), default=None)
+        # The engine knows between which stage times a part lies; a request ends after it came.
+        if since is not None:
+            conditions.append(f"stage_at >= {_literal(since)}")
+        if end is not None:
+            conditions.append(f"received_at <= {_literal(end)}")
+            conditions.append(f"stage_at <= {_literal(end + _LONGEST)}")
+        return " AND ".join(conditions)
+
     def named(
         self,
         names: Iterable[tuple[str, str]],
@@ -113,18 +120,44 @@ class Record:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Deed]:
-        """What was done to objects of these ``(namespace, name)``, of whatever kind."""
-        wanted = sorted(set(names))
-        if not wanted:
+        """What was done to objects of these ``(namespace, name)``, of whatever kind: without
+        ``since`` of each the creation and the latest few deeds."""
+        pairs = set(names)
+        if not pairs:
             return []
-        places = {place for place, _ in wanted}
-        where = f"name IN ({_listed(name for _, name in wanted)}) AND {_DONE}"
+        where = f"name IN ({_listed(name for _, name in pairs)}) AND {_DONE}"
+        places = {place for place, _ in pairs}
         if "" not in places:
             where += f" AND namespace IN ({_listed(places)})"
-        pairs = set(wanted)
+        if since is None:
+            times = self._times(where, until)
+            if not times:
+                return []
+            where += f" AND stage_at IN ({', '.join(times)})"
         found = self.find(where, since=since, until=until, latest=True)
         return [one for one in found if (one.namespace, one.name) in pairs or
                 (one.resource == "namespaces" and ("", one.name) in pairs)]  # fmt: skip
+
+    def _times(self, where: str, until: datetime | None) -> list[str]:
+        """When deeds were done that are worth a look, as SQL. Short columns only are read for it:
+        whole rows all over a log of millions would take seconds."""
+        conditions = self._conditions(where, None, until)
+        rows = self._connection.execute(
+            f"""SELECT DISTINCT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
+            verb = 'create' AS birth FROM (SELECT stage_at, name, resource, verb FROM events WHERE
+            {conditions}) WINDOW latest AS (PARTITION BY name, resource ORDER BY stage_at DESC))
+            WHERE age <= {_LATEST} OR (birth AND age <= {_ENOUGH}) ORDER BY 1 DESC LIMIT 60"""
+        ).fetchall()
+        return [_literal(at.replace(tzinfo=UTC)) for (at,) in rows]
+
+    @cached_property
+    def permissions(self) -> list[Deed]:
+        """Every change of RBAC objects: they are few."""
+        return self.find(
+            "api_group = 'rbac.authorization.k8s.io' AND verb IN ('create', 'update', 'patch')"
+            " AND resource IN ('roles', 'clusterroles', 'rolebindings', 'clusterrolebindings')",
+            latest=True,
+        )
 
     def around(
         self, prefix: str, namespace: str, since: datetime, until: datetime, most: int = _ENOUGH
