@@ -67,9 +67,7 @@ _MANAGED_BY = {
     "kustomize.toolkit.fluxcd.io/name": "kustomize.toolkit.fluxcd.io",
     "helm.toolkit.fluxcd.io/name": "helm.toolkit.fluxcd.io",
 }
-_PEM = re.compile(
-    rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----"
-)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 
 
 def body(request: str | None, response: str | None) -> Body | None:

@@ -11,10 +11,10 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.deed import INTERACTIVE, Deed
-from kubewitness.forensics.links import DELIVERED, Found, causes
+from kubewitness.forensics.links import Found, causes
 from kubewitness.forensics.owner import OWNED, OWNERS, family
 from kubewitness.forensics.record import Record
-from kubewitness.forensics.scene import Key, Scene, Thing, thing
+from kubewitness.forensics.scene import DELIVERED, Key, Scene, Thing, thing
 
 _ROUNDS = 12
 _MOST = 60
@@ -89,8 +89,10 @@ def _own(record: Record, frontier: Sequence[Deed], since: timedelta | None) -> N
 
 def _unexplained(scene: Scene, one: Deed) -> bool:
     """Whether machinery did it, or a pod's token, and nothing near says why."""
-    found = [cause for cause in causes(scene, one) if cause.kind not in ("permission", "session")]
-    if one.of in ("control-plane", "node") and (one.resource in OWNED or one.controller in _BY_PLAN):
+    found = [cause for cause in causes(scene, one, sittings=False) if cause.kind != "permission"]
+    if one.of in ("control-plane", "node") and (
+        one.resource in OWNED or one.controller in _BY_PLAN
+    ):
         return not any(cause.certain or cause.confidence >= _SURE for cause in found)
     return bool(one.pod) and one.of == "workload" and not found
 

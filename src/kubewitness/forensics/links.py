@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.forensics.body import Owner
 from kubewitness.forensics.deed import INTERACTIVE, Deed
-from kubewitness.forensics.owner import OWNED, OWNERS, candidates
-from kubewitness.forensics.scene import CHANGES, DELETES, REACTION, Scene, Thing, thing
+from kubewitness.forensics.owner import OWNED, candidates
+from kubewitness.forensics.scene import (
+    AUTOSCALERS,
+    CHANGES,
+    DELETES,
+    DELIVERED,
+    REACTION,
+    SIGNING,
+    Scene,
+    Thing,
+    thing,
+)
 from kubewitness.forensics.subject import plural
 
 KINDS: dict[str, str] = {
@@ -45,10 +55,6 @@ _DELIVERED = timedelta(minutes=15)
 _CERTIFIED = timedelta(days=1)
 _RBAC = {"ClusterRoleBinding": "clusterrolebindings", "RoleBinding": "rolebindings",
          "ClusterRole": "clusterroles", "Role": "roles"}  # fmt: skip
-DELIVERED = frozenset(
-    "applications applicationsets kustomizations helmreleases gitrepositories helmrepositories"
-    " helmcharts ocirepositories buckets".split()
-)
 
 
 class Found(NamedTuple):
@@ -61,10 +67,13 @@ class Found(NamedTuple):
     because: str
 
 
-def causes(scene: Scene, effect: Deed) -> list[Found]:
-    """What led to ``effect``, the likeliest first; refused requests had no effect on it."""
+def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
+    """What led to ``effect``, the likeliest first; without ``sittings`` only what led to it alone.
+
+    Refused requests led to nothing, but may have been led to.
+    """
     found: dict[tuple[str, str], Found] = {}
-    for rule in _RULES:
+    for rule in (*_RULES, _session) if sittings else _RULES:
         for one in rule(scene, effect):
             if one.cause.key != effect.key:
                 found.setdefault((one.kind, one.cause.audit_id), one)
@@ -149,8 +158,6 @@ def _maker(scene: Scene, what: Thing, effect: Deed) -> tuple[Deed, float, str] |
             break
         if changed is None:
             unknown.append(deed)
-    else:
-        deed = None  # type: ignore[assignment]
     if not unknown:
         return None
     reacted = [one for one in unknown if _reaction(scene, one)]
@@ -203,15 +210,9 @@ def _replacement(
 def _autoscaling(scene: Scene, effect: Deed) -> Iterator[Found]:
     if effect.controller != "horizontal-pod-autoscaler" or effect.subresource != "scale":
         return
-    for deed in reversed(scene.deeds):
-        if (
-            deed.resource != "horizontalpodautoscalers"
-            or deed.namespace != effect.namespace
-            or deed.verb not in CHANGES
-            or deed.subresource
-            or deed.at >= effect.at
-            or not deed.served
-        ):
+    for deed in scene.steering((AUTOSCALERS,), effect.at):
+        same = deed.namespace == effect.namespace
+        if not same or deed.verb not in CHANGES or deed.subresource:
             continue
         told = scene.body(deed)
         if told is not None and told.target:
@@ -333,7 +334,9 @@ def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
         usual = scene.habits(effect)
         before = sum(at < entries[-1].at for at in usual)
         sure = _unusual(before, wait, scene.span(effect.at))
-        known = f"never seen from this pod before that" if not before else f"seen {before} times before"
+        known = (
+            f"never seen from this pod before that" if not before else f"seen {before} times before"
+        )
         because = f"{_span(wait)} after {entries[0].principal} got in; {known}"
         yield Found(entries[0], "entry", False, sure, because)
     outside = network(effect.source_ip).scope == "public"
@@ -352,18 +355,13 @@ def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
 def _unusual(before: int, wait: timedelta, span: timedelta) -> float:
     """How unlikely it is that a deed seen ``before`` times in ``span`` falls into ``wait`` by
     itself: a Poisson process at that rate."""
-    rate = (before + 0.5) / max(span, timedelta(minutes=1))
-    return round(min(0.95, max(0.05, math.exp(-rate * wait))), 2)
+    expected = (before + 0.5) * (wait / max(span, timedelta(minutes=1)))
+    return round(min(0.95, max(0.05, math.exp(-expected))), 2)
 
 
 def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
-    for deed in reversed(scene.deeds):
-        if (
-            deed.resource != "certificatesigningrequests"
-            or deed.subresource != "approval"
-            or deed.at >= effect.at
-            or not deed.served
-        ):
+    for deed in scene.steering((SIGNING,), effect.at):
+        if deed.subresource != "approval":
             continue
         prints = {
             told.fingerprint
@@ -415,15 +413,8 @@ def _delivery(scene: Scene, effect: Deed) -> Iterator[Found]:
         return
     told = scene.body(effect)
     named = {one.partition(" ")[2] for one in told.applications} if told is not None else set()
-    for deed in reversed(scene.deeds):
-        if (
-            deed.resource not in DELIVERED
-            or deed.at >= effect.at
-            or deed.principal == effect.principal
-            or deed.verb not in CHANGES
-            or deed.subresource
-            or not deed.served
-        ):
+    for deed in scene.steering(DELIVERED, effect.at):
+        if deed.principal == effect.principal or deed.verb not in CHANGES or deed.subresource:
             continue
         if deed.name in named:
             because = f"the object says that {deed.resource}/{deed.name} manages it"
@@ -465,7 +456,5 @@ def _session(scene: Scene, effect: Deed) -> Iterator[Found]:
 
 _RULES: tuple[Callable[[Scene, Deed], Iterator[Found]], ...] = (
     _termination, _cascade, _owner, _autoscaling, _pod_life, _delivery, _credential, _signing,
-    _permission, _session,
+    _permission,
 )  # fmt: skip
-
-__all__ = ["DELIVERED", "ENTRY", "KINDS", "OWNERS", "Found", "causes", "datetime", "owners", "rbac"]

@@ -174,7 +174,7 @@ class Record:
     def sitting(self, one: Deed) -> list[Deed]:
         """What the same identity did from the same place before, without a long pause."""
         return self.find(
-            f'coalesce(nullif("user", \'\'), \'<unauthenticated>\') = {quoted(one.principal)}',
+            f"coalesce(nullif(\"user\", ''), '<unauthenticated>') = {quoted(one.principal)}",
             since=one.at - SITTING - PAUSE,
             until=one.at,
             latest=True,

@@ -19,6 +19,13 @@ Thing = tuple[str, str, str]
 
 CHANGES = frozenset({"create", "update", "patch"})
 DELETES = frozenset({"delete", "deletecollection"})
+DELIVERED = frozenset(
+    "applications applicationsets kustomizations helmreleases gitrepositories helmrepositories"
+    " helmcharts ocirepositories buckets".split()
+)
+"""What GitOps controllers apply."""
+AUTOSCALERS, SIGNING = "horizontalpodautoscalers", "certificatesigningrequests"
+STEERING = DELIVERED | {AUTOSCALERS, SIGNING}
 # A controller sees a change by a watch and reacts within this time, unless it is far behind.
 REACTION = timedelta(seconds=5)
 # Who makes no request for this long has got up; who makes one within it all day is a program.
@@ -60,12 +67,15 @@ class Scene:
         self._of: dict[Thing, list[Deed]] = defaultdict(list)
         self._nameless: dict[tuple[str, str], list[Deed]] = defaultdict(list)
         self._siblings: dict[tuple[str, str], list[Deed]] = defaultdict(list)
+        self._kinds: dict[str, list[Deed]] = defaultdict(list)
         self.issued: dict[str, Deed] = {}
         self.uids: dict[str, Thing] = {}
         for deed in self.deeds:
             self._by[deed.principal, deed.source_ip, deed.client].append(deed)
             if not deed.served or not deed.writes:
                 continue
+            if deed.resource in STEERING:
+                self._kinds[deed.resource].append(deed)
             if deed.resource and deed.name:
                 self._of[thing(deed)].append(deed)
             elif deed.resource:
@@ -99,6 +109,11 @@ class Scene:
         """What was done to an object before a time, the latest first."""
         deeds = self.of(what)
         yield from reversed(deeds[: bisect_left(deeds, at, key=lambda deed: deed.at)])
+
+    def steering(self, kinds: Iterable[str], at: datetime) -> list[Deed]:
+        """What was done to all objects of these kinds before a time, the latest first."""
+        deeds = [deed for kind in kinds for deed in self._kinds.get(kind, ()) if deed.at < at]
+        return sorted(deeds, key=lambda deed: deed.at, reverse=True)
 
     def nameless(self, resource: str, namespace: str) -> list[Deed]:
         """Creates whose name only the API server knew."""
