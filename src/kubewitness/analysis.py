@@ -41,15 +41,17 @@ def opened(
     strict: bool = False,
     stdin: BinaryIO | None = None,
     progress: Progress = lambda chunk, rows: None,
+    bodies: bool = False,
 ) -> Iterator[tuple[Lake, duckdb.DuckDBPyConnection, Intake]]:
-    """Read ``paths`` into a lake (a temporary one without ``lake``) and open it.
+    """Read ``paths`` into a lake (a temporary one without ``lake``) and open it. A lasting lake
+    keeps bodies, a temporary one only if ``bodies``.
 
     Raises ``SourceError`` for paths that cannot be read, ``LakeError`` for a lake that cannot be
     written, ``StrictError`` when ``strict`` and anything in them was not as it should be: what was
     understood is in the lake all the same.
     """
     wanted = list(paths)
-    with lake_at(lake) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
+    with lake_at(lake, bodies=bodies) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
         spool = Path(scratch) / "spool"
         spool.mkdir()
         with engine(Path(scratch) / "spill", home.redactor) as connection:

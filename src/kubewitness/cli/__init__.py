@@ -20,6 +20,8 @@ _COMMANDS = {
     "ingest": "Add audit logs to a lake.",
     "summary": "Trends, statistics and coverage of audit logs.",
     "incident": "Everything about one incident of the last analysis.",
+    "cause": "The causal chain back to who began it.",
+    "blast-radius": "What a principal, credential, request or change touched and caused.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
 }
 
@@ -31,8 +33,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"kubewitness.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"kubewitness.cli.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

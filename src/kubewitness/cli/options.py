@@ -48,6 +48,25 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def asking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """PATH... and the options of every question to a log."""
+    for decorate in reversed(
+        (
+            reading,
+            click.option("-n", "--namespace", default="", metavar="NS", help="Of the object."),
+            click.option(
+                "--report",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE.html",
+                help="Also write one self-contained HTML page.",
+            ),
+            click.option("-o", "--output", type=click.Choice(("json", "yaml")), help="Data."),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
 def require_input(paths: tuple[str, ...], lake: Path | None) -> None:
     """At least something to read."""
     if not paths and lake is None:

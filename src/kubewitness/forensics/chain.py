@@ -14,9 +14,18 @@ from kubewitness.forensics.graph import Chain, Link, Step
 from kubewitness.forensics.links import Found
 from kubewitness.forensics.record import Record
 from kubewitness.forensics.scene import CHANGES, DELETES, Key
-from kubewitness.forensics.subject import ObjectName, may_be_audit_id
+from kubewitness.forensics.subject import ObjectName, is_object, may_be_audit_id, object_name
 
 _STEPS = 60
+
+
+def cause_of(
+    record: Record, subject: str, namespace: str = "", at: datetime | None = None
+) -> Chain:
+    """What led to ``KIND/NAME`` or to the request with this auditID."""
+    if is_object(subject):
+        return cause_of_object(record, object_name(subject, namespace), at)
+    return cause_of_request(record, subject)
 
 
 def cause_of_object(record: Record, what: ObjectName, at: datetime | None = None) -> Chain:

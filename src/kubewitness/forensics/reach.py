@@ -21,7 +21,13 @@ from kubewitness.forensics.links import ENTRY, Found, causes
 from kubewitness.forensics.owner import OWNED, OWNERS, family
 from kubewitness.forensics.record import Record
 from kubewitness.forensics.scene import CHANGES, Key
-from kubewitness.forensics.subject import ObjectName, is_credential
+from kubewitness.forensics.subject import (
+    ObjectName,
+    is_credential,
+    is_object,
+    may_be_audit_id,
+    object_name,
+)
 
 _ROUNDS = 6
 _FOLLOWED = 60
@@ -35,6 +41,25 @@ _FOLLOW = frozenset(
     "owner replacement schedule autoscaling cascade termination placement token certificate"
     " account pod entry permission delivery".split()
 )
+
+
+def reach_of(
+    record: Record,
+    subject: str,
+    namespace: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Reach:
+    """What came of ``KIND/NAME``, a credential, a request by its auditID, or a principal."""
+    if is_object(subject):
+        return reach_of_object(record, object_name(subject, namespace), since)
+    if is_credential(subject):
+        return reach_of_credential(record, subject, since, until)
+    if may_be_audit_id(subject):
+        found = record.find(f"audit_id = {quoted(subject)}")
+        if found:
+            return reach_of_deeds(record, f"request {subject}", found)
+    return reach_of_principal(record, subject, since, until)
 
 
 def reach_of_principal(

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
+from kubewitness.forensics.graph import Chain, Reach
 from kubewitness.incidents.model import Incident
 from kubewitness.report import inert
 from kubewitness.report.headline import ranked
@@ -23,7 +24,8 @@ from kubewitness.report.wording import rfc3339
 API_VERSION = "kubewitness.dev/v1alpha1"
 FORMATS = ("jsonl", "json", "yaml", "name")
 
-Exportable = Analysis | Summary | Iterable[Incident]
+Exportable = Analysis | Summary | Chain | Reach | Iterable[Incident]
+_DOCUMENTS = {Chain: "CauseChain", Reach: "BlastRadius"}
 
 
 def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
@@ -60,6 +62,13 @@ def document(subject: Exportable) -> dict[str, Any]:
     """What ``-o json`` and ``-o yaml`` write, as plain values."""
     if isinstance(subject, Summary):
         return summary_document(subject)
+    if isinstance(subject, Chain | Reach):
+        return {
+            "apiVersion": API_VERSION,
+            "kind": _DOCUMENTS[type(subject)],
+            "metadata": {"subject": subject.subject},
+            "spec": _plain(subject),
+        }
     metadata: dict[str, Any] = {}
     if isinstance(subject, Analysis):
         metadata = {
@@ -94,9 +103,9 @@ def schema() -> dict[str, Any]:
     return msgspec.json.schema(Incident)
 
 
-def _incidents(subject: Analysis | Summary | Iterable[Incident]) -> Sequence[Incident]:
-    if isinstance(subject, Summary):
-        raise TypeError("a summary has no incidents")
+def _incidents(subject: Exportable) -> Sequence[Incident]:
+    if isinstance(subject, Summary | Chain | Reach):
+        raise TypeError(f"a {type(subject).__name__.lower()} has no incidents")
     return ranked(subject) if isinstance(subject, Analysis) else tuple(subject)
 
 

@@ -27,7 +27,7 @@ CARDS, ROWS = 25, 12
 
 def render(analysis: Analysis) -> str:
     """The page of an analysis."""
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         analysis=analysis,
         summary=analysis.summary,
@@ -42,7 +42,8 @@ def render(analysis: Analysis) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, whose every text from a log is made inert."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
