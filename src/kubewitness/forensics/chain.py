@@ -157,30 +157,50 @@ def _chain(
     told = ancestors(record, seeds)
     line = _line(seeds[0], told)
     after = _aftermath(record, seeds[0], history)
-    graph = Drawing(told, [*line, *seeds, *after])
+    return drawn_chain(subject, line, told, further=seeds, after=after, notes=notes)
+
+
+def drawn_chain(
+    subject: str,
+    line: Sequence[Deed],
+    told: Mapping[Key, list[Found]],
+    *,
+    further: Iterable[Deed] = (),
+    after: Sequence[Deed] = (),
+    notes: Iterable[str] = (),
+) -> Chain:
+    """A chain of what was found: ``line`` from the first cause on, and what had a part in it."""
+    known = {one.key for one in (*line, *further, *after)}
+    frontier = set(known)
+    while frontier:
+        frontier = {
+            found.cause.key for key in frontier for found in told.get(key, ())
+        } - known
+        known |= frontier
+    drawn = Drawing({key: told[key] for key in known if key in told}, [*line, *further, *after])
     origin = line[0]
     person = next((one for one in line if one.of == "human"), None)
     return Chain(
         subject=subject,
         origin=origin.principal,
         person=person.principal if person else "",
-        line=tuple(graph.number[one.key] for one in line),
-        after=tuple(graph.number[one.key] for one in after),
-        steps=graph.steps,
-        links=graph.links,
-        notes=(*notes, *_limits(line, graph, person is not None)),
+        line=tuple(drawn.number[one.key] for one in line),
+        after=tuple(drawn.number[one.key] for one in after),
+        steps=drawn.steps,
+        links=drawn.links,
+        notes=(*notes, *_limits(line, drawn, person is not None)),
     )
 
 
 def _line(seed: Deed, told: Mapping[Key, list[Found]]) -> list[Deed]:
     """From the first cause to the seed, taking the likeliest cause at each turn; a permission
-    allows something, but does not do it."""
+    allows something, and a sitting surrounds it, but neither does it."""
     line, seen = [seed], {seed.key}
     while True:
         found = [
             one
             for one in told.get(line[-1].key, ())
-            if one.kind != "permission" and one.cause.key not in seen
+            if one.kind not in ("permission", "session") and one.cause.key not in seen
         ]
         if not found:
             return line[::-1]

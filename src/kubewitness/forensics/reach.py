@@ -7,7 +7,7 @@ controller that acts for one object is not followed to what it does for others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -129,35 +129,41 @@ _MOST = 20_000
 
 def _reach(record: Record, subject: str, seeds: Sequence[Deed], notes: list[str]) -> Reach:
     told = descendants(record, seeds)
-    own = {one.key for one in seeds}
-    caused = [record.deeds[key] for key in told if key not in own]
-    everything = [*seeds, *caused]
-    touched = summarised(seeds, caused)
-    drawn = _graph(told, own)
-    metadata = any(one.level == "Metadata" for one in caused)
-    if metadata and any(not found.certain for effect in told.values() for found in effect):
-        notes.append(
-            "Some of what was caused is inferred from names and times: its bodies are not logged."
+    caused = {key: (record.deeds[key], found) for key, found in told.items()}
+    return drawn_reach(subject, seeds, caused, notes)
+
+
+def drawn_reach(
+    subject: str,
+    seeds: Sequence[Deed],
+    caused: Mapping[Key, tuple[Deed, list[Found]]],
+    notes: Sequence[str] = (),
+) -> Reach:
+    """A blast radius of what was done (``seeds``) and what that ``caused``."""
+    effects = [one for one, _ in caused.values()]
+    everything = [*seeds, *effects]
+    ranked = sorted(caused, key=lambda key: (-_weight(caused[key][0]), key[2], key))
+    drawn = Drawing({key: caused[key][1] for key in ranked[:_TOLD]},
+                    [caused[key][0] for key in ranked[:_TOLD]])  # fmt: skip
+    guessed = any(not found.certain for _, links in caused.values() for found in links)
+    if guessed and any(one.level == "Metadata" for one in effects):
+        notes = (
+            *notes,
+            "Some of what was caused is inferred from names and times: its bodies are not logged.",
         )
     return Reach(
         subject=subject,
         requests=len(everything),
         start=min(one.at for one in everything),
         end=max(one.at for one in everything),
-        principals=tuple(dict.fromkeys(one.principal for one in everything)),
+        principals=tuple(dict.fromkeys(one.principal for one in everything))[:_TOLD],
         namespaces=tuple(sorted({one.namespace for one in everything} - {""})),
-        touched=touched,
+        touched=summarised(seeds, effects),
         steps=drawn.steps,
         links=drawn.links,
-        more=max(0, len(caused) - len(drawn.steps)),
+        more=max(0, len(caused) - _TOLD),
         notes=tuple(notes),
     )
-
-
-def _graph(told: dict[Key, list[Found]], own: set[Key]) -> Drawing:
-    ranked = sorted(told, key=lambda key: (min(-one.confidence for one in told[key]), key[2]))
-    kept = {key: told[key] for key in ranked[:_TOLD] if key not in own}
-    return Drawing(kept, [])
 
 
 def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:

@@ -52,11 +52,7 @@ class Record:
     @cached_property
     def proxies(self) -> frozenset[str]:
         """Addresses that stand last for nearly everyone, learnt from a part of the log."""
-        rows = self._connection.execute(
-            f"""SELECT DISTINCT source_ips, "user" FROM (SELECT source_ips, "user" FROM events
-            LIMIT {_SAMPLE}) WHERE source_ips IS NOT NULL AND "user" IS NOT NULL"""
-        ).fetchall()
-        return learn_proxies(rows)
+        return learnt_proxies(self._connection)
 
     @cached_property
     def bounds(self) -> tuple[datetime, datetime] | None:
@@ -227,3 +223,12 @@ def _literal(at: datetime) -> str:
 
 def _listed(texts: Iterable[str]) -> str:
     return ", ".join(quoted(text) for text in sorted(set(texts)))
+
+
+def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Addresses that stand last for nearly everyone in a part of the view ``events``."""
+    rows = connection.execute(
+        f"""SELECT DISTINCT source_ips, "user" FROM (SELECT source_ips, "user" FROM events
+        LIMIT {_SAMPLE}) WHERE source_ips IS NOT NULL AND "user" IS NOT NULL"""
+    ).fetchall()
+    return learn_proxies(rows)

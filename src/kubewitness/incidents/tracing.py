@@ -1,0 +1,270 @@
+"""Every incident's cause chain, blast radius, and what would have prevented it.
+
+All incidents are asked about at once: a few scans of the log fetch what they did, and what minted,
+made or allowed what they used. So it costs a small part of an analysis, and goes less far back than
+``kubewitness cause`` does, which asks about one thing only.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+
+from kubewitness.activity.network import network
+from kubewitness.activity.principal import account_namespace
+from kubewitness.activity.technique import technique
+from kubewitness.forensics.chain import drawn_chain
+from kubewitness.forensics.deed import COLUMNS, INTERACTIVE, Deed, deed
+from kubewitness.forensics.links import Found, causes
+from kubewitness.forensics.owner import OWNED, OWNERS, family
+from kubewitness.forensics.reach import drawn_reach
+from kubewitness.forensics.record import learnt_proxies
+from kubewitness.forensics.scene import CHANGES, DELETES, Key, Scene
+from kubewitness.incidents.model import Incident
+
+# Of each incident: what it is proven by, and as much of what surrounds it.
+_EVIDENCE, _RELATED = 120, 60
+_BEFORE = timedelta(days=2)
+_AFTER = timedelta(hours=1)
+_MOST = 40_000
+_LINE = 8
+
+
+def traced(
+    connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident]
+) -> list[Incident]:
+    """The incidents with ``cause``, ``reach`` and ``prevention``, read from the view ``events``."""
+    if not incidents:
+        return []
+    proxies = learnt_proxies(connection)
+    own = _own(connection, incidents, proxies)
+    around = _around(connection, [one for deeds in own.values() for one in deeds], proxies)
+    return [_told(one, own.get(number, []), around) for number, one in enumerate(incidents)]
+
+
+def _own(
+    connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident], proxies: frozenset[str]
+) -> dict[int, list[Deed]]:
+    """The requests of each incident, in the order of time."""
+    pairs = [
+        (number, audit_id)
+        for number, one in enumerate(incidents)
+        for audit_id in (*one.evidence[:_EVIDENCE], *one.events[:_RELATED])
+    ]
+    asked: dict[str, Any] = {  # noqa: F841 (DuckDB finds it by its name)
+        "number": np.array([number for number, _ in pairs], dtype=np.int64),
+        "wanted": np.array([audit_id for _, audit_id in pairs], dtype=object),
+    }
+    rows = connection.execute(
+        f"SELECT number, {COLUMNS} FROM events JOIN asked ON audit_id = wanted"
+        f" WHERE stage <> 'RequestReceived' OR code IS NULL LIMIT {_MOST}"
+    ).fetchall()
+    found: dict[int, dict[Key, Deed]] = defaultdict(dict)
+    for number, *row in rows:
+        one = deed(tuple(row), proxies)
+        if one.cluster == incidents[number].cluster:
+            known = found[number].get(one.key)
+            if known is None or known.code is None:
+                found[number][one.key] = one
+    return {
+        number: sorted(deeds.values(), key=lambda one: one.at) for number, deeds in found.items()
+    }
+
+
+class _Around(msgspec.Struct):
+    """What may have led to the incidents' requests or come of them, by cluster and name."""
+
+    named: dict[tuple[str, str, str], list[Deed]]
+    used: dict[tuple[str, str], list[Deed]]
+
+
+def _around(
+    connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed], proxies: frozenset[str]
+) -> _Around:
+    """In one scan: what was done to the pods behind the tokens, their owners, the accounts, the
+    bindings, and to what the incidents made; and who used the tokens that they minted."""
+    names = {name for one in deeds for _, name in _interesting(one)}
+    issued = sorted({one.issued for one in deeds if one.issued})
+    nothing = _Around({}, {})
+    if not names and not issued:
+        return nothing
+    asked: dict[str, Any] = {  # noqa: F841 (DuckDB finds it by its name)
+        "wanted": np.array(sorted(names) or [""], dtype=object)
+    }
+    accounts = sorted({f"system:serviceaccount:{one.namespace}:{one.name}"
+                       for one in deeds if one.issued})  # fmt: skip
+    begin = min(one.at for one in deeds) - _BEFORE
+    done = (
+        "stage_at >= ? AND name IN (SELECT wanted FROM asked) AND (verb IN ('create', 'update',"
+        " 'patch', 'delete') OR subresource IN ('exec', 'attach')) AND (subresource IS NULL OR"
+        " subresource NOT IN ('status', 'eviction'))"
+        " AND resource NOT IN ('leases', 'events', 'endpoints', 'endpointslices')"
+    )
+    parameters: list[Any] = [begin.replace(tzinfo=None)]
+    if accounts:
+        done = f"({done}) OR (\"user\" IN (SELECT unnest(?)) AND stage_at >= ?)"
+        parameters += [accounts, begin.replace(tzinfo=None)]
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM events WHERE {done} LIMIT {_MOST}", parameters
+    ).fetchall()
+    around = _Around(defaultdict(list), defaultdict(list))
+    tokens = set(issued)
+    for row in rows:
+        one = deed(row, proxies)
+        if one.credential in tokens:
+            around.used[one.cluster, one.credential].append(one)
+        elif one.name in names:
+            around.named[one.cluster, one.namespace, one.name].append(one)
+    return around
+
+
+def _interesting(one: Deed) -> list[tuple[str, str]]:
+    """``(namespace, name)`` of what may have to do with a request."""
+    home = account_namespace(one.principal)
+    names = []
+    if one.pod:
+        names += [(home, name) for name in family("pods", one.pod)]
+    if home and one.credential.startswith("JTI="):
+        names.append((home, one.principal.rpartition(":")[2]))
+    kind, _, binding = one.binding.partition(" ")
+    if binding and not binding.startswith("system:"):
+        name, _, place = binding.partition("/") if kind == "RoleBinding" else (binding, "", "")
+        names.append((place, name))
+    if one.resource in OWNED | OWNERS and one.writes and one.served and one.name:
+        names += [(one.namespace, name) for name in family(one.resource, one.name)]
+    return names
+
+
+def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
+    if not own:
+        return incident
+    cluster = incident.cluster
+    further: dict[Key, Deed] = {}
+    end = own[-1].at + _AFTER
+    for one in own:
+        for place, name in _interesting(one):
+            for other in around.named.get((cluster, place, name), ()):
+                if other.at <= end:
+                    further[other.key] = other
+        for other in around.used.get((cluster, one.issued), ()) if one.issued else ():
+            further[other.key] = other
+    mine = {one.key for one in own}
+    scene = Scene([*own, *(one for key, one in further.items() if key not in mine)], {})
+    told = {one.key: causes(scene, one) for one in scene.deeds}
+    first = own[0]
+    proven = set(incident.evidence)
+    last = next((one for one in reversed(own) if one.audit_id in proven), own[-1])
+    chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told)
+    reached = _descendants(own, scene, told)
+    reach = drawn_reach(f"incident {incident.id}", own, reached)
+    return msgspec.structs.replace(
+        incident, cause=chain, reach=reach, prevention=prevention(own, chain.person)
+    )
+
+
+def _line(
+    first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Found]]
+) -> list[Deed]:
+    """Back from the first request to who is behind it, and on to the last one over what led from
+    one identity to the next."""
+    back, seen = [first], {first.key}
+    while True:
+        found = [one for one in told.get(back[-1].key, ()) if one.kind not in
+                 ("permission", "session") and one.cause.key not in seen]  # fmt: skip
+        if not found or len(back) > _LINE:
+            break
+        back.append(found[0].cause)
+        seen.add(found[0].cause.key)
+    line = back[::-1]
+    handed = {found.cause.key: found.cause for one in own for found in told.get(one.key, ())
+              if found.kind in ("token", "entry", "pod", "certificate", "permission")}  # fmt: skip
+    turns = [one for one in own if one.key in handed]
+    grave = sorted((one for one in own if one.served), key=lambda one: (-_weight(one), one.at))
+    chosen = [*turns[:4], *grave[:3], last]
+    for one in sorted({one.key: one for one in chosen}.values(), key=lambda one: one.at):
+        if one.key not in {known.key for known in line} and one.at >= first.at:
+            line.append(one)
+    return line
+
+
+def _weight(one: Deed) -> float:
+    return technique(one.verb, one.kind, one.subresource).weight
+
+
+def _descendants(
+    own: Sequence[Deed], scene: Scene, told: dict[Key, list[Found]]
+) -> dict[Key, tuple[Deed, list[Found]]]:
+    """What was caused by the incident's requests, in the order of time."""
+    reached = {one.key for one in own}
+    found: dict[Key, tuple[Deed, list[Found]]] = {}
+    for one in scene.deeds:
+        by = [
+            link
+            for link in told[one.key]
+            if link.kind not in ("session", "permission") and link.cause.key in reached
+        ]
+        if by and one.key not in reached:
+            reached.add(one.key)
+            found[one.key] = (one, by)
+    return found
+
+
+def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
+    """What would have stopped the gravest of this, with the names of what to change."""
+    served = [one for one in own if one.served]
+    said: dict[str, None] = {}
+    grave = sorted(served, key=lambda one: (-_weight(one), one.at))
+    bindings: dict[str, list[Deed]] = defaultdict(list)
+    for one in grave:
+        if one.binding and _weight(one) >= 1.0 and not one.binding.split(" ")[1].startswith(
+            ("system:discovery", "system:basic-user", "system:public-info-viewer")
+        ):  # fmt: skip
+            bindings[f"{one.binding} (of {one.role})"].append(one)
+    for binding, deeds in list(bindings.items())[:2]:
+        what = list(dict.fromkeys(f"{one.verb} {one.resource}" + (f"/{one.subresource}"
+                    if one.subresource else "") for one in deeds))[:3]  # fmt: skip
+        said[f"Without {binding} there would have been no {', '.join(what)}: grant less, or to"
+             " fewer."] = None  # fmt: skip
+    if any(one.traits for one in served):
+        places = sorted({one.namespace for one in served if one.traits and one.namespace})
+        if places:
+            said[f"Pod Security “baseline” enforced in {', '.join(places[:3])} (label"
+                 " pod-security.kubernetes.io/enforce) refuses privileged and host settings."] = None  # fmt: skip
+    outside = {one.source_ip for one in served if network(one.source_ip).scope == "public"}
+    if outside:
+        said["Reaching the API server only from known networks (a firewall, a private endpoint)"
+             f" would have kept {', '.join(sorted(outside)[:3])} out."] = None  # fmt: skip
+    if outside and any(one.of == "workload" for one in served):
+        said["Tokens bound to their pod and short-lived (projected, minutes to an hour) are of"
+             " little use elsewhere; no long-lived token secrets."] = None  # fmt: skip
+    if any(one.subresource == "token" and one.verb == "create" for one in served):
+        said["create on serviceaccounts/token is the right to be that account: grant it by"
+             " resourceNames only, or to nobody."] = None  # fmt: skip
+    if any(one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers"
+           for one in served):  # fmt: skip
+        said["exec, attach and debug containers in production by time-bound grants only, with an"
+             " admission policy that refuses the rest."] = None  # fmt: skip
+    if any(one.acting_as for one in served):
+        said["impersonate granted for named users only (resourceNames), never for all."] = None
+    if any(one.of == "anonymous" and one.resource for one in served):
+        said["--anonymous-auth=false, or no binding of system:anonymous and"
+             " system:unauthenticated."] = None  # fmt: skip
+    if any(one.verb in DELETES and _weight(one) >= 1.4 for one in served):
+        said["An admission policy that refuses to delete what is labelled as protected, and backups"
+             " out of the cluster's reach."] = None  # fmt: skip
+    if any(one.group == "admissionregistration.k8s.io" and one.verb in CHANGES for one in served):
+        said["Webhook configurations changed only by the pipeline that owns them: they see all that"
+             " is written."] = None  # fmt: skip
+    if not served:
+        return ("Nothing: the API server refused all of it.",)
+    if not said and person:
+        said[f"The log shows no grant to take away: see what {person} is a member of."] = None
+    return tuple(said)
+
+
