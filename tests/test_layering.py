@@ -22,10 +22,20 @@ ROOMS: dict[str, set[str]] = {
     "sources": {"errors", "times", "events"},
     "lake": {"errors", "times", "events", "sources"},
     "activity": {"errors", "times", "events"},
+    "forensics": {"errors", "times", "events", "activity"},
     "baseline": {"errors", "times", "events", "activity"},
     "surprise": {"errors", "times", "events", "activity", "baseline"},
-    "incidents": {"errors", "times", "events", "activity", "baseline", "surprise"},
-    "report": {"errors", "times", "events", "activity", "baseline", "surprise", "incidents"},
+    "incidents": {"errors", "times", "events", "activity", "forensics", "baseline", "surprise"},
+    "report": {
+        "errors",
+        "times",
+        "events",
+        "activity",
+        "forensics",
+        "baseline",
+        "surprise",
+        "incidents",
+    },
 }
 ROOMS["analysis"] = {"sources", "lake", *ROOMS["report"], "report"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}

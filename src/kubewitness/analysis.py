@@ -52,7 +52,10 @@ def opened(
     understood is in the lake all the same.
     """
     wanted = list(paths)
-    with lake_at(lake, bodies=bodies) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
+    with (
+        lake_at(lake, bodies=bodies) as home,
+        tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch,
+    ):
         spool = Path(scratch) / "spool"
         spool.mkdir()
         with engine(Path(scratch) / "spill", home.redactor) as connection:

@@ -173,9 +173,7 @@ def drawn_chain(
     known = {one.key for one in (*line, *further, *after)}
     frontier = set(known)
     while frontier:
-        frontier = {
-            found.cause.key for key in frontier for found in told.get(key, ())
-        } - known
+        frontier = {found.cause.key for key in frontier for found in told.get(key, ())} - known
         known |= frontier
     drawn = Drawing({key: told[key] for key in known if key in told}, [*line, *further, *after])
     origin = line[0]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
 
 from kubewitness.activity.client import client
 from kubewitness.activity.network import peer_address
-from kubewitness.activity.principal import UNAUTHENTICATED, PrincipalClass, principal_class
+from kubewitness.activity.principal import PrincipalClass, principal_class
 
 COLUMNS = (
     "cluster, audit_id, stage_at, coalesce(received_at, stage_at) AS received_at, verb,"
@@ -34,6 +35,11 @@ _AUTH = "authentication.kubernetes.io"
 _REASON = re.compile(
     r'(ClusterRoleBinding|RoleBinding) "([^"]+)" of (ClusterRole|Role) "([^"]+)"', re.S
 )
+
+
+# The same few texts stand in thousands of events.
+_class = cache(principal_class)
+_program = lru_cache(4096)(client)
 
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +84,7 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def of(self) -> PrincipalClass:
         """The class of the principal."""
-        return principal_class("" if self.principal == UNAUTHENTICATED else self.principal)
+        return _class(self.principal)
 
     @property
     def served(self) -> bool:
@@ -114,7 +120,7 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
     claims = _mapping(extra)
     notes = _mapping(annotations)
     reason = _REASON.search(str(notes.get("authorization.k8s.io/reason") or ""))
-    product, release, _ = client(user_agent or "")
+    product, release, _ = _program(user_agent or "")
     return Deed(
         cluster=cluster,
         audit_id=audit_id,
@@ -145,6 +151,7 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
     )
 
 
+@lru_cache(4096)
 def _mapping(text: str | None) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(text, type=dict[str, Any]) if text else {}

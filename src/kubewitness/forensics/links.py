@@ -252,7 +252,7 @@ def _termination(scene: Scene, effect: Deed) -> Iterator[Found]:
     if effect.verb != "delete" or effect.of != "node":
         return
     for deed in scene.before(thing(effect), effect.at):
-        if deed.verb == "delete" and deed.of != "node" or deed.subresource == "eviction":
+        if (deed.verb == "delete" and deed.of != "node") or deed.subresource == "eviction":
             same = scene.uid(deed) and scene.uid(deed) == scene.uid(effect)
             because = "same uid" if same else "the deletion of the same name before"
             yield Found(deed, "termination", bool(same), 1.0 if same else 0.9, because)
@@ -277,24 +277,15 @@ def _pod_life(scene: Scene, effect: Deed) -> Iterator[Found]:
 def _birth(scene: Scene, effect: Deed) -> Found | None:
     for deed in scene.before(thing(effect), effect.at):
         if deed.verb == "create" and not deed.subresource:
+            rivals = scene.rivals.get(deed.key)
+            if rivals:
+                because = f"a pod was created {_span(effect.at - deed.at)} before, its name not yet"
+                because += " known" + (f"; {rivals} stood in line" if rivals > 1 else "")
+                return Found(deed, "placement", False, round(0.95 / rivals, 2), because)
             same = bool(scene.uid(deed)) and scene.uid(deed) == scene.uid(effect)
             because = f"same uid {scene.uid(effect)}" if same else "same name"
             return Found(deed, "placement", same, 1.0 if same else 0.9, because)
-    near = [
-        deed
-        for deed in scene.nameless("pods", effect.namespace)
-        if timedelta(0) <= effect.at - deed.at <= REACTION
-        and (not deed.controller or candidates("pods", effect.name, deed.controller))
-    ]
-    if not near:
-        return None
-    because = (
-        "the last pod whose name only the API server knew, created"
-        f" {_span(effect.at - near[-1].at)} before"
-    )
-    if len(near) > 1:
-        because += f"; {len(near) - 1} more stood in line"
-    return Found(near[-1], "placement", False, round(0.95 / len(near), 2), because)
+    return None
 
 
 def _credential(scene: Scene, effect: Deed) -> Iterator[Found]:
@@ -335,7 +326,7 @@ def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
         before = sum(at < entries[-1].at for at in usual)
         sure = _unusual(before, wait, scene.span(effect.at))
         known = (
-            f"never seen from this pod before that" if not before else f"seen {before} times before"
+            "never seen from this pod before that" if not before else f"seen {before} times before"
         )
         because = f"{_span(wait)} after {entries[0].principal} got in; {known}"
         yield Found(entries[0], "entry", False, sure, because)

@@ -38,8 +38,22 @@ _TOLD = 80
 _BODIES = 40
 # What acts through somebody is followed; that a machine goes on with its work is not.
 _FOLLOW = frozenset(
-    "owner replacement schedule autoscaling cascade termination placement token certificate"
-    " account pod entry permission delivery".split()
+    [
+        "owner",
+        "replacement",
+        "schedule",
+        "autoscaling",
+        "cascade",
+        "termination",
+        "placement",
+        "token",
+        "certificate",
+        "account",
+        "pod",
+        "entry",
+        "permission",
+        "delivery",
+    ]
 )
 
 
@@ -129,8 +143,7 @@ _MOST = 20_000
 
 def _reach(record: Record, subject: str, seeds: Sequence[Deed], notes: list[str]) -> Reach:
     told = descendants(record, seeds)
-    caused = {key: (record.deeds[key], found) for key, found in told.items()}
-    return drawn_reach(subject, seeds, caused, notes)
+    return drawn_reach(subject, seeds, told, notes)
 
 
 def drawn_reach(
@@ -166,9 +179,9 @@ def drawn_reach(
     )
 
 
-def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
-    """What ``seeds`` led to, directly and further on: the links by the key of the effect."""
-    told: dict[Key, list[Found]] = {}
+def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, list[Found]]]:
+    """What ``seeds`` led to, directly and further on, each with the links into it."""
+    told: dict[Key, tuple[Deed, list[Found]]] = {}
     reached = {one.key for one in seeds}
     frontier = _gravest(seeds)
     asked: set[_Family] = set()
@@ -186,7 +199,7 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]
             found = [one for one in found if one.kind in _FOLLOW and one.cause.key in reached]
             if found:
                 reached.add(effect.key)
-                told[effect.key] = found
+                told[effect.key] = (effect, found)
                 fresh.append(effect)
         frontier = _gravest(fresh)
     return told

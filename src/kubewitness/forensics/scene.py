@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
+import msgspec
+
 from kubewitness.forensics.body import Body
 from kubewitness.forensics.deed import Deed
 from kubewitness.forensics.owner import candidates
@@ -20,8 +22,17 @@ Thing = tuple[str, str, str]
 CHANGES = frozenset({"create", "update", "patch"})
 DELETES = frozenset({"delete", "deletecollection"})
 DELIVERED = frozenset(
-    "applications applicationsets kustomizations helmreleases gitrepositories helmrepositories"
-    " helmcharts ocirepositories buckets".split()
+    [
+        "applications",
+        "applicationsets",
+        "kustomizations",
+        "helmreleases",
+        "gitrepositories",
+        "helmrepositories",
+        "helmcharts",
+        "ocirepositories",
+        "buckets",
+    ]
 )
 """What GitOps controllers apply."""
 AUTOSCALERS, SIGNING = "horizontalpodautoscalers", "certificatesigningrequests"
@@ -59,13 +70,15 @@ class Scene:
         habits: Mapping[Key, Sequence[datetime]] | None = None,
         start: datetime | None = None,
     ) -> None:
-        self.deeds = sorted(deeds, key=lambda deed: (deed.at, deed.answered, deed.audit_id))
+        self.rivals: dict[Key, int] = {}
+        self.deeds = self._named(
+            sorted(deeds, key=lambda deed: (deed.at, deed.answered, deed.audit_id))
+        )
         self.bodies = bodies
         self._habits = habits or {}
         self._start = start or (self.deeds[0].at if self.deeds else None)
         self._by: dict[tuple[str, str, str], list[Deed]] = defaultdict(list)
         self._of: dict[Thing, list[Deed]] = defaultdict(list)
-        self._nameless: dict[tuple[str, str], list[Deed]] = defaultdict(list)
         self._siblings: dict[tuple[str, str], list[Deed]] = defaultdict(list)
         self._kinds: dict[str, list[Deed]] = defaultdict(list)
         self.issued: dict[str, Deed] = {}
@@ -78,14 +91,14 @@ class Scene:
                 self._kinds[deed.resource].append(deed)
             if deed.resource and deed.name:
                 self._of[thing(deed)].append(deed)
-            elif deed.resource:
-                self._nameless[deed.resource, deed.namespace].append(deed)
             if deed.issued:
                 self.issued[deed.issued] = deed
             uid = self.uid(deed)
             if uid and deed.name:
                 self.uids[uid] = thing(deed)
-            if deed.resource == "pods" and deed.verb == "delete" or deed.subresource == "eviction":
+            if (
+                deed.resource == "pods" and deed.verb == "delete"
+            ) or deed.subresource == "eviction":
                 for _, owner in candidates("pods", deed.name):
                     self._siblings[deed.namespace, owner].append(deed)
         self.changes = cache(self._changes)
@@ -115,9 +128,30 @@ class Scene:
         deeds = [deed for kind in kinds for deed in self._kinds.get(kind, ()) if deed.at < at]
         return sorted(deeds, key=lambda deed: deed.at, reverse=True)
 
-    def nameless(self, resource: str, namespace: str) -> list[Deed]:
-        """Creates whose name only the API server knew."""
-        return self._nameless.get((resource, namespace), [])
+    def _named(self, deeds: list[Deed]) -> list[Deed]:
+        """Without bodies the create of a pod does not say the name that the API server gave it;
+        the scheduler does, a moment later. ``rivals`` counts the creates that it may have been."""
+        nameless: dict[str, dict[Key, int]] = defaultdict(dict)
+        found: dict[int, Deed] = {}
+        for number, deed in enumerate(deeds):
+            if deed.resource != "pods" or not deed.served:
+                continue
+            waiting = nameless[deed.namespace]
+            if deed.verb == "create" and not deed.subresource and not deed.name:
+                waiting[deed.key] = number
+            elif deed.subresource == "binding" and deed.name:
+                near = [
+                    n for n in waiting.values()
+                    if deed.at - deeds[n].at <= REACTION
+                    and (not deeds[n].controller
+                         or candidates("pods", deed.name, deeds[n].controller))
+                ]  # fmt: skip
+                if near:
+                    made = msgspec.structs.replace(deeds[near[-1]], name=deed.name)
+                    found[near[-1]] = made
+                    self.rivals[made.key] = len(near)
+                    del waiting[made.key]
+        return [found.get(number, deed) for number, deed in enumerate(deeds)]
 
     def siblings_gone(self, namespace: str, owner: str) -> list[Deed]:
         """Pods deleted or evicted whose name says that ``owner`` made them."""

@@ -20,9 +20,20 @@ _SHORT = {
     "hr": "helmreleases",
 }  # fmt: skip
 CLUSTER_SCOPED = frozenset(
-    "namespaces nodes persistentvolumes clusterroles clusterrolebindings"
-    " certificatesigningrequests customresourcedefinitions mutatingwebhookconfigurations"
-    " validatingwebhookconfigurations storageclasses priorityclasses apiservices".split()
+    [
+        "namespaces",
+        "nodes",
+        "persistentvolumes",
+        "clusterroles",
+        "clusterrolebindings",
+        "certificatesigningrequests",
+        "customresourcedefinitions",
+        "mutatingwebhookconfigurations",
+        "validatingwebhookconfigurations",
+        "storageclasses",
+        "priorityclasses",
+        "apiservices",
+    ]
 )
 _AUDIT_ID = re.compile(r"[0-9a-fA-F-]{20,}")
 

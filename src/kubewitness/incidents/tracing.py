@@ -19,6 +19,7 @@ import numpy as np
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.technique import technique
+from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.chain import drawn_chain
 from kubewitness.forensics.deed import COLUMNS, INTERACTIVE, Deed, deed
 from kubewitness.forensics.links import Found, causes
@@ -29,16 +30,29 @@ from kubewitness.forensics.scene import CHANGES, DELETES, Key, Scene
 from kubewitness.incidents.model import Incident
 
 # Of each incident: what it is proven by, and as much of what surrounds it.
-_EVIDENCE, _RELATED = 120, 60
+_EVIDENCE, _RELATED = 80, 20
 _BEFORE = timedelta(days=2)
 _AFTER = timedelta(hours=1)
-_MOST = 40_000
+_MOST = 6000
+_KINDS = (
+    OWNED
+    | OWNERS
+    | frozenset(
+        [
+            "serviceaccounts",
+            "roles",
+            "clusterroles",
+            "rolebindings",
+            "clusterrolebindings",
+            "certificatesigningrequests",
+            "namespaces",
+        ]
+    )
+)
 _LINE = 8
 
 
-def traced(
-    connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident]
-) -> list[Incident]:
+def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident]) -> list[Incident]:
     """The incidents with ``cause``, ``reach`` and ``prevention``, read from the view ``events``."""
     if not incidents:
         return []
@@ -103,12 +117,14 @@ def _around(
     done = (
         "stage_at >= ? AND name IN (SELECT wanted FROM asked) AND (verb IN ('create', 'update',"
         " 'patch', 'delete') OR subresource IN ('exec', 'attach')) AND (subresource IS NULL OR"
-        " subresource NOT IN ('status', 'eviction'))"
-        " AND resource NOT IN ('leases', 'events', 'endpoints', 'endpointslices')"
+        " subresource NOT IN ('status', 'eviction', 'scale')) AND (subresource IS NULL OR"
+        " subresource <> 'token' OR NOT (starts_with(\"user\", 'system:node:') OR \"user\" ="
+        " 'system:kube-controller-manager')) AND resource IN"
+        f" ({', '.join(quoted(kind) for kind in sorted(_KINDS))})"
     )
     parameters: list[Any] = [begin.replace(tzinfo=None)]
     if accounts:
-        done = f"({done}) OR (\"user\" IN (SELECT unnest(?)) AND stage_at >= ?)"
+        done = f'({done}) OR ("user" IN (SELECT unnest(?)) AND stage_at >= ?)'
         parameters += [accounts, begin.replace(tzinfo=None)]
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM events WHERE {done} LIMIT {_MOST}", parameters
@@ -156,8 +172,8 @@ def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
             further[other.key] = other
     mine = {one.key for one in own}
     scene = Scene([*own, *(one for key, one in further.items() if key not in mine)], {})
-    told = {one.key: causes(scene, one) for one in scene.deeds}
     first = own[0]
+    told = {one.key: causes(scene, one, sittings=one is own[-1]) for one in scene.deeds}
     proven = set(incident.evidence)
     last = next((one for one in reversed(own) if one.audit_id in proven), own[-1])
     chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told)
@@ -168,9 +184,7 @@ def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
     )
 
 
-def _line(
-    first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Found]]
-) -> list[Deed]:
+def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Found]]) -> list[Deed]:
     """Back from the first request to who is behind it, and on to the last one over what led from
     one identity to the next."""
     back, seen = [first], {first.key}
@@ -266,5 +280,3 @@ def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
     if not said and person:
         said[f"The log shows no grant to take away: see what {person} is a member of."] = None
     return tuple(said)
-
-

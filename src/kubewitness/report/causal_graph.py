@@ -56,11 +56,15 @@ def _arrow(link: Link, x: dict[int, float], y: dict[int, float], main: bool) -> 
         turn = 20.0
     else:
         end = y2 - 7 if y2 > y1 else y2 + 7
-        path = f"M{x1:.1f} {y1:.1f}C{x2:.1f} {y1:.1f} {x2:.1f} {(y1 + y2) / 2:.1f} {x2:.1f} {end:.1f}"
+        path = (
+            f"M{x1:.1f} {y1:.1f}C{x2:.1f} {y1:.1f} {x2:.1f} {(y1 + y2) / 2:.1f} {x2:.1f} {end:.1f}"
+        )
         x2, y2, turn = x2, end, 90.0 if y2 > y1 else -90.0
     if y1 == y[link.effect]:
         x2, y2 = x2 - 6, y2 - 3
-    style = " ".join(filter(None, ("arrow", "main" if main else "", "" if link.certain else "guess")))
+    style = " ".join(
+        filter(None, ("arrow", "main" if main else "", "" if link.certain else "guess"))
+    )
     head = element(
         "path", d="M0 0L-7 -3.4L-7 3.4Z", class_=f"head{' main' if main else ''}",
         transform=f"translate({x2:.1f} {y2:.1f}) rotate({turn:.0f})",
@@ -72,9 +76,7 @@ def _arrow(link: Link, x: dict[int, float], y: dict[int, float], main: bool) -> 
 def _dot(step: Step, x: float, y: float, main: bool) -> str:
     told = tip(f"{utc(step.at):%Y-%m-%d %H:%M:%S} UTC, {who(step)}: {deed(step)}")
     size = 6.0 if main else 4.0
-    return element(
-        "g", told + element("circle", cx=x, cy=y, r=size), class_=f"step of-{step.kind}"
-    )
+    return element("g", told + element("circle", cx=x, cy=y, r=size), class_=f"step of-{step.kind}")
 
 
 def _words(steps: Sequence[Step], x: dict[int, float], y: dict[int, float]) -> list[str]:

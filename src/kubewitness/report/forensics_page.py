@@ -6,8 +6,7 @@ from markupsafe import Markup
 
 from kubewitness import __version__
 from kubewitness.forensics.graph import Chain, Reach
-from kubewitness.report import cause_wording, html
-from kubewitness.report.causal_graph import graph
+from kubewitness.report import html
 
 
 def chain_page(chain: Chain) -> str:
@@ -27,8 +26,6 @@ def _page(template: str, **subject: object) -> str:
         .render(
             style=Markup((html.TEMPLATES / "report.css").read_text(encoding="utf-8")),
             version=__version__,
-            words=cause_wording,
-            graph=graph,
             **subject,
         )
     )

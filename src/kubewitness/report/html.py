@@ -15,7 +15,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from kubewitness import __version__
-from kubewitness.report import charts, headline, inert, lanes, tactics, wording
+from kubewitness.report import (
+    causal_graph,
+    cause_wording,
+    charts,
+    headline,
+    inert,
+    lanes,
+    tactics,
+    wording,
+)
 
 if TYPE_CHECKING:
     from kubewitness.report.model import Analysis
@@ -56,6 +65,7 @@ def environment() -> Environment:
                  "period", "plural", "principal", "rfc3339", "slices", "unremarkable"):  # fmt: skip
         environment.filters[name] = getattr(wording, name)
     environment.filters.update(cut=inert.plain, name=_breakable)
+    environment.globals.update(words=cause_wording, graph=causal_graph.graph)
     environment.globals.update(charts=charts, headline=headline, lanes=lanes, tactics=tactics)
     return environment
 
