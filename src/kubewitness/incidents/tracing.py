@@ -8,7 +8,7 @@ made or allowed what they used. So it costs a small part of an analysis, and goe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -50,6 +50,7 @@ _KINDS = (
     )
 )
 _LINE = 8
+_GRAVE = 1.4
 
 
 def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident]) -> list[Incident]:
@@ -232,51 +233,81 @@ def _descendants(
 def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
     """What would have stopped the gravest of this, with the names of what to change."""
     served = [one for one in own if one.served]
-    said: dict[str, None] = {}
-    grave = sorted(served, key=lambda one: (-_weight(one), one.at))
-    bindings: dict[str, list[Deed]] = defaultdict(list)
-    for one in grave:
-        if one.binding and _weight(one) >= 1.0 and not one.binding.split(" ")[1].startswith(
-            ("system:discovery", "system:basic-user", "system:public-info-viewer")
-        ):  # fmt: skip
-            bindings[f"{one.binding} (of {one.role})"].append(one)
-    for binding, deeds in list(bindings.items())[:2]:
-        what = list(dict.fromkeys(f"{one.verb} {one.resource}" + (f"/{one.subresource}"
-                    if one.subresource else "") for one in deeds))[:3]  # fmt: skip
-        said[f"Without {binding} there would have been no {', '.join(what)}: grant less, or to"
-             " fewer."] = None  # fmt: skip
-    if any(one.traits for one in served):
-        places = sorted({one.namespace for one in served if one.traits and one.namespace})
-        if places:
-            said[f"Pod Security “baseline” enforced in {', '.join(places[:3])} (label"
-                 " pod-security.kubernetes.io/enforce) refuses privileged and host settings."] = None  # fmt: skip
-    outside = {one.source_ip for one in served if network(one.source_ip).scope == "public"}
-    if outside:
-        said["Reaching the API server only from known networks (a firewall, a private endpoint)"
-             f" would have kept {', '.join(sorted(outside)[:3])} out."] = None  # fmt: skip
-    if outside and any(one.of == "workload" for one in served):
-        said["Tokens bound to their pod and short-lived (projected, minutes to an hour) are of"
-             " little use elsewhere; no long-lived token secrets."] = None  # fmt: skip
-    if any(one.subresource == "token" and one.verb == "create" for one in served):
-        said["create on serviceaccounts/token is the right to be that account: grant it by"
-             " resourceNames only, or to nobody."] = None  # fmt: skip
-    if any(one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers"
-           for one in served):  # fmt: skip
-        said["exec, attach and debug containers in production by time-bound grants only, with an"
-             " admission policy that refuses the rest."] = None  # fmt: skip
-    if any(one.acting_as for one in served):
-        said["impersonate granted for named users only (resourceNames), never for all."] = None
-    if any(one.of == "anonymous" and one.resource for one in served):
-        said["--anonymous-auth=false, or no binding of system:anonymous and"
-             " system:unauthenticated."] = None  # fmt: skip
-    if any(one.verb in DELETES and _weight(one) >= 1.4 for one in served):
-        said["An admission policy that refuses to delete what is labelled as protected, and backups"
-             " out of the cluster's reach."] = None  # fmt: skip
-    if any(one.group == "admissionregistration.k8s.io" and one.verb in CHANGES for one in served):
-        said["Webhook configurations changed only by the pipeline that owns them: they see all that"
-             " is written."] = None  # fmt: skip
     if not served:
         return ("Nothing: the API server refused all of it.",)
+    said = [*_grants(served), *_settings(served), *_reachable(served)]
+    said += [advice for applies, advice in _ADVICE if any(applies(one) for one in served)]
     if not said and person:
-        said[f"The log shows no grant to take away: see what {person} is a member of."] = None
+        said.append(f"The log shows no grant to take away: see what {person} is a member of.")
     return tuple(said)
+
+
+def _grants(served: Sequence[Deed]) -> Iterator[str]:
+    """The bindings that allowed the gravest of it."""
+    bindings: dict[str, dict[str, None]] = defaultdict(dict)
+    for one in sorted(served, key=lambda one: (-_weight(one), one.at)):
+        name = one.binding.partition(" ")[2]
+        if name and _weight(one) >= 1.0 and not name.startswith("system:"):
+            part = f"/{one.subresource}" if one.subresource else ""
+            bindings[f"{one.binding} (of {one.role})"][f"{one.verb} {one.resource}{part}"] = None
+    for binding, deeds in list(bindings.items())[:2]:
+        yield (
+            f"Without {binding} there would have been no {', '.join(list(deeds)[:3])}: grant less,"
+            " or to fewer."
+        )
+
+
+def _settings(served: Sequence[Deed]) -> Iterator[str]:
+    places = sorted({one.namespace for one in served if one.traits and one.resource in _KINDS})
+    if any(places):
+        yield (
+            f"Pod Security “baseline” enforced in {', '.join(filter(None, places[:3]))} (label"
+            " pod-security.kubernetes.io/enforce) refuses privileged and host settings."
+        )
+
+
+def _reachable(served: Sequence[Deed]) -> Iterator[str]:
+    outside = [one for one in served if network(one.source_ip).scope == "public"]
+    if outside:
+        addresses = ", ".join(sorted({one.source_ip for one in outside})[:3])
+        yield (
+            "Reaching the API server only from known networks (a firewall, a private endpoint)"
+            f" would have kept {addresses} out."
+        )
+    if any(one.of == "workload" for one in outside):
+        yield (
+            "Tokens bound to their pod and short-lived (projected, minutes to an hour) are of"
+            " little use elsewhere; no long-lived token secrets."
+        )
+
+
+_ADVICE: tuple[tuple[Callable[[Deed], bool], str], ...] = (
+    (
+        lambda one: one.subresource == "token" and one.verb == "create",
+        "create on serviceaccounts/token is the right to be that account: grant it by resourceNames"
+        " only, or to nobody.",
+    ),
+    (
+        lambda one: one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers",
+        "exec, attach and debug containers in production by time-bound grants only, with an"
+        " admission policy that refuses the rest.",
+    ),
+    (
+        lambda one: bool(one.acting_as),
+        "impersonate granted for named users only (resourceNames), never for all.",
+    ),
+    (
+        lambda one: one.of == "anonymous" and bool(one.resource),
+        "--anonymous-auth=false, or no binding of system:anonymous and system:unauthenticated.",
+    ),
+    (
+        lambda one: one.verb in DELETES and _weight(one) >= _GRAVE,
+        "An admission policy that refuses to delete what is labelled as protected, and backups out"
+        " of the cluster's reach.",
+    ),
+    (
+        lambda one: one.group == "admissionregistration.k8s.io" and one.verb in CHANGES,
+        "Webhook configurations changed only by the pipeline that owns them: they see all that is"
+        " written.",
+    ),
+)

@@ -7,6 +7,7 @@ cause, and both must be readable. Dashed arrows are inferred.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -33,9 +34,9 @@ def graph(steps: Sequence[Step], links: Sequence[Link], line: Sequence[int] = ()
     bottom = _TOP + len(names) * _HIGH
     body = [_lane(name, _TOP + 26 + n * _HIGH) for n, name in enumerate(names)]
     drawn = [link for link in links if link.cause in x and link.effect in x]
-    on = set(zip(line, line[1:], strict=False))
+    on = set(pairwise(line))
     for link in sorted(drawn, key=lambda link: (link.cause, link.effect) in on):
-        body.append(_arrow(link, x, y, (link.cause, link.effect) in on))
+        body.append(_arrow(link, x, y, main=(link.cause, link.effect) in on))
     body += [_dot(step, x[step.id], y[step.id], step.id in line) for step in shown]
     body += _words(shown, x, y)
     body += _clock(shown, x, bottom)
@@ -48,29 +49,24 @@ def _lane(name: str, y: float) -> str:
     return label(name, 0, y + 4, "name", cap=29) + rule
 
 
-def _arrow(link: Link, x: dict[int, float], y: dict[int, float], main: bool) -> str:
+def _arrow(link: Link, x: dict[int, float], y: dict[int, float], *, main: bool) -> str:
     x1, y1, x2, y2 = x[link.cause], y[link.cause], x[link.effect], y[link.effect]
     if y1 == y2:
         bow = min(24.0, 8 + (x2 - x1) / 12)
-        path = f"M{x1:.1f} {y1:.1f}Q{(x1 + x2) / 2:.1f} {y1 - bow:.1f} {x2 - 6:.1f} {y2 - 3:.1f}"
-        turn = 20.0
+        x2, y2, turn = x2 - 6, y2 - 3, 20.0
+        bend = f"Q{(x1 + x2) / 2:.1f} {y1 - bow:.1f} {x2:.1f} {y2:.1f}"
     else:
-        end = y2 - 7 if y2 > y1 else y2 + 7
-        path = (
-            f"M{x1:.1f} {y1:.1f}C{x2:.1f} {y1:.1f} {x2:.1f} {(y1 + y2) / 2:.1f} {x2:.1f} {end:.1f}"
-        )
-        x2, y2, turn = x2, end, 90.0 if y2 > y1 else -90.0
-    if y1 == y[link.effect]:
-        x2, y2 = x2 - 6, y2 - 3
-    style = " ".join(
-        filter(None, ("arrow", "main" if main else "", "" if link.certain else "guess"))
-    )
+        middle, turn = (y1 + y2) / 2, 90.0 if y2 > y1 else -90.0
+        y2 += -7 if y2 > y1 else 7
+        bend = f"C{x2:.1f} {y1:.1f} {x2:.1f} {middle:.1f} {x2:.1f} {y2:.1f}"
+    style = f"arrow{' main' if main else ''}{'' if link.certain else ' guess'}"
     head = element(
         "path", d="M0 0L-7 -3.4L-7 3.4Z", class_=f"head{' main' if main else ''}",
         transform=f"translate({x2:.1f} {y2:.1f}) rotate({turn:.0f})",
     )  # fmt: skip
     told = tip(f"{meaning(link)} ({known(link)}): {link.because}")
-    return element("g", told + element("path", d=path, class_=style) + head)
+    path = element("path", d=f"M{x1:.1f} {y1:.1f}{bend}", class_=style)
+    return element("g", told + path + head)
 
 
 def _dot(step: Step, x: float, y: float, main: bool) -> str:
@@ -81,7 +77,8 @@ def _dot(step: Step, x: float, y: float, main: bool) -> str:
 
 def _words(steps: Sequence[Step], x: dict[int, float], y: dict[int, float]) -> list[str]:
     """What was done, below its dot, where there is room."""
-    words, free = [], {}
+    words: list[str] = []
+    free: dict[float, float] = {}
     for step in steps:
         text = deed(step).partition(" in ")[0]
         room = [other for other in steps if who(other) == who(step) and other.id > step.id]
@@ -103,7 +100,8 @@ def _words(steps: Sequence[Step], x: dict[int, float], y: dict[int, float]) -> l
 
 def _clock(steps: Sequence[Step], x: dict[int, float], bottom: float) -> list[str]:
     """When each step was; after the first how long after the one before, where that is telling."""
-    words, free = [], 0.0
+    words: list[str] = []
+    free = 0.0
     for number, step in enumerate(steps):
         at = utc(step.at)
         text = f"{at:%d %b %H:%M:%S}" if number == 0 else f"+{_wait(steps[number - 1], step)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
@@ -86,7 +88,7 @@ def _rung(link: Link | None, console: Console) -> None:
 
 def _others(chain: Chain, console: Console) -> None:
     """Causes beside the line: what allowed it, what else could have led to it."""
-    line = set(zip(chain.line, chain.line[1:], strict=False))
+    line = set(pairwise(chain.line))
     rest = [
         link
         for link in chain.links
