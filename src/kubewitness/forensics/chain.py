@@ -13,7 +13,7 @@ from kubewitness.forensics.gathering import ancestors
 from kubewitness.forensics.graph import Chain, Link, Step
 from kubewitness.forensics.links import Found
 from kubewitness.forensics.record import Record
-from kubewitness.forensics.scene import CHANGES, DELETES, Key
+from kubewitness.forensics.scene import CHANGES, DELETES, Key, schedules
 from kubewitness.forensics.subject import ObjectName, is_object, may_be_audit_id, object_name
 
 _STEPS = 60
@@ -96,8 +96,8 @@ def _unknown(
     alike = record.find(
         f"name = {quoted(what.name)} AND verb NOT IN ('get', 'list', 'watch')", most=50
     )
-    places = sorted({f"{one.resource}/{one.name}" + (f" -n {one.namespace}" if one.namespace else "")
-                     for one in alike})  # fmt: skip
+    homes = {(f"{one.resource}/{one.name}", one.namespace) for one in alike}
+    places = [f"{name} -n {home}" if home else name for name, home in sorted(homes)]
     begin, end = record.bounds
     when = f" before {at:%Y-%m-%dT%H:%M:%SZ}" if at else ""
     remedy = (
@@ -115,10 +115,10 @@ def _turning_points(history: Sequence[Deed]) -> list[Deed]:
     births = [n for n, one in enumerate(history) if one.verb == "create" and not one.subresource]
     begin = births[-1] if births else 0
     if not births:
-        bound = [n for n, one in enumerate(history) if one.subresource == "binding"]
-        begin = bound[-1] if bound else 0
+        bound = [n for n, one in enumerate(history) if schedules(one)]
+        begin = bound[0] if bound else 0
     own = history[begin:]
-    points = [own[0]] if births or own[0].subresource == "binding" else []
+    points = [own[0]] if births or schedules(own[0]) else []
     changes = [one for one in own if one.verb in CHANGES and one.subresource in ("", "scale")]
     if own[0].resource != "pods" and changes and changes[-1] not in points:
         points.append(changes[-1])
@@ -141,7 +141,7 @@ def _history_notes(record: Record, history: Sequence[Deed], seeds: Sequence[Deed
             f"{len(births)} objects had this name one after the other; the last is meant"
             " (--at TIME for an earlier one)."
         )
-    if not births and all(one.subresource != "binding" for one in history):
+    if not births and not any(schedules(one) for one in history):
         begin = f" ({record.bounds[0]:%Y-%m-%d %H:%M} UTC)" if record.bounds else ""
         notes.append(f"Its creation lies before the log begins{begin}.")
     return notes

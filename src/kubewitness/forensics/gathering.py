@@ -14,7 +14,7 @@ from kubewitness.forensics.deed import INTERACTIVE, Deed
 from kubewitness.forensics.links import Found, causes
 from kubewitness.forensics.owner import OWNED, OWNERS, family
 from kubewitness.forensics.record import Record
-from kubewitness.forensics.scene import DELIVERED, Key, Scene, Thing, thing
+from kubewitness.forensics.scene import DELIVERED, Key, Scene, Thing, schedules, thing
 
 _ROUNDS = 12
 _MOST = 60
@@ -119,7 +119,7 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
         if one.verb == "create" and not one.subresource and one.name:
             base = one.name.rpartition("-")[0]
             record.around(f"{base}-", one.namespace, one.at - _SIBLINGS, one.at)
-        elif one.subresource == "binding":
+        elif schedules(one):
             near += record.around(one.name, one.namespace, one.at - _NEAR, one.at)
     if one.controller == "horizontal-pod-autoscaler":
         near += record.find(

@@ -25,6 +25,7 @@ from kubewitness.forensics.scene import (
     SIGNING,
     Scene,
     Thing,
+    schedules,
     thing,
 )
 from kubewitness.forensics.subject import plural
@@ -263,7 +264,7 @@ def _pod_life(scene: Scene, effect: Deed) -> Iterator[Found]:
     """Scheduler and node: binding after creation, status after binding."""
     if effect.resource != "pods" or not effect.name:
         return
-    if effect.subresource == "binding":
+    if schedules(effect):
         made = _birth(scene, effect)
         if made:
             yield made
@@ -412,9 +413,7 @@ def _delivery(scene: Scene, effect: Deed) -> Iterator[Found]:
             yield Found(deed, "delivery", True, 1.0, because)
             return
         wait = effect.at - deed.at
-        akin = deed.name and (
-            deed.name == effect.name or deed.name == f"{effect.namespace}-{effect.name}"
-        )
+        akin = deed.name and deed.name in (effect.name, f"{effect.namespace}-{effect.name}")
         if not named and wait <= _DELIVERED and akin:
             because = f"the name is alike, and it was changed {_span(wait)} before"
             yield Found(deed, "delivery", False, 0.6, because)

@@ -195,8 +195,8 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, 
         for effect in scene.deeds[begin:]:
             if effect.key in reached:
                 continue
-            found = [one for one in causes(scene, effect, sittings=False)]
-            found = [one for one in found if one.kind in _FOLLOW and one.cause.key in reached]
+            led = causes(scene, effect, sittings=False)
+            found = [one for one in led if one.kind in _FOLLOW and one.cause.key in reached]
             if found:
                 reached.add(effect.key)
                 told[effect.key] = (effect, found)

@@ -58,7 +58,8 @@ class Record:
     def bounds(self) -> tuple[datetime, datetime] | None:
         """When the log begins and ends."""
         row = self._connection.execute(
-            """SELECT (SELECT min(stage_at) FROM events WHERE date = (SELECT min(date) FROM events)),
+            """SELECT
+            (SELECT min(stage_at) FROM events WHERE date = (SELECT min(date) FROM events)),
             (SELECT max(stage_at) FROM events WHERE date = (SELECT max(date) FROM events))"""
         ).fetchone()
         if not row or row[0] is None:

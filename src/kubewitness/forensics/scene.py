@@ -49,6 +49,12 @@ def thing(deed: Deed) -> Thing:
     return (deed.resource, "" if deed.resource == "namespaces" else deed.namespace, deed.name)
 
 
+def schedules(deed: Deed) -> bool:
+    """Whether the scheduler speaks of a pod: it bound it, or says why it cannot yet."""
+    waits = deed.subresource == "status" and deed.of == "control-plane"
+    return deed.resource == "pods" and (deed.subresource == "binding" or waits)
+
+
 class Sitting(NamedTuple):
     """What one identity did from one place with one program without a long pause."""
 
@@ -133,13 +139,15 @@ class Scene:
         the scheduler does, a moment later. ``rivals`` counts the creates that it may have been."""
         nameless: dict[str, dict[Key, int]] = defaultdict(dict)
         found: dict[int, Deed] = {}
+        told: set[Thing] = set()
         for number, deed in enumerate(deeds):
             if deed.resource != "pods" or not deed.served:
                 continue
             waiting = nameless[deed.namespace]
             if deed.verb == "create" and not deed.subresource and not deed.name:
                 waiting[deed.key] = number
-            elif deed.subresource == "binding" and deed.name:
+            elif schedules(deed) and deed.name and thing(deed) not in told:
+                told.add(thing(deed))
                 near = [
                     n for n in waiting.values()
                     if deed.at - deeds[n].at <= REACTION

@@ -35,8 +35,10 @@ def graph(steps: Sequence[Step], links: Sequence[Link], line: Sequence[int] = ()
     body = [_lane(name, _TOP + 26 + n * _HIGH) for n, name in enumerate(names)]
     drawn = [link for link in links if link.cause in x and link.effect in x]
     on = set(pairwise(line))
-    for link in sorted(drawn, key=lambda link: (link.cause, link.effect) in on):
-        body.append(_arrow(link, x, y, main=(link.cause, link.effect) in on))
+    body += [
+        _arrow(link, x, y, main=(link.cause, link.effect) in on)
+        for link in sorted(drawn, key=lambda link: (link.cause, link.effect) in on)
+    ]
     body += [_dot(step, x[step.id], y[step.id], step.id in line) for step in shown]
     body += _words(shown, x, y)
     body += _clock(shown, x, bottom)
