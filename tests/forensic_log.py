@@ -61,8 +61,8 @@ def stolen_token() -> list[Event]:
     she had made."""
     used = {"username": "system:serviceaccount:shop:backup", "groups": [],
             "extra": {"authentication.kubernetes.io/credential-id": ["JTI=t-1"]}}  # fmt: skip
-    allowed = {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason":
-               'RBAC: allowed by ClusterRoleBinding "spare" of ClusterRole "admin" to User "x"'}  # fmt: skip
+    reason = 'RBAC: allowed by ClusterRoleBinding "spare" of ClusterRole "admin" to User "x"'
+    allowed = {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": reason}
     return [
         event(at(0), "eve", "create", "clusterrolebindings", group="rbac.authorization.k8s.io",
               namespace="", name="spare", code=201),
