@@ -27,7 +27,7 @@ _NEAR = timedelta(seconds=10)
 _TOKEN_LIFE = timedelta(days=2)
 _DELIVERED = timedelta(minutes=15)
 # Bodies are large: that many of the latest of one object say what it changed from and to.
-_READ, _PODS_READ = 16, 2
+_READ, _PODS_READ = 8, 2
 _TELLING = OWNED | OWNERS | {"horizontalpodautoscalers", "certificatesigningrequests"}
 
 
@@ -46,8 +46,9 @@ def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
         _learn_habits(record, scene, frontier)
         for one in frontier:
             told[one.key] = causes(scene, one)
+        # How somebody came by a right, or sat down, is a question of its own.
         frontier = [found.cause for one in frontier for found in told[one.key]
-                    if found.kind != "session"]  # fmt: skip
+                    if found.kind not in ("session", "permission")]  # fmt: skip
     return told
 
 

@@ -138,7 +138,9 @@ class Record:
     def _times(self, where: str, until: datetime | None) -> list[str]:
         """When deeds were done that are worth a look, as SQL. Short columns only are read for it:
         whole rows all over a log of millions would take seconds."""
-        conditions = self._conditions(where, None, until)
+        conditions = where
+        if until is not None:
+            conditions += f" AND stage_at <= {_literal(until + _LONGEST)}"
         rows = self._connection.execute(
             f"""SELECT DISTINCT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
             verb = 'create' AS birth FROM (SELECT stage_at, name, resource, verb FROM events WHERE
