@@ -224,7 +224,7 @@ class Drawing:
         for effect in told.values():
             for found in effect:
                 deeds.setdefault(found.cause.key, found.cause)
-        ordered = sorted(deeds.values(), key=lambda one: (one.at, one.answered, one.audit_id))
+        ordered = sorted(deeds.values(), key=lambda one: one.turn)
         self.number = {one.key: n for n, one in enumerate(ordered)}
         self.steps = tuple(step(n, one) for n, one in enumerate(ordered))
         self.links = tuple(

@@ -82,6 +82,11 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
         return (self.audit_id, self.principal, self.at)
 
     @property
+    def turn(self) -> tuple[datetime, datetime, str, str]:
+        """Its place in the order of time, the same however the log was read."""
+        return (self.at, self.answered, self.audit_id, self.principal)
+
+    @property
     def of(self) -> PrincipalClass:
         """The class of the principal."""
         return _class(self.principal)

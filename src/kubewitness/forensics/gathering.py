@@ -163,7 +163,7 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
 def _read(record: Record, deeds: Iterable[Deed]) -> None:
     """The bodies of what tells about owners and templates, the latest few of each object."""
     by_thing: dict[Thing, list[Deed]] = defaultdict(list)
-    for one in sorted(deeds, key=lambda one: one.at, reverse=True):
+    for one in sorted(deeds, key=lambda one: one.turn, reverse=True):
         if (
             one.resource in _TELLING
             and one.served

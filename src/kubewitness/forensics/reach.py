@@ -207,7 +207,7 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, 
 
 def _gravest(deeds: Iterable[Deed]) -> list[Deed]:
     followed = [one for one in deeds if one.served and one.writes and _leads_on(one)]
-    return sorted(followed, key=lambda one: (-_weight(one), one.at))[:_FOLLOWED]
+    return sorted(followed, key=lambda one: (-_weight(one), one.turn))[:_FOLLOWED]
 
 
 def _leads_on(one: Deed) -> bool:

@@ -95,7 +95,7 @@ class Record:
             if known is None or (known.code is None and one.code is not None):
                 self.deeds[one.key] = known = one
             found[one.key] = known
-        return sorted(found.values(), key=lambda one: one.at)
+        return sorted(found.values(), key=lambda one: one.turn)
 
     def _conditions(self, where: str, since: datetime | None, until: datetime | None) -> str:
         conditions = [f"({where})"]

@@ -77,9 +77,7 @@ class Scene:
         start: datetime | None = None,
     ) -> None:
         self.rivals: dict[Key, int] = {}
-        self.deeds = self._named(
-            sorted(deeds, key=lambda deed: (deed.at, deed.answered, deed.audit_id))
-        )
+        self.deeds = self._named(sorted(deeds, key=lambda deed: deed.turn))
         self.bodies = bodies
         self._habits = habits or {}
         self._start = start or (self.deeds[0].at if self.deeds else None)
@@ -132,7 +130,7 @@ class Scene:
     def steering(self, kinds: Iterable[str], at: datetime) -> list[Deed]:
         """What was done to all objects of these kinds before a time, the latest first."""
         deeds = [deed for kind in kinds for deed in self._kinds.get(kind, ()) if deed.at < at]
-        return sorted(deeds, key=lambda deed: deed.at, reverse=True)
+        return sorted(deeds, key=lambda deed: deed.turn, reverse=True)
 
     def _named(self, deeds: list[Deed]) -> list[Deed]:
         """Without bodies the create of a pod does not say the name that the API server gave it;

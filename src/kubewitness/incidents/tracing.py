@@ -78,7 +78,7 @@ def _own(
     }
     rows = connection.execute(
         f"SELECT number, {COLUMNS} FROM events JOIN asked ON audit_id = wanted"
-        f" WHERE stage <> 'RequestReceived' OR code IS NULL LIMIT {_MOST}"
+        f" WHERE stage <> 'RequestReceived' OR code IS NULL"
     ).fetchall()
     found: dict[int, dict[Key, Deed]] = defaultdict(dict)
     for number, *row in rows:
@@ -88,7 +88,7 @@ def _own(
             if known is None or known.code is None:
                 found[number][one.key] = one
     return {
-        number: sorted(deeds.values(), key=lambda one: one.at) for number, deeds in found.items()
+        number: sorted(deeds.values(), key=lambda one: one.turn) for number, deeds in found.items()
     }
 
 
@@ -128,12 +128,12 @@ def _around(
         done = f'({done}) OR ("user" IN (SELECT unnest(?)) AND stage_at >= ?)'
         parameters += [accounts, begin.replace(tzinfo=None)]
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE {done} LIMIT {_MOST}", parameters
+        f"SELECT {COLUMNS} FROM events WHERE {done} ORDER BY received_at, audit_id LIMIT {_MOST}",
+        parameters,
     ).fetchall()
     around = _Around(defaultdict(list), defaultdict(list))
     tokens = set(issued)
-    for row in rows:
-        one = deed(row, proxies)
+    for one in sorted((deed(row, proxies) for row in rows), key=lambda one: one.turn):
         if one.credential in tokens:
             around.used[one.cluster, one.credential].append(one)
         elif one.name in names:
@@ -200,9 +200,9 @@ def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Fou
     handed = {found.cause.key: found.cause for one in own for found in told.get(one.key, ())
               if found.kind in ("token", "entry", "pod", "certificate", "permission")}  # fmt: skip
     turns = [one for one in own if one.key in handed]
-    grave = sorted((one for one in own if one.served), key=lambda one: (-_weight(one), one.at))
+    grave = sorted((one for one in own if one.served), key=lambda one: (-_weight(one), one.turn))
     chosen = [*turns[:4], *grave[:3], last]
-    for one in sorted({one.key: one for one in chosen}.values(), key=lambda one: one.at):
+    for one in sorted({one.key: one for one in chosen}.values(), key=lambda one: one.turn):
         if one.key not in {known.key for known in line} and one.at >= first.at:
             line.append(one)
     return line
@@ -245,7 +245,7 @@ def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
 def _grants(served: Sequence[Deed]) -> Iterator[str]:
     """The bindings that allowed the gravest of it."""
     bindings: dict[str, dict[str, None]] = defaultdict(dict)
-    for one in sorted(served, key=lambda one: (-_weight(one), one.at)):
+    for one in sorted(served, key=lambda one: (-_weight(one), one.turn)):
         name = one.binding.partition(" ")[2]
         if name and _weight(one) >= 1.0 and not name.startswith("system:"):
             part = f"/{one.subresource}" if one.subresource else ""
