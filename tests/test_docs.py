@@ -120,7 +120,7 @@ def test_every_option_of_a_command_is_documented(name: str) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    told = re.findall(r"`kubewitness (\w+)", section(page("README.md"), "## Commands"))
+    told = re.findall(r"`kubewitness ([\w-]+)", section(page("README.md"), "## Commands"))
     assert set(told) == set(COMMANDS)
 
 

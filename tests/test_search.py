@@ -286,7 +286,8 @@ def test_nothing_found_and_more_to_find_are_said_aside(kubewitness: Command, lak
     more = kubewitness("query", "", "--lake", lake, "--limit", "1")
     assert "There are more" in more.talk
     other = kubewitness("query", "", "--lake", lake, "--cluster", "test")
-    assert (other.code, other.out) == (1, b"") and "there are: prod" in other.talk
+    assert (other.code, other.out) == (1, b"")
+    assert "there are: prod" in other.talk
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from kubewitness.errors import KubewitnessError, LakeError, StrictError
 from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.detection import Detection, detect
 from kubewitness.incidents.model import Incident, Misconfiguration
+from kubewitness.incidents.tracing import traced
 from kubewitness.lake.engine import engine
 from kubewitness.lake.ingest import Progress, ingest
 from kubewitness.lake.settling import Added
@@ -105,7 +106,7 @@ def analyze(
             begin = since.at(last) if since else None
             names = _clusters(connection)
             detections = {name: detect(connection, name, since=begin) for name in names}
-            return _told(detections, cluster, begin, intake, connection)
+            return _traced(_told(detections, cluster, begin, intake, connection), connection)
 
         analysis, damaged = _undamaged(judged, home, connection)
         return msgspec.structs.replace(analysis, intake=_warned(analysis.intake, damaged))
@@ -284,6 +285,15 @@ def _in_its_words(
         if one.audit_ids
         else one
         for one in broken
+    )
+
+
+def _traced(analysis: Analysis, connection: duckdb.DuckDBPyConnection) -> Analysis:
+    """Each incident with its cause, its blast radius and what would have prevented it."""
+    told = traced(connection, (*analysis.incidents, *analysis.queue))
+    alerts = len(analysis.incidents)
+    return msgspec.structs.replace(
+        analysis, incidents=tuple(told[:alerts]), queue=tuple(told[alerts:])
     )
 
 

@@ -27,6 +27,8 @@ _COMMANDS = {
     "inventory": "What ran at a time; which workloads held an image or a secret, and when.",
     "who": "Who touched an object, was that usual, and who could have.",
     "access": "What a principal is granted, what it used, and the least role that does.",
+    "cause": "The causal chain back to who began it.",
+    "blast-radius": "What a principal, credential, request or change touched and caused.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }
@@ -39,8 +41,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"kubewitness.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"kubewitness.cli.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -80,6 +80,16 @@ def snapshot_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--report FILE.html``: the answer as a page, too."""
+    return click.option(
+        "--report",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.html",
+        help="Also write one self-contained HTML page.",
+    )(command)
+
+
 def require_input(paths: tuple[str, ...], lake: Path | None) -> None:
     """At least something to read."""
     if not paths and lake is None:

@@ -13,6 +13,8 @@ from kubewitness.times import Moment
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from kubewitness.incidents.model import Incident
+
 _Found = TypeVar("_Found")
 
 
@@ -47,3 +49,23 @@ def answer(
         with streams.talk() as console:
             terminal.intake_report(intake, console)
     return found
+
+
+def known_incident(identity: str, paths: tuple[str, ...], lake: Path | None) -> Incident | None:
+    """The incident of the last analysis whose ID begins so, if it is one and no log was named."""
+    if paths:
+        return None
+    from kubewitness.analysis import recall
+    from kubewitness.cli.analyze import last_analysis
+    from kubewitness.errors import KubewitnessError
+
+    path = lake / "analysis.json" if lake else last_analysis()
+    if path is None:
+        return None
+    try:
+        known = recall(path)
+    except KubewitnessError:
+        return None
+    wanted = identity.removeprefix("incident/")
+    found = [one for one in (*known.incidents, *known.queue) if one.id.startswith(wanted)]
+    return found[0] if len(found) == 1 and len(wanted) >= 4 else None

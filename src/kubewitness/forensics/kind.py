@@ -5,6 +5,7 @@ The well-known kinds are those of Kubernetes itself; any other is looked for in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -100,6 +101,25 @@ def _well_known() -> Iterable[Kind]:
 WELL_KNOWN = tuple(_well_known())
 _BY_NAME = {name: kind for kind in reversed(WELL_KNOWN) for name in kind.names}
 _BY_RESOURCE = {(kind.resource, kind.group): kind for kind in WELL_KNOWN}
+CLUSTER_SCOPED = frozenset(kind.resource for kind in WELL_KNOWN if not kind.namespaced)
+
+
+def plural(kind: str) -> str:
+    """The resource that a kind is served under; of an unknown one, what kubectl would guess.
+
+    >>> plural("deploy"), plural("Pod"), plural("Kustomization"), plural("Gateway")
+    ('deployments', 'pods', 'kustomizations', 'gateways')
+    >>> plural("ClusterPolicy"), plural("VirtualMesh"), plural("IngressClass"), plural("widgets")
+    ('clusterpolicies', 'virtualmeshes', 'ingressclasses', 'widgets')
+    """
+    word = kind.lower()
+    if word in _BY_NAME:
+        return _BY_NAME[word].resource
+    if re.search("[^aeiou]y$", word):
+        return f"{word[:-1]}ies"
+    if re.search("(ss|x|z|ch|sh)$", word):
+        return f"{word}es"
+    return word if word.endswith("s") else f"{word}s"
 
 
 def of(resource: str, group: str) -> Kind:
