@@ -180,7 +180,7 @@ def test_the_commands_write_data_and_a_page_without_script(
     assert done.code == 0, done.talk
     document = json.loads(done.text)
     assert document["kind"] == "CauseChain"
-    assert document["spec"]["person"] == "ada"
+    assert document["person"] == "ada"
     assert "<script" not in page.read_text()
     assert "<svg" in page.read_text()
     done = kubewitness("blast-radius", "eve", log, "--report", tmp_path / "reach.html")

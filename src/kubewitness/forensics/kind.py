@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from kubewitness.errors import KubewitnessError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 # group → "plural Kind short,short", cluster-scoped kinds with a star (kubectl api-resources)
 _WELL_KNOWN = {
@@ -131,7 +133,7 @@ def of(resource: str, group: str) -> Kind:
     return _BY_RESOURCE.get((resource, group)) or Kind(resource, group)
 
 
-def kind_named(text: str, connection: duckdb.DuckDBPyConnection) -> Kind:
+def kind_named(text: str, connection: DuckDBPyConnection) -> Kind:
     """The kind that somebody means by ``text``.
 
     Raises ``KubewitnessError`` where the log knows none, or several groups have one.
