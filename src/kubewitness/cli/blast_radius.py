@@ -64,13 +64,13 @@ def blast_radius(
             return reach_of(record, subject, namespace or "", begin, before)
 
         found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
-    from kubewitness.report import exports, forensics_page
-    from kubewitness.report.terminal import forensics
+    from kubewitness.report import causes_page, exports
+    from kubewitness.report.terminal import causes
 
     if report is not None:
-        write_page(report, forensics_page.reach_page(found))
+        write_page(report, causes_page.reach_page(found))
     with streams.data() as console:
         if output:
             exports.write_document(found, output, sys.stdout.buffer, kind="BlastRadius")
         else:
-            forensics.reach_report(found, console)
+            causes.reach_report(found, console)

@@ -60,13 +60,13 @@ def cause(
             return cause_of(record, subject, namespace or "", until)
 
         found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
-    from kubewitness.report import exports, forensics_page
-    from kubewitness.report.terminal import forensics
+    from kubewitness.report import causes_page, exports
+    from kubewitness.report.terminal import causes
 
     if report is not None:
-        write_page(report, forensics_page.chain_page(found))
+        write_page(report, causes_page.chain_page(found))
     with streams.data() as console:
         if output:
             exports.write_document(found, output, sys.stdout.buffer, kind="CauseChain")
         else:
-            forensics.chain_report(found, console)
+            causes.chain_report(found, console)

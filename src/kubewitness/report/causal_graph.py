@@ -12,7 +12,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from kubewitness.forensics.causes.graph import Link, Step
-from kubewitness.report.cause_wording import deed, known, meaning, who
+from kubewitness.report.causes_wording import deed, known, meaning, who
 from kubewitness.report.svg import LETTER, WIDTH, element, label, picture, tip
 from kubewitness.report.wording import duration, utc
 

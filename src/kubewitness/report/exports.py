@@ -35,30 +35,35 @@ def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
     one line of ``jsonl``.
     """
     match fmt:
-        case "jsonl":
-            if isinstance(subject, Summary):
-                stream.write(json_bytes(summary_document(subject)) + b"\n")
-                return
+        case "jsonl" if not isinstance(subject, Summary):
             for incident in _incidents(subject):
                 stream.write(incident_line(incident))
         case "name":
             for incident in _incidents(subject):
                 stream.write(f"incident/{inert.plain(incident.id)}\n".encode())
-        case "json":
-            stream.write(msgspec.json.format(json_bytes(document(subject)), indent=2) + b"\n")
-        case "yaml":
-            stream.write(yaml_text(document(subject)).encode())
+        case "json" | "jsonl" | "yaml":
+            write_plain(document(subject), fmt, stream)
         case _:
             raise ValueError(f"unknown format {fmt!r}: one of {', '.join(FORMATS)}")
 
 
 def write_document(subject: msgspec.Struct, fmt: str, stream: IO[bytes], *, kind: str = "") -> None:
     """Write any struct as one document, ``json`` or ``yaml``: its fields beside ``apiVersion``."""
-    told = {"apiVersion": API_VERSION, "kind": kind or type(subject).__name__, **_plain(subject)}
-    if fmt == "yaml":
-        stream.write(yaml_text(told).encode())
-    else:
-        stream.write(msgspec.json.format(json_bytes(told), indent=2) + b"\n")
+    told = {"apiVersion": API_VERSION, "kind": kind or type(subject).__name__, **plain(subject)}
+    write_plain(told, fmt, stream)
+
+
+def write_plain(value: Mapping[str, Any], fmt: str, stream: IO[bytes]) -> None:
+    """Write plain values as one document, for ``jsonl`` in one line."""
+    match fmt:
+        case "json":
+            stream.write(msgspec.json.format(json_bytes(value), indent=2) + b"\n")
+        case "jsonl":
+            stream.write(json_bytes(value) + b"\n")
+        case "yaml":
+            stream.write(yaml_text(value).encode())
+        case _:
+            raise ValueError(f"unknown format {fmt!r}: json, jsonl or yaml")
 
 
 def write_manifest(found: Snapshot, stream: IO[bytes]) -> None:
@@ -85,7 +90,7 @@ def write_manifests(manifests: Iterable[Mapping[str, Any]], stream: IO[bytes]) -
 
 def incident_line(incident: Incident) -> bytes:
     """The incident as one line of JSON, its line break included."""
-    return json_bytes(_plain(incident)) + b"\n"
+    return json_bytes(plain(incident)) + b"\n"
 
 
 def document(subject: Exportable) -> dict[str, Any]:
@@ -99,10 +104,10 @@ def document(subject: Exportable) -> dict[str, Any]:
             "mode": subject.mode,
             "start": rfc3339(subject.summary.start),
             "end": rfc3339(subject.summary.end),
-            "intake": _plain(subject.intake),
+            "intake": plain(subject.intake),
             "notes": list(subject.notes),
         }
-    items = [_plain(incident) for incident in _incidents(subject)]
+    items = [plain(incident) for incident in _incidents(subject)]
     told = {
         "apiVersion": API_VERSION,
         "kind": "IncidentList",
@@ -110,7 +115,7 @@ def document(subject: Exportable) -> dict[str, Any]:
         "items": items,
     }
     if isinstance(subject, Analysis):
-        told["misconfigurations"] = [_plain(one) for one in subject.misconfigurations]
+        told["misconfigurations"] = [plain(one) for one in subject.misconfigurations]
     return told
 
 
@@ -120,7 +125,7 @@ def summary_document(summary: Summary) -> dict[str, Any]:
         "apiVersion": API_VERSION,
         "kind": "Summary",
         "metadata": {"start": rfc3339(summary.start), "end": rfc3339(summary.end)},
-        "summary": _plain(summary),
+        "summary": plain(summary),
     }
 
 
@@ -135,10 +140,10 @@ def _incidents(subject: Exportable) -> Sequence[Incident]:
     return ranked(subject) if isinstance(subject, Analysis) else tuple(subject)
 
 
-def _plain(struct: msgspec.Struct) -> dict[str, Any]:
-    """The struct as dicts, lists and strings; every time in UTC, whatever zone it came in."""
-    values: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(datetime,))
-    return {key: _timed(value) for key, value in values.items()}
+def plain(value: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
+    """A struct as dicts, lists and strings; every time in UTC, whatever zone it came in."""
+    values: dict[str, Any] = msgspec.to_builtins(value, builtin_types=(datetime,))
+    return {key: _timed(item) for key, item in values.items()}
 
 
 def _timed(value: Any) -> Any:

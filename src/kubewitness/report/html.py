@@ -17,7 +17,7 @@ from markupsafe import Markup
 from kubewitness import __version__
 from kubewitness.report import (
     causal_graph,
-    cause_wording,
+    causes_wording,
     charts,
     headline,
     inert,
@@ -66,7 +66,7 @@ def environment() -> Environment:
                  "period", "plural", "principal", "rfc3339", "slices", "unremarkable"):  # fmt: skip
         environment.filters[name] = getattr(wording, name)
     environment.filters.update(cut=inert.plain, name=_breakable)
-    environment.globals.update(words=cause_wording, graph=causal_graph.graph)
+    environment.globals.update(words=causes_wording, graph=causal_graph.graph)
     environment.globals.update(charts=charts, headline=headline, lanes=lanes, tactics=tactics)
     return environment
 

@@ -9,15 +9,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import IO, Any
-
-import msgspec
 
 from kubewitness.forensics.search import COLUMNS, Event, Facet, Histogram, Neighbour
 from kubewitness.report import inert
-from kubewitness.report.exports import API_VERSION, json_bytes, yaml_text
-from kubewitness.report.wording import rfc3339
+from kubewitness.report.exports import API_VERSION, json_bytes, plain, write_plain
 
 FORMATS = ("json", "jsonl", "yaml", "csv", "name")
 
@@ -32,16 +28,16 @@ def write(
 ) -> None:
     """Write events to ``stream``, which gets data and nothing else. A neighbour has a field more:
     ``relation``."""
-    plain = map(_plain, events)
+    items = map(_plain, events)
     match fmt:
         case "jsonl":
-            stream.writelines(json_bytes(event) + b"\n" for event in plain)
+            stream.writelines(json_bytes(event) + b"\n" for event in items)
         case "name":
-            stream.writelines(f"event/{inert.plain(e['audit_id'])}\n".encode() for e in plain)
+            stream.writelines(f"event/{inert.plain(e['audit_id'])}\n".encode() for e in items)
         case "csv":
-            stream.writelines(line.encode() for line in _csv(plain, headers=headers))
+            stream.writelines(line.encode() for line in _csv(items, headers=headers))
         case _:
-            _document("EventList", {"query": query}, {"items": list(plain)}, fmt, stream)
+            _document("EventList", query, {"items": list(items)}, fmt, stream)
 
 
 def write_facets(facets: Sequence[Facet], fmt: str, stream: IO[bytes], *, query: str = "") -> None:
@@ -54,41 +50,24 @@ def write_facets(facets: Sequence[Facet], fmt: str, stream: IO[bytes], *, query:
         }
         for facet in facets
     ]
-    _document("FacetList", {"query": query}, {"items": items}, fmt, stream)
+    _document("FacetList", query, {"items": items}, fmt, stream)
 
 
 def write_histogram(found: Histogram, fmt: str, stream: IO[bytes], *, query: str = "") -> None:
     """A histogram as one document."""
-    _document("Histogram", {"query": query}, _builtins(found), fmt, stream)
+    _document("Histogram", query, plain(found), fmt, stream)
 
 
-def _document(
-    kind: str, metadata: dict[str, Any], content: dict[str, Any], fmt: str, stream: IO[bytes]
-) -> None:
+def _document(kind: str, query: str, content: dict[str, Any], fmt: str, stream: IO[bytes]) -> None:
+    metadata = {"query": query}
     whole = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, **content}
-    match fmt:
-        case "json":
-            stream.write(msgspec.json.format(json_bytes(whole), indent=2) + b"\n")
-        case "jsonl":
-            stream.write(json_bytes(whole) + b"\n")
-        case "yaml":
-            stream.write(yaml_text(whole).encode())
-        case _:
-            raise ValueError(f"unknown format {fmt!r}: one of {', '.join(FORMATS)}")
+    write_plain(whole, fmt, stream)
 
 
 def _plain(one: Event | Neighbour) -> dict[str, Any]:
     if isinstance(one, Neighbour):
-        return {"relation": one.relation, **_builtins(one.event)}
-    found: dict[str, Any] = _builtins(one)
-    return found
-
-
-def _builtins(value: Any) -> Any:
-    builtins = msgspec.to_builtins(value, builtin_types=(datetime,))
-    return {
-        key: rfc3339(item) if isinstance(item, datetime) else item for key, item in builtins.items()
-    }
+        return {"relation": one.relation, **plain(one.event)}
+    return plain(one)
 
 
 def _csv(events: Iterator[dict[str, Any]], *, headers: bool) -> Iterator[str]:

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from kubewitness.forensics.causes.graph import Chain, Link, Reach, Touched
-from kubewitness.report import cause_wording as wording
+from kubewitness.report import causes_wording as wording
 from kubewitness.report.inert import plain
 from kubewitness.report.terminal.layout import (
     bullets,
