@@ -143,7 +143,12 @@ def test_an_object_is_asked_like_a_mapping(row: dict[str, Any], expression: Expr
     assert holds(SimpleNamespace(**row)) == holds(row)
 
 
-@given(text=st.text(), operator=st.sampled_from(["=", "!=", "like", "not like"]), key=st.text())
+# With a slash, an address would be a network, and a mistake if it is none.
+@given(
+    text=st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"])),
+    operator=st.sampled_from(["=", "!=", "like", "not like"]),
+    key=st.text(),
+)
 def test_what_is_asked_for_is_never_sql(text: str, operator: str, key: str) -> None:
     """Values are parameters; the key of a map is a string literal."""
     for field in ("name", "groups", "resource", "source_ip", f"extra[{quoted('mark' + key)}]"):
