@@ -17,7 +17,7 @@ import numpy as np
 
 from kubewitness.activity.action import action
 from kubewitness.activity.name import name_template
-from kubewitness.activity.network import network
+from kubewitness.activity.network import network, subnet
 from kubewitness.activity.principal import principal_class, team
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
 from kubewitness.activity.table import ActivityTable, combine, load, texts
@@ -82,6 +82,8 @@ def row(
         "pod_uid": "",
         "node": "",
         "bearer": "",
+        "scheme": "",
+        "issued": "",
         "action": action(verb, resource, subresource, path),
         "verb": verb,
         "resource": resource,
@@ -90,6 +92,7 @@ def row(
         "template": name_template(names[0]) if names else "",
         "source_ip": source_ip,
         "network": prefix,
+        "subnet": subnet(source_ip),
         "scope": scope,
         "client": client,
         "release": "1.36",

@@ -12,7 +12,7 @@ import string
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, get_args
 
 import duckdb
@@ -29,7 +29,7 @@ from kubewitness.incidents.linking import link
 from kubewitness.incidents.ranking import weigh
 from kubewitness.surprise.factor import Aspect, Factor, Surprise
 from kubewitness.surprise.novelty import Novelty
-from kubewitness.surprise.provenance import OVERLAP
+from kubewitness.surprise.provenance import OVERLAP, Concurrency
 from kubewitness.surprise.registry import FACTORS
 from kubewitness.surprise.scoring import find
 
@@ -45,6 +45,8 @@ def some_rows(days: int, seed: int = 3) -> list[Row]:
     addresses |= {f"system:node:{node}": address for node, address in NODES.items()}
     workloads = [account(name) for name in ("shop/api", "shop/web", "ci/deployer")]
     addresses |= {name: f"10.244.0.{number}" for number, name in enumerate(workloads)}
+    controller = account("kube-system/job-controller")
+    addresses[controller] = "10.0.0.5"
     rows = []
     for number in range(72 * days):
         at = START + timedelta(minutes=number * 20, seconds=chance.randrange(60))
@@ -55,6 +57,9 @@ def some_rows(days: int, seed: int = 3) -> list[Row]:
         resource, sub = chance.choice(
             [("pods", ""), ("pods", ""), ("configmaps", ""), ("secrets", ""), ("pods", "exec")]
         )
+        token: Row = held(who, at) if who in workloads else {}
+        if who == controller:
+            token = {"credential": f"JTI={at.day}", "scheme": "JTI"}
         rows.append(
             activity(
                 at,
@@ -73,18 +78,36 @@ def some_rows(days: int, seed: int = 3) -> list[Row]:
                 origins=chance.choice(["", "registry.example/team"]),
                 bearer="app-*" if who in workloads else "",
                 acting_as=chance.choice(["", "", "viewer"]) if person else "",
-                pod_uid=f"uid-{who}-{at.day // 3}" if who in workloads else "",
+                **token,
             )
         )
+    node = f"system:node:{next(iter(NODES))}"
+    rows += [
+        activity(START + day * DAY, node, "create", "serviceaccounts", subresource="token",
+                 names=(who,), source_ip=addresses[node], client="client-go",
+                 issued=held(who, START + day * DAY)["credential"])
+        for day in range(days) for who in workloads
+    ]  # fmt: skip
     return sorted([*rows, *bad_day(days - 2, addresses)], key=lambda line: line["first"])
+
+
+def held(who: str, at: datetime) -> Row:
+    """The token that the pod of a workload has on that day."""
+    return {
+        "pod_uid": f"uid-{who}-{at.day // 3}",
+        "node": next(iter(NODES)),
+        "credential": f"JTI={who}-{at.day}",
+        "scheme": "JTI",
+    }
 
 
 def bad_day(day: int, addresses: dict[str, str]) -> list[Row]:
     """One thing after the other that nobody did before."""
     at = START + day * DAY + 9 * HOUR
-    robot, pod = account("shop/api"), f"uid-{account('shop/api')}-{(START + day * DAY).day // 3}"
+    robot, node = account("shop/api"), f"system:node:{next(iter(NODES))}"
     own: dict[str, Any] = {"source_ip": addresses["ada"], "namespace": "shop"}
     its = {**own, "source_ip": addresses[robot], "client": "client-go"}
+    minted: Row = {"bearer": "app-*", "credential": "JTI=minted", "scheme": "JTI"}
     minutes = [at + timedelta(minutes=5 * number) for number in range(20)]
     return [
         activity(minutes[0], "ada", "get", "pods", **own),
@@ -100,9 +123,17 @@ def bad_day(day: int, addresses: dict[str, str]) -> list[Row]:
         activity(minutes[10], robot, "get", "secrets", names=("stripe",), **its),
         activity(minutes[8], "ada", "create", "pods", origins="docker.io/library", **own),
         activity(minutes[9], robot, "get", "pods", bearer="", **its),
-        activity(minutes[11], robot, "list", "pods", pod_uid=pod, **its | {"source_ip": OUTSIDE}),
+        activity(minutes[11], robot, "list", "pods", **its | {"source_ip": addresses["ada"]},
+                 **held(robot, at)),
+        activity(minutes[11], "ada", "get", "pods", scheme="X509SHA256", **own),
+        activity(minutes[12], "ada", "create", "serviceaccounts", subresource="token",
+                 names=("api",), issued="JTI=minted", **own),
+        activity(minutes[13], robot, "get", "pods", **its, **minted),
+        activity(minutes[14], robot, "get", "pods", **its | {"source_ip": OUTSIDE}, **minted),
+        activity(minutes[15], robot, "get", "pods", **its, **minted),
+        activity(minutes[16], node, "get", "pods", namespace="shop", source_ip="10.0.0.99"),
         activity(at - 7 * HOUR, "ada", "get", "pods", **own),
-    ]
+    ]  # fmt: skip
 
 
 HORIZONS: dict[str, Callable[[ActivityTable], Horizon]] = {
@@ -219,7 +250,12 @@ _SILENT: dict[str, dict[str, object]] = {
     "bearer": {"class": "human"},
     "impersonation": {"acting_as": ""},
     "refusal": {"outcome": "ok"},
+    "scheme": {"class": "node"},
+    "issuer": {"credential": ""},
     "token": {"pod_uid": ""},
+    "confinement": {"node": ""},
+    "kubelet": {"class": "workload"},
+    "replay": {"credential": ""},
     "concurrency": {"class": "workload"},
     "hour": {"class": "workload"},
 }
@@ -251,7 +287,7 @@ def _by_audit_id(rows: list[Row], factor: Factor, horizon: str) -> dict[str, tup
 
 
 # That somebody alternates between two addresses is known when the first is used again.
-_HINDSIGHT = {"concurrency": timedelta(microseconds=OVERLAP)}
+_HINDSIGHT = dict.fromkeys(("concurrency", "replay"), timedelta(microseconds=OVERLAP))
 
 
 @FACTOR
@@ -288,8 +324,9 @@ def test_an_atom_is_a_principal_and_a_value(factor: Factor, table: ActivityTable
     answer = factor.score(table, HORIZONS["prequential"](table))
     asked = np.flatnonzero(answer.nats > 0)
     who = table.ids["pod_uid" if factor.context == ("pod_uid",) else "actor"][asked]
-    # a person in two places is odd anew on every day
-    when = table.slice[asked] if factor.name == "concurrency" else np.zeros(len(asked), np.int64)
+    # who is in two places is odd anew on every day
+    daily = isinstance(factor, Concurrency)
+    when = table.slice[asked] if daily else np.zeros(len(asked), np.int64)
     value = table.key(*factor.context, *factor.columns)[asked]
     atoms: dict[int, set[tuple[int, ...]]] = defaultdict(set)
     keys: dict[tuple[int, ...], set[int]] = defaultdict(set)
@@ -312,8 +349,15 @@ def test_an_atom_is_a_principal_and_a_value(factor: Factor, table: ActivityTable
 @FACTOR
 def test_nobody_is_their_own_peer(factor: Factor) -> None:
     """In a cluster of one principal there is nobody to compare it with."""
-    who = account("shop/api") if factor.name == "bearer" else "ada"
-    alone = loaded([line for line in some_rows(DAYS) if line["principal"] == who])
+    who = account("shop/api") if factor.name in ("bearer", "issuer") else "ada"
+    rows = some_rows(DAYS)
+    itself = next(line for line in rows if line["principal"] == who)
+    # whoever issued its tokens is nobody else either
+    alone = loaded(
+        {**line, **{column: itself[column] for column in ("principal", "class", "team")}}
+        for line in rows
+        if line["principal"] == who or line["issued"]
+    )
     if isinstance(factor, Novelty):
         assert all(len(np.unique(alone.ids[column])) > 1 for column in factor.columns)
     for of in HORIZONS.values():

@@ -158,6 +158,60 @@ def test_a_token_leads_to_nothing_before_it_was_minted_or_long_after() -> None:
     assert groups(minting(), seen(25 * HOUR, robot, source_ip="10.9.0.9")) == [[0], [1]]
 
 
+def test_where_ids_are_told_a_token_leads_to_that_very_token() -> None:
+    robot = account("shop/api")
+    maker = minting(issued="JTI=1")
+    one = seen(40 * HOUR, robot, source_ip="10.9.0.9", credential="JTI=1")
+    other = seen(41 * HOUR, robot, source_ip="10.7.0.8", credential="JTI=2")
+    assert groups(maker, one, other) == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("issued", "credential", "linked"),
+    [("", "JTI=2", True), ("JTI=1", "", True), ("JTI=1", "JTI=2", False)],
+    ids=["none where it was issued", "none where it is used", "two tokens"],
+)
+def test_where_an_id_is_missing_the_name_leads_on(
+    issued: str, credential: str, linked: bool
+) -> None:
+    used = seen(HOUR, account("shop/api"), source_ip="10.9.0.9", credential=credential)
+    assert groups(minting(issued=issued), used) == ([[0, 1]] if linked else [[0], [1]])
+
+
+def signing(**changes: Any) -> Row:
+    csr = "certificatesigningrequests.certificates.k8s.io"
+    return row(NOW, "ada", "update", csr, subresource="approval", source_ip="10.8.0.4", **changes)
+
+
+CERTIFIED: dict[str, Any] = {"credential": "X509SHA256=f", "scheme": "X509SHA256"}
+
+
+def test_who_has_a_certificate_signed_leads_to_who_comes_with_a_new_one_from_there() -> None:
+    assert groups(signing(), seen(HOUR, "root", **CERTIFIED)) == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        seen(25 * HOUR, "root", **CERTIFIED),
+        seen(HOUR, "root", **CERTIFIED, source_ip="10.8.0.5"),
+        seen(HOUR, "root", credential="JTI=1", scheme="JTI"),
+        seen(HOUR, "root"),
+    ],
+    ids=["long after", "elsewhere", "a token", "nothing told"],
+)
+def test_a_signed_certificate_leads_to_nothing_else(used: Row) -> None:
+    assert groups(signing(), used) == [[0], [1]]
+
+
+def test_a_certificate_in_use_before_was_not_signed_now() -> None:
+    earlier = seen(-2 * HOUR, "root", **CERTIFIED)
+    later = seen(2 * HOUR, "root", verb="delete", **CERTIFIED)
+    refused = signing(outcome="denied")
+    assert groups(earlier, signing(), later) == [[0], [1], [2]]
+    assert groups(refused, seen(HOUR, "root", **CERTIFIED)) == [[0], [1]]
+
+
 def entering(verb: str, resource: str, template: str, **changes: Any) -> Row:
     options = {"namespace": "shop", "names": (template,), "source_ip": "10.8.0.4", **changes}
     return row(NOW, "ada", verb, resource, **options)

@@ -47,7 +47,7 @@ EVIDENCE = st.dictionaries(
 )
 
 
-def testimony(minutes: int) -> st.SearchStrategy[list[tuple[Row, dict[str, float]]]]:
+def deeds_within(minutes: int) -> st.SearchStrategy[list[tuple[Row, dict[str, float]]]]:
     """Deeds within so many minutes, each with its evidence."""
     return st.lists(
         st.tuples(
@@ -66,7 +66,7 @@ def testimony(minutes: int) -> st.SearchStrategy[list[tuple[Row, dict[str, float
     )
 
 
-@given(testimony(300))
+@given(deeds_within(300))
 @settings(max_examples=25, deadline=None)
 def test_stronger_evidence_never_lowers_a_score(told: list[tuple[Row, dict[str, float]]]) -> None:
     ledger = ledger_of([KNOWN, *told])
@@ -94,7 +94,7 @@ def test_repeating_an_atom_adds_nothing(times: int) -> None:
     assert len(repeated.atoms) == 1
 
 
-@given(testimony(25), testimony(300))
+@given(deeds_within(25), deeds_within(300))
 @settings(max_examples=10, deadline=None)
 def test_what_comes_later_never_hides_what_was_done(
     told: list[tuple[Row, dict[str, float]]], later: list[tuple[Row, dict[str, float]]]

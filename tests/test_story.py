@@ -212,10 +212,10 @@ def test_a_reason_tells_its_own_past_and_that_of_its_peers(
 
 def test_a_fact_about_an_address_counts_who_it_ever_held_for() -> None:
     token = next(factor for factor in FACTORS if factor.name == "token")
-    values = {**row(NOW, API, "get", "pods", source_ip=OUTSIDE), "place": "shop"}
+    values = {**row(NOW, API, "get", "pods", source_ip=OUTSIDE, pod="api-1"), "place": "shop"}
     assert told(token, values, (1, 40), (0, 0), "day") == (
-        f"Service account shop/api used a pod's token from {OUTSIDE}, which is not that pod's"
-        " address; 1 of 40 pods ever did before."
+        f"Service account shop/api used the token of pod api-1 from {OUTSIDE}, which is not"
+        " that pod's address; 1 of 40 pods ever did before."
     )
 
 

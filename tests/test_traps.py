@@ -279,6 +279,35 @@ def test_a_bound_token_tells_its_pod_and_node(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("extra", "annotations", "scheme"),
+    [
+        ({"authentication.kubernetes.io/credential-id": ["JTI=1"]}, {}, "JTI"),
+        ({"authentication.kubernetes.io/credential-id": ["X509SHA256=f"]}, {}, "X509SHA256"),
+        ({"accessKeyId": ["AKIA1"]}, {}, "access key"),
+        ({}, {}, ""),
+        ({}, {"authentication.k8s.io/legacy-token": "system:serviceaccount:a:b"}, "legacy token"),
+        ({}, {"x": '"authentication.k8s.io/legacy-token":"a"'}, ""),
+    ],
+    ids=["token", "certificate", "access key", "not told", "legacy", "a text that looks so"],
+)
+def test_how_somebody_authenticated_is_told(
+    extra: dict[str, list[str]], annotations: dict[str, str], scheme: str, path: Path
+) -> None:
+    user = {"username": "system:serviceaccount:a:b", "extra": extra}
+    (found,) = activities(path, [event(user=user, annotations=annotations)])
+    assert found["scheme"] == scheme
+
+
+def test_the_token_that_a_request_was_answered_with_is_told(path: Path) -> None:
+    issued = {"authentication.kubernetes.io/issued-credential-id": "JTI=1"}
+    asked: dict[str, Any] = {"resource": "serviceaccounts", "subresource": "token"}
+    (found,) = activities(path, [event(verb="create", **asked, annotations=issued)])
+    assert found["issued"] == "JTI=1"
+    (found,) = activities(path, [event(START + HOUR, annotations=issued)])
+    assert found["issued"] == "", "only where tokens are asked for"
+
+
+@pytest.mark.parametrize(
     ("reason", "binding"),
     [
         (

@@ -104,6 +104,22 @@ def network(address: str) -> Network:
     return Network(str(prefix4), "private" if private else "public")
 
 
+def subnet(address: str) -> str:
+    """The smaller network around an address: clusters commonly give each node a block of at most
+    this size for its pods.
+
+    >>> subnet("10.42.3.7"), subnet("2001:db8:1:2::7"), subnet("not an address")
+    ('10.42.3.0/24', '2001:db8:1:2::/64', 'unknown')
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 64), strict=False))
+
+
 _PRIVATE = tuple(
     ipaddress.ip_network(block)
     for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")

@@ -17,7 +17,7 @@ import numpy as np
 from kubewitness.activity.action import action, outcome
 from kubewitness.activity.client import client
 from kubewitness.activity.name import name_template
-from kubewitness.activity.network import learn_proxies, network, peer_address
+from kubewitness.activity.network import learn_proxies, network, peer_address, subnet
 from kubewitness.activity.principal import UNAUTHENTICATED, principal_class, team
 from kubewitness.events.trait import origins
 
@@ -33,6 +33,8 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "pod_uid": "its uid, or ''",
     "node": "the node a bound token was issued to, or ''",
     "bearer": "the pod's name without generated suffixes: the program that holds the token, or ''",
+    "scheme": "how it authenticated: JTI, X509SHA256, access key, legacy token, or '' (not told)",
+    "issued": "the credential id of the token that this request was answered with, or ''",
     "action": "see activity.action",
     "verb": "",
     "resource": "resource[.group], '' for non-resource requests",
@@ -41,6 +43,7 @@ ACTIVITY_COLUMNS: dict[str, str] = {
     "template": "name without generated suffixes",
     "source_ip": "the peer's address, see activity.network",
     "network": "its prefix",
+    "subnet": "a smaller prefix, see activity.network",
     "scope": "loopback, private, public, unknown",
     "client": "user agent product",
     "release": "user agent major.minor",
@@ -70,6 +73,9 @@ _WIDTHS = (
 )
 _BINDING = r'(ClusterRoleBinding|RoleBinding) "([^"]+)"'
 _AUTH = "authentication.kubernetes.io"
+# A service account token from a Secret, which never expires: the API server says so.
+_LEGACY = "authentication.k8s.io/legacy-token"
+LEGACY = "legacy token"
 
 
 def slot_width(first: datetime, last: datetime) -> timedelta:
@@ -110,14 +116,14 @@ def rollup(
         connection,
         "addresses",
         "SELECT DISTINCT source_ips FROM grouped",
-        ("source_ip", "network", "scope"),
+        ("source_ip", "network", "scope", "subnet"),
         lambda addresses: _address(msgspec.json.decode(addresses, type=list[str]), proxies),
     )
     _parsed(
         connection,
         "credentials",
         "SELECT DISTINCT extra FROM grouped",
-        ("credential", "pod", "pod_uid", "node", "bearer"),
+        ("credential", "pod", "pod_uid", "node", "bearer", "told_scheme"),
         _credential,
     )
     _parsed(
@@ -207,9 +213,9 @@ def _by_stretches(
         connection.execute(f"INSERT INTO {name} {select.replace('$WHEN', within)}")
 
 
-def _address(source_ips: Sequence[str], proxies: Collection[str]) -> tuple[str, str, str]:
+def _address(source_ips: Sequence[str], proxies: Collection[str]) -> tuple[str, str, str, str]:
     address = peer_address(source_ips, proxies)
-    return (address, *network(address))
+    return (address, *network(address), subnet(address))
 
 
 def _person(text: str) -> tuple[str, str, str]:
@@ -222,9 +228,9 @@ def _outcome(answer: str) -> str:
     return outcome(int(code) if code else None, "Panic" if answer.endswith("\n") else "Response")
 
 
-def _credential(extra: str) -> tuple[str, str, str, str, str]:
-    """Credential id, pod, pod uid, node and the pod's name template, from ``user.extra``
-    (KEP-4193 and cloud IAM)."""
+def _credential(extra: str) -> tuple[str, str, str, str, str, str]:
+    """Credential id, pod, pod uid, node, the pod's name template and the kind of credential, from
+    ``user.extra`` (KEP-4193 and cloud IAM)."""
     try:
         claims = msgspec.json.decode(extra, type=dict[str, Any]) if extra else {}
     except msgspec.MsgspecError:
@@ -235,12 +241,14 @@ def _credential(extra: str) -> tuple[str, str, str, str, str]:
         return str(values[0]) if isinstance(values, list) and values else ""
 
     pod = claim(f"{_AUTH}/pod-name")
+    credential, key = claim(f"{_AUTH}/credential-id"), claim("accessKeyId")
     return (
-        claim(f"{_AUTH}/credential-id") or claim("accessKeyId"),
+        credential or key,
         pod,
         claim(f"{_AUTH}/pod-uid"),
         claim(f"{_AUTH}/node-name"),
         name_template(pod),
+        credential.partition("=")[0] or ("access key" if key else ""),
     )
 
 
@@ -291,6 +299,10 @@ SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
     coalesce(CAST(code AS VARCHAR), '') || CASE WHEN stage = 'Panic' THEN chr(10) ELSE '' END
         AS answer,
     coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '') AS reason,
+    CASE WHEN subresource = 'token' THEN coalesce(json_extract_string(
+        annotations, '$."{_AUTH}/issued-credential-id"'), '') ELSE '' END AS issued,
+    coalesce(contains(CAST(annotations AS VARCHAR), '"{_LEGACY}')
+        AND json_extract_string(annotations, '$."{_LEGACY}"') IS NOT NULL, false) AS legacy,
     coalesce(traits, '') AS traits, coalesce(images, '') AS images,
     greatest(count(*) FILTER (stage = 'ResponseStarted'),
              count(*) FILTER (stage <> 'ResponseStarted')) AS n,
@@ -303,7 +315,8 @@ GROUP BY ALL
 
 _ACTIVITY = f"""
 SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node, bearer,
-    action, verb, resource, subresource, namespace, template, source_ip, network, scope, client,
+    CASE WHEN legacy THEN '{LEGACY}' ELSE told_scheme END AS scheme, issued, action, verb,
+    resource, subresource, namespace, template, source_ip, network, subnet, scope, client,
     release, platform, outcome,
     CASE WHEN reason = '' THEN '' ELSE regexp_extract(reason, '{_BINDING}', 2) END AS binding,
     traits, origins, CAST(sum(n) AS BIGINT) AS n, list_unique(list(name)) AS names,

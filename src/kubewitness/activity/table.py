@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kubewitness.activity.component import component
+from kubewitness.activity.issuer import name_issuers
 from kubewitness.activity.technique import SYSTEM_NAMESPACES, technique
 from kubewitness.events.normalisation import quoted
 
@@ -36,6 +37,7 @@ ID_COLUMNS = [
     "template",
     "source_ip",
     "network",
+    "subnet",
     "scope",
     "client",
     "platform",
@@ -43,7 +45,11 @@ ID_COLUMNS = [
     "traits",
     "origins",
     "actor",
+    "credential",
+    "scheme",
+    "issuer",
     "pod_uid",
+    "node",
     "bearer",
     "habit",
     "place",
@@ -170,7 +176,10 @@ _SYSTEM = " OR ".join(f"starts_with(namespace, '{prefix}')" for prefix in SYSTEM
 _DERIVED = f"""
 CREATE OR REPLACE TABLE activity AS
 WITH timed AS (
-    SELECT * EXCLUDE (id, system), (epoch_us(first) - {{start}}) // {{width}} AS slice,
+    SELECT * EXCLUDE (id, system) REPLACE (CASE WHEN class = 'node'
+            AND starts_with(principal, 'system:node:') THEN substr(principal, 13) ELSE node END
+            AS node),
+        (epoch_us(first) - {{start}}) // {{width}} AS slice,
         CASE WHEN class = 'workload' THEN split_part(principal, ':', 3) ELSE '' END AS home_name
     FROM (SELECT *, rowid AS id, {_SYSTEM} AS system FROM activities)
         JOIN deed_weights USING (verb, resource, subresource, system, traits)
@@ -182,7 +191,7 @@ WITH timed AS (
     SELECT resource, min((epoch_us(first) - {{start}}) // {{width}}) AS born
     FROM activities WHERE cluster = {{cluster}} GROUP BY resource
 )
-SELECT timed.* EXCLUDE (home_name),
+SELECT timed.* EXCLUDE (home_name), coalesce(issuer, '') AS issuer,
     -- nobody has authenticated an anonymous caller: the address tells them apart
     CASE WHEN class = 'anonymous' THEN principal || '@' || source_ip ELSE principal END AS actor,
     -- all kubelets run one program, and the scheduler decides what each has to do
@@ -207,7 +216,8 @@ FROM timed
     JOIN components USING (principal)
     JOIN namespaces AS there ON there.namespace = timed.namespace
     JOIN resources ON resources.resource = timed.resource
-    LEFT JOIN namespaces AS own ON own.namespace = home_name"""
+    LEFT JOIN namespaces AS own ON own.namespace = home_name
+    LEFT JOIN issuers USING (credential)"""
 
 
 def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
@@ -215,9 +225,10 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
 
     Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who),
     ``habit`` (whose habits count), ``place``, ``kind`` and ``home`` (the namespace, the
-    resource and a service account's own namespace, or ``YOUNG``), ``hours``, ``component`` (the
-    stock component that is believed to have done this, or '') and ``region`` (where that is, as
-    it can be said of any cluster: cluster, own, kube-system or elsewhere).
+    resource and a service account's own namespace, or ``YOUNG``), ``hours``, ``issuer`` (of the
+    token, see ``activity.issuer``), ``component`` (the stock component that is believed to have
+    done this, or '') and ``region`` (where that is, as it can be said of any cluster: cluster,
+    own, kube-system or elsewhere). ``node`` is also that of a kubelet.
     """
     bounds = connection.execute(
         "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",
@@ -229,6 +240,7 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
     _weigh_deeds(connection)
     _name_components(connection)
     _number(connection, cluster)
+    name_issuers(connection, cluster)
     connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
     arrays = _ordered(
         connection,

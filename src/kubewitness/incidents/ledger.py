@@ -44,7 +44,11 @@ COLUMNS = [
     "team",
     "acting_as",
     "credential",
+    "scheme",
+    "issued",
+    "issuer",
     "pod",
+    "pod_uid",
     "node",
     "action",
     "verb",
@@ -54,6 +58,7 @@ COLUMNS = [
     "template",
     "source_ip",
     "network",
+    "subnet",
     "scope",
     "client",
     "release",
@@ -85,6 +90,7 @@ class Ledger:
     ``weight[aspect]``, ``finding[aspect]``, ``entry[aspect]``: the strongest evidence of each
     row, by which of ``findings`` (−1: none) and at which place in it. ``total``: all aspects
     together. ``foreign``: from a network that nobody in the cluster ever used before.
+    ``debut``: when its credential (where that has an id) was first used in this log, in µs.
     ``texts``: the columns ``COLUMNS`` of these rows; ``techniques`` likewise.
     """
 
@@ -93,6 +99,7 @@ class Ledger:
     last: Ints
     total: Floats
     foreign: Mask
+    debut: Ints
     weight: dict[Aspect, Floats]
     finding: dict[Aspect, Ints]
     entry: dict[Aspect, Ints]
@@ -162,8 +169,10 @@ def enter(
     lower, upper = horizon.at(table.slice[rows])
     network = table.ids["network"]
     foreign = Occasions(network, table.slice).outside(network[rows], lower, upper) == 0
+    _, met, credential = np.unique(table.ids["credential"], return_index=True, return_inverse=True)
     return Ledger(
         foreign=foreign[kept],
+        debut=table.first[met[credential[rows[kept]]]],
         rows=rows[kept],
         first=table.first[rows[kept]],
         last=table.last[rows[kept]],

@@ -14,6 +14,7 @@ import numpy as np
 from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.table import DAY, MICROSECONDS, Ints
 from kubewitness.activity.technique import DEPLOYED
+from kubewitness.incidents.issuing import certificates, tokens
 from kubewitness.incidents.ledger import ASPECTS, Ledger
 
 # Evidence of one identity from one place belongs to one session while it goes on.
@@ -67,7 +68,8 @@ def link(ledger: Ledger, since: int = 0) -> list[Ints]:
 
     join(_sessions(ledger, since))
     join(_continued(ledger, union.groups()))
-    join(_handed_over(ledger))
+    for links in (_handed_over(ledger), tokens(ledger), certificates(ledger)):
+        join(links)
     return union.groups()
 
 
@@ -152,13 +154,12 @@ def _deeds(ledger: Ledger) -> dict[int, list[Hashable]]:
 
 def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
     """From one identity to another: an address in a network that this cluster had never heard
-    from, behind both; or a token minted for it."""
+    from, behind both; or a pod that was opened for it."""
     identities: dict[Hashable, set[str]] = defaultdict(set)
     for line in range(len(ledger)):
         place = (ledger.texts["cluster"][line], ledger.texts["source_ip"][line])
         identities[place].add(ledger.texts["actor"][line])
     at_address: dict[Hashable, int] = {}
-    minted: dict[Hashable, int] = {}
     prepared: dict[Hashable, int] = {}
     for line in range(len(ledger)):
         texts = ledger.texts
@@ -172,9 +173,6 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
             if before is not None and ledger.first[line] - ledger.last[before] <= _LINK_WITHIN:
                 yield before, line
             at_address[cluster, address] = line
-        maker = minted.get((cluster, texts["principal"][line]))
-        if maker is not None and ledger.first[line] - ledger.last[maker] <= _LINK_WITHIN:
-            yield maker, line
         home = account_namespace(texts["principal"][line])
         for pod in (texts["pod"][line], texts["bearer"][line].removesuffix("-*")):
             opened = prepared.get((cluster, home, pod)) if pod else None
@@ -183,10 +181,6 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
         if texts["outcome"][line] == "ok" and ledger.total[line] >= CONTINUES_FROM:
             for pod in _opened(ledger, line):
                 prepared[cluster, texts["namespace"][line], pod] = line
-        if texts["subresource"][line] == "token" and texts["outcome"][line] == "ok":
-            for name in texts["name_samples"][line]:
-                account = f"system:serviceaccount:{texts['namespace'][line]}:{name}"
-                minted[cluster, account] = line
 
 
 def _opened(ledger: Ledger, line: int) -> Sequence[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from kubewitness.activity.issuer import ANY_NODE
 from kubewitness.activity.technique import Technique
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Reason
 from kubewitness.incidents.ranking import Case
-from kubewitness.incidents.wording import joined, named, sentence
+from kubewitness.incidents.wording import joined, named, sentence, some
 
 TACTICS = (
     "Reconnaissance",
@@ -31,6 +32,7 @@ REFUSED = ("denied", "unauthenticated")
 _PLAIN = 1.0
 _GRAVE = 1.4
 _TIERS = 2
+_CALLED = {"client": "program", "scheme": "kind of credential"}
 
 
 def principals(ledger: Ledger, case: Case) -> tuple[str, ...]:
@@ -80,9 +82,26 @@ def summary(ledger: Ledger, case: Case, reasons: Sequence[Reason]) -> str:
     if refused:
         all_of_them = "all of them refused" if requests > 1 else "which was refused"
         text += f", {all_of_them if refused == requests else f'{refused:,} of them refused'}"
+    text += "".join(_origin(ledger, case, one) for one in who[:4])
     if reasons:
         text += f". Most telling: {reasons[0].sentence}"
     return text if text.endswith(".") else f"{text}."
+
+
+def _origin(ledger: Ledger, case: Case, who: str) -> str:
+    """Whose tokens a service account used, if not those that kubelets get for its pods."""
+    texts = ledger.texts
+    tokens = {
+        texts["credential"][line]: texts["issuer"][line]
+        for line in case.lines
+        if texts["principal"][line] == who
+        and texts["class"][line] == "workload"
+        and texts["issuer"][line] not in ("", ANY_NODE)
+    }
+    if not tokens:
+        return ""
+    which = f"a token ({next(iter(tokens))})" if len(tokens) == 1 else f"{len(tokens)} tokens"
+    return f". {sentence(named(who))} used {which} issued by {some(sorted(set(tokens.values())))}"
 
 
 def tactics(ledger: Ledger, case: Case) -> tuple[str, ...]:
@@ -172,11 +191,13 @@ def _circumstance(ledger: Ledger, case: Case, who: str) -> str:
             continue  # all is new of somebody new
         (column,) = finding.factor.columns
         value = texts[column][atom.line]
-        if column in ("network", "source_ip"):
+        if column in ("network", "subnet", "source_ip"):
             where = "a new outside address" if public else "an unusual address"
             words = f"from {where} ({texts['source_ip'][atom.line]})"
+        elif column == "issuer":
+            words = f"with a token issued by {value}"
         else:
-            words = f"with an unusual {'program' if column == 'client' else column} ({value})"
+            words = f"with an unusual {_CALLED.get(column, column)} ({value or 'none'})"
         return (
             f" {words}"
             if all(texts[column][line] == value for line in own)

@@ -1,111 +1,189 @@
-"""Where a credential is used: a bound token away from its pod, a person in two places at once.
+"""Where a credential is used: a token away from its pod or its node, a node away from its address,
+a person or a credential in two places at once.
 
-Both are facts about addresses rather than habits of a principal, so they need no history of
+All are facts about addresses rather than habits of a principal, so they need no history of
 their own; how often they happen for harmless reasons is learnt from the whole cluster.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from kubewitness.activity.table import MICROSECONDS, ActivityTable, Floats, Ids, Ints, Mask, combine
 from kubewitness.baseline.counts import Occasions
-from kubewitness.baseline.horizon import Horizon
+from kubewitness.baseline.horizon import NEVER, Horizon
 from kubewitness.surprise.factor import Aspect, Surprise
+from kubewitness.surprise.novelty import Novelty
 
-# Two sessions of one person that alternate within this time overlap.
+# Two sessions of one holder that alternate within this time overlap.
 OVERLAP = 2 * 3600 * MICROSECONDS
+
+
+def people(table: ActivityTable) -> Mask:
+    """Who may be anywhere, but in one place at a time."""
+    return table.are("class", ("human",))
+
+
+def nodes(table: ActivityTable) -> Mask:
+    """Kubelets by their own credential."""
+    return table.are("class", ("node",))
+
+
+def bound(table: ActivityTable) -> Mask:
+    """Tokens that were issued to a pod (KEP-1205)."""
+    return ~table.are("pod_uid", ("",))
+
+
+def unbound(table: ActivityTable) -> Mask:
+    """Credentials with an id of machines, issued to no pod: nobody else asks where they are."""
+    machine = table.are("class", ("workload", "control-plane"))
+    return machine & ~bound(table) & ~table.are("credential", ("",))
 
 
 @dataclass(frozen=True, slots=True)
 class Displacement:
-    """A service account token bound to a pod (KEP-1205) is used from an address that is not the
-    pod's: the first address that the pod's uid was seen with.
+    """What has one address for its life is at another: not the first that ``context`` (the uid of
+    the pod a token is bound to, or the name of a node) was seen with.
 
-    A pod has one address for its life, so this is what a stolen token looks like.
+    This is what a token or a certificate looks like that was taken away.
     """
 
-    name: str = "token"
+    name: str
+    question: str
+    context: tuple[str, ...]
+    told: str
+    holders: str
+    asks: Callable[[ActivityTable], Mask]
     aspect: Aspect = "where from"
-    question: str = "Is this token used where its pod is?"
-    context: tuple[str, ...] = ("pod_uid",)
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "used from {source_ip}"
-    told: str = "used a pod's token from {source_ip}, which is not that pod's address"
-    holders: str = "pods ever did before"
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
-        bound = ~table.are("pod_uid", ("",))
-        pod, address = table.ids["pod_uid"], table.ids["source_ip"]
-        _, first, inverse = np.unique(pod, return_index=True, return_inverse=True)
-        away = bound & (address != address[first][inverse])
-        return _fact(table, horizon, away, bound, pod, combine(pod, address))
+        asked = self.asks(table)
+        holder, address = table.key(*self.context), table.ids["source_ip"]
+        first = _firsts(holder, asked)
+        away = asked & (first >= 0) & (address != address[first])
+        name = np.full(len(table), table.id_of(self.name))
+        return _fact(table, horizon, away, asked, holder, combine(name, holder, address))
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """A token bound to a pod is used from where neither its node nor a pod of it ever was, but
+    others were.
+
+    The pod itself need not have been seen: most pods never speak to the API server, until
+    somebody takes their token. Of a place that nobody was at nothing is known; it may be the
+    node's own, and whether it is outside is asked by others.
+    """
+
+    name: str = "confinement"
+    aspect: Aspect = "where from"
+    question: str = "Is a token of a pod of this node used from where such pods are?"
+    context: tuple[str, ...] = ("node",)
+    columns: tuple[str, ...] = ("subnet",)
+    shown: str = "used from {subnet}"
+    told: str = "used a token that was issued to a pod on node {node} from {subnet}"
+    holders: str = "{units} with requests of that node or its pods saw one from there"
+
+    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
+        """See ``Factor.score``."""
+        answer = Novelty(
+            self.name, self.aspect, self.question, self.context, self.columns, self.shown,
+            self.told, _of_a_node,
+        ).score(table, horizon)  # fmt: skip
+        subnet = table.ids["subnet"]
+        known = Occasions(subnet, table.slice).outside(subnet, *horizon.at(table.slice)) > 0
+        elsewhere = bound(table) & (answer.active > 0) & (answer.seen == 0) & known
+        return replace(answer, nats=np.where(elsewhere, answer.nats, 0.0))
+
+
+def _of_a_node(table: ActivityTable) -> Mask:
+    return ~table.are("node", ("",))
 
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """A person's requests alternate between two addresses: one session from each at a time.
+    """The requests of one holder (a person, a credential) alternate between two addresses: one
+    session from each at a time.
 
     Changing the address once (a VPN that reconnects) is not alternating; so a request becomes
     odd in hindsight, within ``OVERLAP``, when the elder address is used again.
     """
 
-    name: str = "concurrency"
+    name: str
+    question: str
+    context: tuple[str, ...]
+    told: str
+    holders: str
+    asks: Callable[[ActivityTable], Mask]
     aspect: Aspect = "where from"
-    question: str = "Is this person in one place at a time?"
-    context: tuple[str, ...] = ("actor",)
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "{source_ip} and another address at the same time"
-    told: str = "worked from {source_ip} and another address at the same time"
-    holders: str = "people ever did before"
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
-        people = table.are("class", ("human",))
-        alternating = np.zeros(len(table), dtype=bool)
-        rows = np.flatnonzero(people)
-        if len(rows):
-            alternating[rows] = _alternates(
-                table.ids["actor"][rows], table.ids["source_ip"][rows], table.first[rows]
-            )
-        actor = table.ids["actor"]
-        day = combine(actor, table.ids["source_ip"], table.slice.astype(np.uint64))
-        return _fact(table, horizon, alternating, people, actor, day)
+        asked = self.asks(table)
+        holder, address = table.key(*self.context), table.ids["source_ip"]
+        rows = np.flatnonzero(asked)
+        odd = np.zeros(len(table), dtype=bool)
+        odd[rows] = _alternates(holder[rows], address[rows], table.first[rows])
+        name = np.full(len(table), table.id_of(self.name))
+        day = combine(name, holder, address, table.slice.astype(np.uint64))
+        return _fact(table, horizon, odd, asked, holder, day)
 
 
-def _alternates(actor: Ids, address: Ids, at: Ints) -> Mask:
+def _firsts(holder: Ids, asked: Mask) -> Ints:
+    """For each row the first row of its holder that is asked for (−1: none)."""
+    rows = np.flatnonzero(asked)
+    first = np.full(len(holder), -1, dtype=np.int64)
+    _, at, inverse = np.unique(holder[rows], return_index=True, return_inverse=True)
+    first[rows] = rows[at][inverse]
+    return first
+
+
+def _alternates(holder: Ids, address: Ids, at: Ints) -> Mask:
     """Which rows are of an address that came later than the one it alternates with.
 
     Both ends of an alternation are in two places at once; the newcomer is the one to explain.
     """
-    order = np.lexsort((at, actor))
-    who, where, when = actor[order], address[order], at[order]
-    # the previous row of the same person at the same address
-    by_place = np.lexsort((np.arange(len(who)), where, who))
-    previous = np.full(len(who), -1, dtype=np.int64)
-    same = (who[by_place][1:] == who[by_place][:-1]) & (where[by_place][1:] == where[by_place][:-1])
-    previous[by_place[1:][same]] = by_place[:-1][same]
-    position = np.arange(len(who))
+    order = np.lexsort((at, holder))
+    place, when = combine(holder, address)[order], at[order]
+    position = np.arange(len(order))
+    by_place = np.lexsort((position, place))
+    # from the previous row of the same holder at the same address to its return
+    away, back = by_place[:-1], by_place[1:]
     returned = (
-        (previous >= 0)
-        & (position - previous > 1)
-        & (when - when[np.maximum(previous, 0)] <= OVERLAP)
+        (place[away] == place[back]) & (back - away > 1) & (when[back] - when[away] <= OVERLAP)
     )
-    # Between the earlier use of an address and the return to it, whatever is newer than it.
-    _, met, place = np.unique(combine(who, where), return_index=True, return_inverse=True)
-    known_since = met[place]
-    eldest = np.full(len(who), -1, dtype=np.int64)
-    for back in np.flatnonzero(returned):
-        between = slice(previous[back] + 1, back)
-        eldest[between] = np.maximum(eldest[between], 0)
-        newer = known_since[between] > known_since[back]
-        eldest[between][newer] = 1
-    marked = np.empty(len(who), dtype=bool)
-    marked[order] = eldest == 1
+    away, back = away[returned], back[returned]
+    _, met, inverse = np.unique(place, return_index=True, return_inverse=True)
+    known_since = met[inverse]
+    marked = np.empty(len(order), dtype=bool)
+    # Meanwhile whatever is newer than the address that is returned to.
+    marked[order] = _least(away + 1, back, known_since[back], len(order)) < known_since
     return marked
+
+
+def _least(begin: Ints, end: Ints, value: Ints, size: int) -> Ints:
+    """The least value of all stretches [begin, end) that hold a position (``NEVER``: none).
+
+    Each stretch is two that overlap, 2^k long; from the longest on they are handed down to halves.
+    """
+    least = np.full(size, NEVER)
+    level = np.frexp(end - begin)[1] - 1
+    for k in range(int(level.max(initial=0)), -1, -1):
+        at = level == k
+        np.minimum.at(least, begin[at], value[at])
+        np.minimum.at(least, end[at] - (1 << k), value[at])
+        if k:
+            half = 1 << (k - 1)
+            least[half:] = np.minimum(least[half:], least[:-half])
+    return least
 
 
 def _fact(
@@ -125,8 +203,7 @@ def _fact(
     active[rows] = everybody[table.slice[rows]]
     seen = nothing.copy()
     seen[rows] = moved[table.slice[rows]]
-    factor = np.full(len(table), np.uint64(len(rows) and 0x70726F76))
-    return Surprise(nats, combine(factor, atom), seen, active, nothing, nothing)
+    return Surprise(nats, atom, seen, active, nothing, nothing)
 
 
 def _one(slices: Ints) -> Ids:

@@ -9,7 +9,15 @@ from kubewitness.activity.table import DAY, ActivityTable, Mask
 from kubewitness.surprise.audience import Audience
 from kubewitness.surprise.factor import Factor
 from kubewitness.surprise.novelty import Novelty
-from kubewitness.surprise.provenance import Concurrency, Displacement
+from kubewitness.surprise.provenance import (
+    Concurrency,
+    Confinement,
+    Displacement,
+    bound,
+    nodes,
+    people,
+    unbound,
+)
 
 
 def _with_traits(table: ActivityTable) -> Mask:
@@ -41,6 +49,15 @@ def _with_image(table: ActivityTable) -> Mask:
 
 def _workloads(table: ActivityTable) -> Mask:
     return table.are("class", ("workload",))
+
+
+def _authenticated(table: ActivityTable) -> Mask:
+    """A node changes the way once, when it joins."""
+    return table.are("class", ("human", "workload"))
+
+
+def _of_known_issue(table: ActivityTable) -> Mask:
+    return _workloads(table) & ~table.are("issuer", ("",))
 
 
 def _people(table: ActivityTable) -> Mask:
@@ -109,6 +126,59 @@ FACTORS: tuple[Factor, ...] = (
         "acted as {acting_as}",
         _impersonating,
     ),
+    Displacement(
+        "token",
+        "Is this token used where its pod is?",
+        ("pod_uid",),
+        "used the token of pod {pod} from {source_ip}, which is not that pod's address",
+        "pods ever did before",
+        bound,
+    ),
+    Confinement(),
+    Displacement(
+        "kubelet",
+        "Is this node where it is?",
+        ("actor",),
+        "came from {source_ip}, which is not that node's address",
+        "nodes ever did before",
+        nodes,
+    ),
+    Concurrency(
+        "concurrency",
+        "Is this person in one place at a time?",
+        ("actor",),
+        "worked from {source_ip} and another address at the same time",
+        "people ever did before",
+        people,
+    ),
+    Concurrency(
+        "replay",
+        "Is this credential in one place at a time?",
+        ("credential",),
+        "used one credential from {source_ip} and another address at the same time",
+        "such credentials ever were before",
+        unbound,
+    ),
+    Novelty(
+        "scheme",
+        "where from",
+        "Does this principal authenticate with this kind of credential?",
+        ("actor",),
+        ("scheme",),
+        "by {scheme}",
+        "authenticated by {scheme}",
+        _authenticated,
+    ),
+    Novelty(
+        "issuer",
+        "where from",
+        "Was this token issued by who usually issues those of this account?",
+        ("habit",),
+        ("issuer",),
+        "issued by {issuer}",
+        "used a token issued by {issuer}",
+        _of_known_issue,
+    ),
     Novelty(
         "network",
         "where from",
@@ -156,8 +226,6 @@ FACTORS: tuple[Factor, ...] = (
         "used a token of pod {bearer}",
         _workloads,
     ),
-    Displacement(),
-    Concurrency(),
     Novelty(
         "hour",
         "when",
