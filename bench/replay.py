@@ -69,6 +69,22 @@ class Replay:
                     return size
         return size
 
+    def pieces(self, target: Path, events: int, size: int) -> Iterator[Path]:
+        """Write ``events`` lines to ``target`` in files of about ``size`` lines, one after the
+        other in the same place: each is gone when the next is asked for."""
+        piece: list[bytes] = []
+        left = events
+        for copy in self._copies():
+            piece += copy.splitlines(keepends=True)[: left - len(piece)]
+            if len(piece) < min(size, left):
+                continue
+            target.write_bytes(b"".join(piece))
+            left -= len(piece)
+            piece = []
+            yield target
+            if not left:
+                return
+
     def _copies(self) -> Iterator[bytes]:
         distinct = sorted(set(self._slots))
         places = {slot: place for place, slot in enumerate(distinct)}

@@ -155,13 +155,14 @@ def main() -> None:
                 f" {_gb(whole.resident)} resident at most (budget 1.5 GB), {whole.wall:.0f} s,"
                 f" {events / whole.wall:,.0f} events/s."
             )
-    machine = _machine(replay)
-    _rewrite("throughput", [machine, *blocks])
+    told = machine(replay)
+    rewrite("throughput", [told, *blocks])
     if growth:
-        _rewrite("growth", [machine, *growth])
+        rewrite("growth", [told, *growth])
 
 
-def _rewrite(name: str, blocks: list[str]) -> None:
+def rewrite(name: str, blocks: list[str]) -> None:
+    """Replace what stands between the marks of ``name`` in the page."""
     block = "\n\n".join(blocks)
     print(block)
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -170,7 +171,8 @@ def _rewrite(name: str, blocks: list[str]) -> None:
     PAGE.write_text(f"{before}{begin}\n{block}\n{end}{after}", encoding="utf-8")
 
 
-def _machine(replay: Replay) -> str:
+def machine(replay: Replay | None = None) -> str:
+    """What was measured, on what and with what."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=7"],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -178,13 +180,17 @@ def _machine(replay: Replay) -> str:
     return (
         f"Measured {datetime.now(UTC):%Y-%m-%d} at {commit or 'an unknown commit'}:"
         f" {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()},"
-        f" DuckDB {duckdb.__version__}. Input: the example log ({replay.lines:,} events of an"
-        " hour) over and over, one plain file of JSON lines."
+        f" DuckDB {duckdb.__version__}."
+    ) + (
+        f" Input: the example log ({replay.lines:,} events of an hour) over and over, one plain"
+        " file of JSON lines."
+        if replay
+        else ""
     )
 
 
 def _headline(row: Measured) -> str:
-    return _table(
+    return table(
         ("", "measured", "budget"),
         [
             ("events, bytes an event", f"{row.events:,}, {row.size / row.events:,.0f}", "1–2 KB"),
@@ -219,7 +225,7 @@ def _stage_table(row: Measured) -> str:
         for stage in STAGES
     ]
     return (
-        _table(
+        table(
             ("stage", "s", "bare reads"),
             [
                 *cells,
@@ -246,7 +252,7 @@ def _compressed(log: Path, row: Measured, folder: Path) -> str:
 
 
 def _growth(rows: list[Measured]) -> str:
-    return _table(
+    return table(
         ("events", "bytes", "bare, s", "analyze, s", "µs an event", "µs of processor an event",
          "of bare", "resident"),
         [
@@ -264,7 +270,8 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

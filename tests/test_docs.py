@@ -16,12 +16,14 @@ import duckdb
 import msgspec
 import pytest
 
-from audit_log import quiet_days
+from audit_log import event, quiet_days, write
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
 from kubewitness.analysis import opened
 from kubewitness.cli import cli
+from kubewitness.errors import QueryError
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.rbac.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
 from kubewitness.incidents.model import (
     Expected,
     Incident,
@@ -30,6 +32,9 @@ from kubewitness.incidents.model import (
     Reason,
     Refused,
 )
+from kubewitness.query import grammar
+from kubewitness.query.fields import FIELDS, Field
+from kubewitness.query.grammar import parse, written
 from kubewitness.report.model import Coverage, Summary
 from kubewitness.surprise.registry import FACTORS
 
@@ -89,6 +94,12 @@ def test_every_field_of_what_is_exported_is_documented(struct: type[msgspec.Stru
     assert first_words(text) == list(struct.__struct_fields__)
 
 
+@pytest.mark.parametrize("struct", [Who, Touched, Able, Access, Grant, Danger, Knowledge])
+def test_every_field_of_an_answer_is_documented(struct: type[msgspec.Struct]) -> None:
+    text = section(page("docs/forensics.md"), f"### {struct.__name__} fields")
+    assert first_words(text) == list(struct.__struct_fields__)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_a_command_is_documented(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
@@ -109,7 +120,7 @@ def test_every_option_of_a_command_is_documented(name: str) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    told = re.findall(r"`kubewitness (\w+)", section(page("README.md"), "## Commands"))
+    told = re.findall(r"`kubewitness ([\w-]+)", section(page("README.md"), "## Commands"))
     assert set(told) == set(COMMANDS)
 
 
@@ -205,3 +216,56 @@ def walk() -> ModuleType:
 def test_the_walk_of_one_event_is_what_the_pipeline_does(walk: Any) -> None:
     text = page("docs/architecture.md")
     assert text == walk.rewritten(text, walk.walk()), "run 'make docs' and look at the difference"
+
+
+QUERIES = "docs/query.md"
+
+
+def test_every_field_of_a_query_is_documented() -> None:
+    documented = [tuple(row) for row in rows(section(page(QUERIES), "## Fields"))]
+    assert documented == [(f"`{f.name}`", told(f), f.what) for f in FIELDS.values()]
+
+
+def told(field: Field) -> str:
+    return {"text": "text", "texts": "texts", "map": "texts by key"}.get(field.kind, field.kind) + (
+        ", addresses" if field.addresses else ""
+    )
+
+
+def test_the_queries_of_the_documentation_are_queries() -> None:
+    examples = [
+        row[0].strip("`").replace("\\|", "|") for row in rows(section(page(QUERIES), "## Examples"))
+    ]
+    assert len(examples) > 10
+    for example in examples:
+        assert parse(written(parse(example))) == parse(example)
+    for line in re.findall(r"\$ kubewitness query '([^']*)'", page(QUERIES)):
+        parse(line)
+
+
+def test_every_sign_of_a_query_is_documented() -> None:
+    text = section(page(QUERIES), "## The language")
+    assert grammar.__doc__ is not None
+    rules = re.findall(r"^    \S.*|^     +.*", grammar.__doc__, re.MULTILINE)
+    assert rules
+    for rule in rules:
+        assert rule in text
+
+
+def test_a_mistake_looks_as_documented() -> None:
+    (shown,) = re.findall(
+        r"<!-- mistake -->\n```\nkubewitness: (.*?)\n```", page(QUERIES), re.DOTALL
+    )
+    with pytest.raises(QueryError) as caught:
+        parse(shown.splitlines()[1].strip())
+    assert str(caught.value) == shown
+
+
+def test_the_example_in_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", page(QUERIES), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "audit.log", [event(who="eve", resource="secrets", code=403)])
+    exec(compile(code, QUERIES, "exec"), {})
+    assert capsys.readouterr().out == "['eve']\n"

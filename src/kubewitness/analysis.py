@@ -21,6 +21,7 @@ from kubewitness.errors import KubewitnessError, LakeError, StrictError
 from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.detection import Detection, detect
 from kubewitness.incidents.model import Incident, Misconfiguration
+from kubewitness.incidents.tracing import traced
 from kubewitness.lake.engine import engine
 from kubewitness.lake.ingest import Progress, ingest
 from kubewitness.lake.settling import Added
@@ -31,6 +32,8 @@ from kubewitness.sources.reading import Reader
 from kubewitness.sources.tally import Rejection, Tally
 from kubewitness.times import Moment
 
+_Found = TypeVar("_Found")
+
 
 @contextmanager
 def opened(
@@ -39,17 +42,23 @@ def opened(
     lake: Path | None = None,
     cluster: str | None = None,
     strict: bool = False,
+    bodies: bool = False,
     stdin: BinaryIO | None = None,
     progress: Progress = lambda chunk, rows: None,
 ) -> Iterator[tuple[Lake, duckdb.DuckDBPyConnection, Intake]]:
     """Read ``paths`` into a lake (a temporary one without ``lake``) and open it.
+
+    A lake keeps the bodies of requests and responses, a temporary one only with ``bodies``.
 
     Raises ``SourceError`` for paths that cannot be read, ``LakeError`` for a lake that cannot be
     written, ``StrictError`` when ``strict`` and anything in them was not as it should be: what was
     understood is in the lake all the same.
     """
     wanted = list(paths)
-    with lake_at(lake) as home, tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch:
+    with (
+        lake_at(lake, bodies=bodies) as home,
+        tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch,
+    ):
         spool = Path(scratch) / "spool"
         spool.mkdir()
         with engine(Path(scratch) / "spill", home.redactor) as connection:
@@ -97,7 +106,7 @@ def analyze(
             begin = since.at(last) if since else None
             names = _clusters(connection)
             detections = {name: detect(connection, name, since=begin) for name in names}
-            return _told(detections, cluster, begin, intake, connection)
+            return _traced(_told(detections, cluster, begin, intake, connection), connection)
 
         analysis, damaged = _undamaged(judged, home, connection)
         return msgspec.structs.replace(analysis, intake=_warned(analysis.intake, damaged))
@@ -126,6 +135,41 @@ def summarize(
         return summary, _warned(intake, damaged)
 
 
+def ask(
+    paths: Iterable[str | Path],
+    question: Callable[[duckdb.DuckDBPyConnection], _Found],
+    *,
+    lake: Path | None = None,
+    cluster: str | None = None,
+    until: Moment | None = None,
+    strict: bool = False,
+    bodies: bool = False,
+    stdin: BinaryIO | None = None,
+    progress: Progress = lambda chunk, rows: None,
+) -> tuple[_Found, Intake]:
+    """Read, and put ``question`` to a connection whose view ``events`` is what was asked for:
+    of ``cluster``, before ``until``, and of a temporary lake with bodies only if ``bodies``."""
+    with opened(
+        paths,
+        lake=lake,
+        cluster=cluster,
+        strict=strict,
+        bodies=bodies,
+        stdin=stdin,
+        progress=progress,
+    ) as (home, connection, intake):
+
+        def answered() -> _Found:
+            # A filter that nothing fails costs a look at every event.
+            if cluster or until:
+                _, last = _bounds(connection, cluster)
+                _narrow(connection, cluster, until.at(last) if until else None)
+            return question(connection)
+
+        found, damaged = _undamaged(answered, home, connection)
+        return found, _warned(intake, damaged)
+
+
 def save(analysis: Analysis, path: Path) -> None:
     """Keep an analysis for ``kubewitness incident``; readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,9 +192,6 @@ def recall(path: Path) -> Analysis:
             where=str(path),
             remedy="run 'kubewitness analyze PATH...' first, with the same --lake",
         ) from error
-
-
-_Found = TypeVar("_Found")
 
 
 def _undamaged(
@@ -244,6 +285,15 @@ def _in_its_words(
         if one.audit_ids
         else one
         for one in broken
+    )
+
+
+def _traced(analysis: Analysis, connection: duckdb.DuckDBPyConnection) -> Analysis:
+    """Each incident with its cause, its blast radius and what would have prevented it."""
+    told = traced(connection, (*analysis.incidents, *analysis.queue))
+    alerts = len(analysis.incidents)
+    return msgspec.structs.replace(
+        analysis, incidents=tuple(told[:alerts]), queue=tuple(told[alerts:])
     )
 
 

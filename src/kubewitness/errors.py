@@ -3,7 +3,8 @@
     KubewitnessError            exit code 1
     ├── SourceError             a path that cannot be read, or holds nothing that can be
     ├── StrictError             ``--strict`` was asked for and a line was not an audit event
-    └── LakeError               the Parquet lake is damaged, full or not writable
+    ├── LakeError               the Parquet lake is damaged, full or not writable
+    └── QueryError              a query that cannot be read; exit code 2
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
 exits with ``exit_code``. A usage mistake is click's own ``UsageError`` (exit code 2).
@@ -39,3 +40,26 @@ class StrictError(KubewitnessError):
 
 class LakeError(KubewitnessError):
     """The lake cannot be read or written."""
+
+
+class QueryError(KubewitnessError):
+    """A query that cannot be read: ``column`` (from 0) of ``text`` is where, ``hint`` what helps.
+
+    >>> print(QueryError("there is no field 'verv'", "verv = get", 0, hint="did you mean verb?"))
+    there is no field 'verv', did you mean verb?
+      verv = get
+      ^
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, text: str, column: int, *, hint: str = "") -> None:
+        self.text = text
+        self.column = column
+        # A window, as the query may be long; and a place for each character, whatever it is.
+        begin = max(0, column - 60)
+        window = "".join(c if c.isprintable() else " " for c in text[begin : begin + 78])
+        super().__init__(
+            f"{what}{', ' if hint else ''}{hint}",
+            remedy=f"{window}\n  {' ' * (column - begin)}^",
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 # An address is taken for a proxy in front of the API server when it is the last of several for
@@ -73,6 +74,7 @@ def _is_loopback(addresses: Sequence[str]) -> bool:
     return all(network(address).scope == "loopback" for address in addresses)
 
 
+@lru_cache(maxsize=4096)
 def network(address: str) -> Network:
     """The network of an address.
 

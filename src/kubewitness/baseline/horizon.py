@@ -62,9 +62,14 @@ def retrospective(table: ActivityTable, guard: int) -> Horizon:
 
 
 def guard_for(table: ActivityTable) -> int:
-    """How many slices to either side an episode may reach: up to a week, at most a quarter of
-    the log on each side, or nothing would be left to judge by."""
-    return int(np.clip(_number(table) // 4, 1, 5))
+    """How many slices to either side of a row of ``table`` an episode may reach."""
+    return guard_of(_number(table))
+
+
+def guard_of(slices: int) -> int:
+    """How many slices to either side an episode may reach in a log of so many: up to a week, at
+    most a quarter of the log on each side, or nothing would be left to judge by."""
+    return int(np.clip(slices // 4, 1, 5))
 
 
 def _number(table: ActivityTable) -> int:

@@ -19,7 +19,16 @@ _COMMANDS = {
     "analyze": "Read audit logs and report ranked, explained incidents.",
     "ingest": "Add audit logs to a lake.",
     "summary": "Trends, statistics and coverage of audit logs.",
+    "query": "Find events: by who, what, where, when and how it ended.",
     "incident": "Everything about one incident of the last analysis.",
+    "history": "Every change of an object: who, how, allowed by what.",
+    "state": "An object as it was at a time.",
+    "diff": "What changed about an object between two times.",
+    "inventory": "What ran at a time; which workloads held an image or a secret, and when.",
+    "who": "Who touched an object, was that usual, and who could have.",
+    "access": "What a principal is granted, what it used, and the least role that does.",
+    "cause": "The causal chain back to who began it.",
+    "blast-radius": "What a principal, credential, request or change touched and caused.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }
@@ -32,8 +41,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"kubewitness.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"kubewitness.cli.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,7 +92,9 @@ def _complain(error: KubewitnessError) -> int:
 
     # A file may be named by whoever wrote it.
     told = KubewitnessError(
-        plain(error.what, 1000), where=plain(error.where, 1000), remedy=plain(error.remedy, 1000)
+        plain(error.what, 1000),
+        where=plain(error.where, 1000),
+        remedy="\n".join(plain(line, 1000) for line in error.remedy.splitlines()),
     )
     with suppress(OSError):
         click.echo(f"kubewitness: {told}", err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kubewitness.cli import streams
-from kubewitness.cli.options import Time, reading, require_input
+from kubewitness.cli.options import Time, page_option, reading, require_input
 from kubewitness.cli.page import require_writable, write_page
 from kubewitness.incidents.model import SEVERITIES, Severity
 from kubewitness.times import Moment
@@ -31,12 +31,7 @@ FORMATS = ("table", "wide", "json", "yaml", "jsonl", "name")
     " a duration counted back from the last event). Without it the whole log is judged.",
 )
 @click.option("--until", type=Time(), help="Leave out everything from here on.")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.html",
-    help="Also write one self-contained HTML page.",
-)
+@page_option
 @click.option("-o", "--output", type=click.Choice(FORMATS), help="Data instead of a report.")
 @click.option(
     "--fail-on",

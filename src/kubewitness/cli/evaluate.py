@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kubewitness.cli import streams
+from kubewitness.cli.options import page_option
 from kubewitness.cli.page import require_writable, write_page
 
 if TYPE_CHECKING:
@@ -25,12 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=click.Choice(("table", "json")), default="table", show_default=True
 )
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.html",
-    help="Also write one self-contained HTML page.",
-)
+@page_option
 @click.option(
     "--baselines/--no-baselines",
     default=True,

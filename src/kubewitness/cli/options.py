@@ -48,6 +48,48 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def asking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """KIND/NAME, its namespace and the form of the answer: what asks about one object."""
+    for decorate in reversed(
+        (
+            click.argument("reference", metavar="KIND/NAME"),
+            reading,
+            click.option("-n", "--namespace", metavar="NAME", help="Its namespace."),
+            answering,
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def answering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``-o`` of the commands that answer a question."""
+    return click.option(
+        "-o", "--output", type=click.Choice(("json", "yaml")), help="Data, not a report."
+    )(command)
+
+
+def snapshot_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--rbac FILE``: what is bound, better than a log can tell."""
+    return click.option(
+        "--rbac",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        metavar="FILE",
+        help="Roles and bindings as kubectl writes them (YAML or JSON), instead of those that the"
+        " log shows.",
+    )(command)
+
+
+def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--report FILE.html``: the answer as a page, too."""
+    return click.option(
+        "--report",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.html",
+        help="Also write one self-contained HTML page.",
+    )(command)
+
+
 def require_input(paths: tuple[str, ...], lake: Path | None) -> None:
     """At least something to read."""
     if not paths and lake is None:

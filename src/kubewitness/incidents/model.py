@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from kubewitness.forensics.causes.graph import Chain, Reach
+
 Severity = Literal["low", "medium", "high", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high", "critical")
 
@@ -68,6 +70,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """A set of linked evidence with a story, a score and a severity.
 
     ``evidence`` are the auditIDs that made it anomalous, ``events`` further related ones.
+    ``cause`` leads back to the first action and the person, ``reach`` says what was touched and
+    caused, ``prevention`` what would have prevented it; ``None`` where nothing was asked of a log.
     ``considered`` are the benign explanations that were tried, and why each was rejected or kept.
     """
 
@@ -91,6 +95,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     next_steps: tuple[str, ...]
     evidence: tuple[str, ...]
     events: tuple[str, ...]
+    cause: Chain | None = None
+    reach: Reach | None = None
+    prevention: tuple[str, ...] = ()
 
 
 Failure = Literal["permission", "admission", "credential", "missing", "invalid", "server"]

@@ -89,7 +89,7 @@ def _stage(
         cluster=cluster,
         source=chunk.source,
         suspect=SUSPECT if chunk.verbatim else "false",
-        bodies=lake.lasting,
+        bodies=lake.bodies,
     )
     try:
         rows = copied(connection, select, draft)

@@ -41,15 +41,17 @@ class _Header(msgspec.Struct):
 
 
 class Lake:
-    """One lake folder; made when missing. One that is not ``lasting`` keeps no bodies, only what
-    is told of them, and its parts are of any day.
+    """One lake folder; made when missing. Parts of one that is not ``lasting`` are of any day.
+
+    Without ``bodies`` only what is told of them is kept.
 
     Raises ``LakeError`` when the folder cannot be made, is no lake, or is of a newer version.
     """
 
-    def __init__(self, root: Path, *, lasting: bool = True) -> None:
+    def __init__(self, root: Path, *, lasting: bool = True, bodies: bool = True) -> None:
         self.root = root
         self.lasting = lasting
+        self.bodies = bodies
         self.events = root / "events"
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
@@ -195,16 +197,16 @@ def _is_utf8(path: Path) -> bool:
 
 
 @contextmanager
-def lake_at(root: Path | None) -> Iterator[Lake]:
+def lake_at(root: Path | None, *, bodies: bool = False) -> Iterator[Lake]:
     """The lake at ``root``, or a temporary one that is deleted at the end.
 
-    Nobody will ever ask the temporary one for a body, so it keeps none.
+    The temporary one keeps ``bodies`` only where somebody will ask for them.
     """
     if root is not None:
         yield Lake(root)
         return
     folder = Path(tempfile.mkdtemp(prefix="kubewitness-"))
     try:
-        yield Lake(folder, lasting=False)
+        yield Lake(folder, lasting=False, bodies=bodies)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,12 +8,13 @@ reader could be fooled by it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
 import msgspec
 
+from kubewitness.forensics.objects.model import Snapshot
 from kubewitness.incidents.model import Incident
 from kubewitness.report import inert
 from kubewitness.report.headline import ranked
@@ -34,26 +35,62 @@ def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
     one line of ``jsonl``.
     """
     match fmt:
-        case "jsonl":
-            if isinstance(subject, Summary):
-                stream.write(_json(summary_document(subject)) + b"\n")
-                return
+        case "jsonl" if not isinstance(subject, Summary):
             for incident in _incidents(subject):
                 stream.write(incident_line(incident))
         case "name":
             for incident in _incidents(subject):
                 stream.write(f"incident/{inert.plain(incident.id)}\n".encode())
-        case "json":
-            stream.write(msgspec.json.format(_json(document(subject)), indent=2) + b"\n")
-        case "yaml":
-            stream.write(_yaml(document(subject)).encode())
+        case "json" | "jsonl" | "yaml":
+            write_plain(document(subject), fmt, stream)
         case _:
             raise ValueError(f"unknown format {fmt!r}: one of {', '.join(FORMATS)}")
 
 
+def write_document(subject: msgspec.Struct, fmt: str, stream: IO[bytes], *, kind: str = "") -> None:
+    """Write any struct as one document, ``json`` or ``yaml``: its fields beside ``apiVersion``."""
+    told = {"apiVersion": API_VERSION, "kind": kind or type(subject).__name__, **plain(subject)}
+    write_plain(told, fmt, stream)
+
+
+def write_plain(value: Mapping[str, Any], fmt: str, stream: IO[bytes]) -> None:
+    """Write plain values as one document, for ``jsonl`` in one line."""
+    match fmt:
+        case "json":
+            stream.write(msgspec.json.format(json_bytes(value), indent=2) + b"\n")
+        case "jsonl":
+            stream.write(json_bytes(value) + b"\n")
+        case "yaml":
+            stream.write(yaml_text(value).encode())
+        case _:
+            raise ValueError(f"unknown format {fmt!r}: json, jsonl or yaml")
+
+
+def write_manifest(found: Snapshot, stream: IO[bytes]) -> None:
+    """Write the object of a snapshot as kubectl would; what is not known stands above it."""
+    lines = [f"# {line}" for line in _above(found)]
+    text = yaml_text(_timed(found.object)) if found.object else "{}\n"
+    stream.write(("\n".join(lines) + "\n" + text).encode())
+
+
+def _above(found: Snapshot) -> Iterator[str]:
+    yield f"at {rfc3339(found.at)}: {found.existence}"
+    for source in found.sources[-8:]:
+        yield f"from the {source.gave} of {inert.plain(source.audit_id)} at {rfc3339(source.at)}"
+    yield from map(inert.plain, found.notes)
+    for gap in found.gaps:
+        yield f"not knowable: {inert.plain(gap.path)}: {inert.plain(gap.why)}"
+
+
+def write_manifests(manifests: Iterable[Mapping[str, Any]], stream: IO[bytes]) -> None:
+    """Objects of Kubernetes as one YAML stream, as ``kubectl apply -f -`` reads it."""
+    for manifest in manifests:
+        stream.write(b"---\n" + yaml_text(manifest).encode())
+
+
 def incident_line(incident: Incident) -> bytes:
     """The incident as one line of JSON, its line break included."""
-    return _json(_plain(incident)) + b"\n"
+    return json_bytes(plain(incident)) + b"\n"
 
 
 def document(subject: Exportable) -> dict[str, Any]:
@@ -67,10 +104,10 @@ def document(subject: Exportable) -> dict[str, Any]:
             "mode": subject.mode,
             "start": rfc3339(subject.summary.start),
             "end": rfc3339(subject.summary.end),
-            "intake": _plain(subject.intake),
+            "intake": plain(subject.intake),
             "notes": list(subject.notes),
         }
-    items = [_plain(incident) for incident in _incidents(subject)]
+    items = [plain(incident) for incident in _incidents(subject)]
     told = {
         "apiVersion": API_VERSION,
         "kind": "IncidentList",
@@ -78,7 +115,7 @@ def document(subject: Exportable) -> dict[str, Any]:
         "items": items,
     }
     if isinstance(subject, Analysis):
-        told["misconfigurations"] = [_plain(one) for one in subject.misconfigurations]
+        told["misconfigurations"] = [plain(one) for one in subject.misconfigurations]
     return told
 
 
@@ -88,7 +125,7 @@ def summary_document(summary: Summary) -> dict[str, Any]:
         "apiVersion": API_VERSION,
         "kind": "Summary",
         "metadata": {"start": rfc3339(summary.start), "end": rfc3339(summary.end)},
-        "summary": _plain(summary),
+        "summary": plain(summary),
     }
 
 
@@ -97,16 +134,16 @@ def schema() -> dict[str, Any]:
     return msgspec.json.schema(Incident)
 
 
-def _incidents(subject: Analysis | Summary | Iterable[Incident]) -> Sequence[Incident]:
+def _incidents(subject: Exportable) -> Sequence[Incident]:
     if isinstance(subject, Summary):
         raise TypeError("a summary has no incidents")
     return ranked(subject) if isinstance(subject, Analysis) else tuple(subject)
 
 
-def _plain(struct: msgspec.Struct) -> dict[str, Any]:
-    """The struct as dicts, lists and strings; every time in UTC, whatever zone it came in."""
-    values: dict[str, Any] = msgspec.to_builtins(struct, builtin_types=(datetime,))
-    return {key: _timed(value) for key, value in values.items()}
+def plain(value: msgspec.Struct | Mapping[str, Any]) -> dict[str, Any]:
+    """A struct as dicts, lists and strings; every time in UTC, whatever zone it came in."""
+    values: dict[str, Any] = msgspec.to_builtins(value, builtin_types=(datetime,))
+    return {key: _timed(item) for key, item in values.items()}
 
 
 def _timed(value: Any) -> Any:
@@ -122,11 +159,13 @@ def _timed(value: Any) -> Any:
     return value
 
 
-def _json(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """Compact JSON that is safe to look at."""
     return inert.json(msgspec.json.encode(value).decode()).encode()
 
 
-def _yaml(value: Any) -> str:
+def yaml_text(value: Any) -> str:
+    """YAML in block style that is safe to look at."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

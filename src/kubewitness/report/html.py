@@ -15,7 +15,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from kubewitness import __version__
-from kubewitness.report import charts, headline, inert, lanes, tactics, wording
+from kubewitness.report import (
+    causal_graph,
+    causes_wording,
+    charts,
+    headline,
+    inert,
+    lanes,
+    tactics,
+    wording,
+)
 
 if TYPE_CHECKING:
     from kubewitness.report.model import Analysis
@@ -27,7 +36,7 @@ CARDS, ROWS = 25, 12
 
 def render(analysis: Analysis) -> str:
     """The page of an analysis."""
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         analysis=analysis,
         summary=analysis.summary,
@@ -43,7 +52,8 @@ def render(analysis: Analysis) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, whose every text from a log is made inert."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -56,6 +66,7 @@ def _environment() -> Environment:
                  "period", "plural", "principal", "rfc3339", "slices", "unremarkable"):  # fmt: skip
         environment.filters[name] = getattr(wording, name)
     environment.filters.update(cut=inert.plain, name=_breakable)
+    environment.globals.update(words=causes_wording, graph=causal_graph.graph)
     environment.globals.update(charts=charts, headline=headline, lanes=lanes, tactics=tactics)
     return environment
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from kubewitness.incidents.model import Expected, Incident, Moment, Reason
 from kubewitness.report import headline, tactics
 from kubewitness.report.inert import plain
+from kubewitness.report.terminal import causes
 from kubewitness.report.terminal.layout import (
     bar,
     bullets,
@@ -90,8 +91,14 @@ def _story(incident: Incident, console: Console, *, rows: int, reasons: int, ite
         more(console, len(incident.reasons) - reasons, "smaller reasons")
     if incident.timeline:
         _timeline(incident.timeline, rows, console)
+    if incident.cause is not None and len(incident.cause.line) > 1:
+        part(console, "Back to who began it", "the first cause on top")
+        causes.ladder(incident.cause, console)
+    if incident.reach is not None and incident.reach.touched:
+        causes.reach_table(incident.reach, console, items)
     for title, style, sentences in (
         ("What to do next", numbered, incident.next_steps),
+        ("What would have prevented it", bullets, incident.prevention),
         ("Benign explanations considered", bullets, incident.considered),
     ):
         if sentences:

@@ -1,4 +1,4 @@
-"""``-o table`` and ``-o wide``: incidents as kubectl would list them."""
+"""``-o table`` and ``-o wide``: a line a thing, as kubectl would list them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from kubewitness.forensics.rbac.answer import Access, Who
 from kubewitness.incidents.model import Incident
 from kubewitness.report import tactics
 from kubewitness.report.inert import cell
@@ -35,10 +36,94 @@ def incidents_table(
     end = utc(now or max(incident.updated_at for incident in incidents))
     names = _WIDE if wide else _NARROW
     rows = [[_COLUMNS[name](incident, end) for name in names] for incident in incidents]
+    styles = [STYLES[incident.severity] for incident in incidents]
+    _aligned(names, rows, console, styles=styles, wide=wide, headers=headers)
+
+
+def who_table(answer: Who, console: Console) -> None:
+    """A line for everybody who touched the object, then one for each who could have."""
+    touched = [
+        (
+            cell(principal(one.principal), 60),
+            cell(principal(one.acting_as), 60) or "<none>",
+            str(one.requests),
+            str(one.refused),
+            rfc3339(one.first.replace(microsecond=0)),
+            rfc3339(one.last.replace(microsecond=0)),
+            one.habit,
+            _several(list(one.source_ips), 40),
+            _several(list(one.clients), 40),
+            _several(list(one.actions), 60),
+            _several(one.bindings, 100),
+        )
+        for one in answer.touched
+    ]
+    _aligned(_TOUCHED, touched, console, wide=True)
+    if touched and answer.able:
+        whole(console, Text())
+    able = [
+        (
+            cell(one.subject, 80),
+            ",".join(one.may).replace(" ", "-"),
+            str(len(one.members)),
+            _several([principal(name) for name in one.touched], 60),
+            ",".join(one.sources),
+            _several(one.bindings, 100),
+        )
+        for one in answer.able
+    ]
+    _aligned(_ABLE, able, console, wide=True)
+
+
+def access_table(answer: Access, console: Console) -> None:
+    """A line a grant, then one a dangerous power."""
+    grants = [
+        (
+            cell(one.binding, 120),
+            cell(one.subject, 80),
+            one.origin,
+            str(one.requests),
+            rfc3339(one.last.replace(microsecond=0)) if one.last else "<never>",
+            "<unknown>" if one.rules is None else f"{len(one.unused)}/{len(one.rules)}",
+        )
+        for one in answer.grants
+    ]
+    _aligned(
+        ("GRANT", "SUBJECT", "KNOWN-BY", "REQUESTS", "LAST", "UNUSED-RULES"),
+        grants,
+        console,
+        wide=True,
+    )
+    if answer.dangers:
+        whole(console, Text())
+    dangers = [
+        (
+            one.power,
+            cell(one.namespace, 60) or "<all>",
+            _several(one.names, 60) if one.names else "<all>",
+            str(one.requests),
+            cell(one.binding, 120),
+        )
+        for one in answer.dangers
+    ]
+    _aligned(("POWER", "NAMESPACE", "NAMES", "REQUESTS", "GRANT"), dangers, console, wide=True)
+
+
+def _aligned(
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    *,
+    styles: Sequence[str] = (),
+    wide: bool,
+    headers: bool = True,
+) -> None:
+    if not rows:
+        return
     above = [list(names)] if headers else []
     widths = [max(map(cell_len, column)) for column in zip(*above, *rows, strict=True)]
-    styles = ["", *(STYLES[i.severity] for i in incidents)][0 if headers else 1 :]
-    for row, style in zip([*above, *rows], styles, strict=True):
+    styled = [*([""] * len(above)), *(styles or [""] * len(rows))]
+    for row, style in zip([*above, *rows], styled, strict=True):
         line = Text()
         for name, value, width in zip(names, row, widths, strict=True):
             line.append(value, style=style if name == "SEVERITY" else "")
@@ -76,3 +161,8 @@ _COLUMNS: dict[str, Callable[[Incident, datetime], str]] = {
 }
 _NARROW = ("ID", "SEVERITY", "SCORE", "PRINCIPAL", "AGE", "TITLE")
 _WIDE = tuple(_COLUMNS)
+_TOUCHED = (
+    "PRINCIPAL", "ACTING-AS", "REQUESTS", "REFUSED", "FIRST", "LAST", "HABIT", "SOURCE", "CLIENT",
+    "ACTIONS", "GRANT",
+)  # fmt: skip
+_ABLE = ("COULD", "MAY", "MEMBERS", "DID", "KNOWN-BY", "GRANT")

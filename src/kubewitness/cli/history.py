@@ -1,0 +1,62 @@
+"""``kubewitness history``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kubewitness.cli import streams
+from kubewitness.cli.options import Time, asking, require_input
+from kubewitness.times import Moment
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from kubewitness.forensics.objects.model import History
+
+
+@click.command()
+@asking
+@click.option("--since", type=Time(), help="Only what happened from here on.")
+@click.option("--until", type=Time(), help="Only what happened until here.")
+def history(
+    reference: str,
+    paths: tuple[str, ...],
+    cluster: str | None,
+    lake: Path | None,
+    strict: bool,
+    namespace: str | None,
+    output: str | None,
+    since: Moment | None,
+    until: Moment | None,
+) -> None:
+    """Every change of an object: who, from where, with what, allowed by what, and what it changed.
+
+    KIND is any name kubectl knows (deploy, pods, Secret, certificates.cert-manager.io).
+    """
+    require_input(paths, lake)
+    from kubewitness.cli.question import answer
+    from kubewitness.forensics import target as targets
+    from kubewitness.forensics.objects import history as forensics
+    from kubewitness.report import exports
+    from kubewitness.report.terminal import objects
+
+    def asked(connection: DuckDBPyConnection) -> History:
+        last = targets.last_event(connection)
+        target = targets.find(connection, reference, namespace=namespace, cluster=cluster)
+        return forensics.history(
+            connection,
+            target,
+            since=since.at(last) if since else None,
+            until=until.at(last) if until else None,
+        )
+
+    found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
+    with streams.data() as console:
+        if output:
+            exports.write_document(found, output, sys.stdout.buffer)
+        else:
+            objects.history_report(found, console)

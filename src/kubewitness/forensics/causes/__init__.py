@@ -1,0 +1,1 @@
+"""Causes: deeds, the links between them, back to who began it and forward to what it reached."""

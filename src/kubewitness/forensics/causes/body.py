@@ -1,0 +1,142 @@
+"""What the bodies of a deed tell about causes: uids, owners, replicas, the template, targets.
+
+Only what a causal link needs is decoded; where the audit level hides bodies there is nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """An entry of ``metadata.ownerReferences``; ``controller`` marks the one that manages."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """``template`` is a digest of the pod template (or of the whole spec without ``replicas``),
+    ``unobserved`` whether its controller had not yet seen it as it is then,
+    ``target`` the ``kind name`` an autoscaler scales, ``applications`` the GitOps objects that the
+    object says it is managed by, ``fingerprint`` of the certificate in a signing request."""
+
+    uid: str = ""
+    owners: tuple[Owner, ...] = ()
+    replicas: int | None = None
+    template: str = ""
+    unobserved: bool | None = None
+    target: str = ""
+    applications: tuple[str, ...] = ()
+    fingerprint: str = ""
+    deleting: bool = False
+
+    @property
+    def owner(self) -> Owner | None:
+        """The managing owner, or the only one."""
+        managing = [one for one in self.owners if one.controller] or list(self.owners)
+        return managing[0] if managing else None
+
+
+class _Meta(msgspec.Struct):
+    uid: str | None = None
+    generation: int | None = None
+    ownerReferences: list[Owner] | None = None  # noqa: N815 (as Kubernetes spells it)
+    labels: dict[str, Any] | None = None
+    annotations: dict[str, Any] | None = None
+    deletionTimestamp: str | None = None  # noqa: N815
+
+
+class _Object(msgspec.Struct):
+    metadata: _Meta | None = None
+    spec: dict[str, Any] | None = None
+    status: Any = None
+
+
+_TRACKING = "argocd.argoproj.io/tracking-id"
+# label → API group of the object that it names
+_MANAGED_BY = {
+    "argocd.argoproj.io/instance": "argoproj.io",
+    "kustomize.toolkit.fluxcd.io/name": "kustomize.toolkit.fluxcd.io",
+    "helm.toolkit.fluxcd.io/name": "helm.toolkit.fluxcd.io",
+}
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+
+
+def body(request: str | None, response: str | None) -> Body | None:
+    """What an answer tells, or the request where the answer is no object; ``None`` if neither."""
+    for text in (response, request):
+        found = _decoded(text)
+        if found is not None and found.metadata is not None and found.metadata.uid is not None:
+            return _told(found, found.metadata)
+    found = _decoded(request)
+    if found is None or found.metadata is None:
+        return None
+    return _told(found, found.metadata)
+
+
+def _decoded(text: str | None) -> _Object | None:
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=_Object)
+    except msgspec.MsgspecError:  # a JSON patch is a list, and any field may have any type
+        return None
+
+
+def _told(found: _Object, meta: _Meta) -> Body:
+    spec = found.spec or {}
+    status = found.status if isinstance(found.status, dict) else {}
+    replicas = spec.get("replicas")
+    observed = status.get("observedGeneration")
+    target = spec.get("scaleTargetRef")
+    return Body(
+        uid=meta.uid or "",
+        owners=tuple(meta.ownerReferences or ()),
+        replicas=replicas if isinstance(replicas, int) else None,
+        template=_digest(spec),
+        unobserved=(meta.generation or 0) > observed if isinstance(observed, int) else None,
+        target=f"{target.get('kind')} {target.get('name')}" if isinstance(target, dict) else "",
+        applications=tuple(_applications(meta)),
+        fingerprint=_fingerprint(status.get("certificate")),
+        deleting=bool(meta.deletionTimestamp),
+    )
+
+
+def _digest(spec: dict[str, Any]) -> str:
+    job = spec.get("jobTemplate")
+    template = spec.get("template") or job
+    if template is None:
+        return ""
+    # A CronJob's schedule makes its pods as much as its template does.
+    told = [template, spec.get("schedule"), spec.get("suspend")]
+    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
+
+
+def _applications(meta: _Meta) -> list[str]:
+    """``group name`` of each GitOps object that labels or annotations name."""
+    labels, notes = meta.labels or {}, meta.annotations or {}
+    found = [f"{group} {labels[label]}" for label, group in _MANAGED_BY.items() if label in labels]
+    tracking = notes.get(_TRACKING)
+    if isinstance(tracking, str):
+        found.append(f"argoproj.io {tracking.partition(':')[0]}")
+    return found
+
+
+def _fingerprint(certificate: Any) -> str:
+    """SHA-256 of the DER form, as ``X509SHA256=`` spells it in ``user.extra``."""
+    if not isinstance(certificate, str):
+        return ""
+    try:
+        found = _PEM.search(base64.b64decode(certificate, validate=True))
+        der = base64.b64decode(found[1]) if found else b""
+    except ValueError:
+        return ""
+    return f"X509SHA256={hashlib.sha256(der).hexdigest()}" if der else ""

@@ -1,0 +1,283 @@
+"""Back from an object, a request or an incident to who began it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from kubewitness.activity.action import action, outcome
+from kubewitness.errors import KubewitnessError
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.gathering import ancestors
+from kubewitness.forensics.causes.graph import Chain, Link, Step
+from kubewitness.forensics.causes.links import Found
+from kubewitness.forensics.causes.record import Record
+from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
+from kubewitness.forensics.causes.subject import ObjectName, is_object, may_be_audit_id, object_name
+
+_STEPS = 60
+
+
+def cause_of(
+    record: Record, subject: str, namespace: str = "", at: datetime | None = None
+) -> Chain:
+    """What led to ``KIND/NAME`` or to the request with this auditID."""
+    if is_object(subject):
+        return cause_of_object(record, object_name(subject, namespace), at)
+    return cause_of_request(record, subject)
+
+
+def cause_of_object(record: Record, what: ObjectName, at: datetime | None = None) -> Chain:
+    """How an object came to be as it is (or was at ``at``): its creation, its last change, and
+    its end if it is gone by then.
+
+    Raises ``KubewitnessError`` for an object that the log does not know, or several of the name.
+    """
+    history = _history(record, what, at)
+    seeds = _turning_points(history)
+    home = history[0].namespace
+    subject = ObjectName(what.resource, what.name, home, what.group)
+    notes = _history_notes(record, history, seeds)
+    return _chain(record, str(subject), seeds, history, notes)
+
+
+def cause_of_request(record: Record, audit_id: str) -> Chain:
+    """What led to one request. Raises ``KubewitnessError`` for an unknown auditID."""
+    found = record.find(f"audit_id = {quoted(audit_id)}")
+    if not found:
+        hint = "" if may_be_audit_id(audit_id) else "; an object is written KIND/NAME"
+        raise KubewitnessError(
+            f"no request has the auditID {audit_id!r}",
+            remedy=f"take one from 'kubewitness incident ID'{hint}",
+        )
+    notes = []
+    if len({one.key for one in found}) > 1:
+        notes.append(
+            f"{len(found)} requests carry this auditID, which a client may choose: the last is"
+            " meant."
+        )
+    return _chain(record, f"request {audit_id}", found[-1:], found[-1:], notes)
+
+
+def _history(record: Record, what: ObjectName, at: datetime | None) -> list[Deed]:
+    where = f"resource = {quoted(what.resource)} AND name = {quoted(what.name)}"
+    if what.namespace:
+        where += f" AND namespace = {quoted(what.namespace)}"
+    if what.group:
+        where += f" AND api_group = {quoted(what.group)}"
+    done = (
+        "(verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec', 'attach',"
+        " 'portforward')) AND (subresource IS DISTINCT FROM 'status' OR resource = 'pods')"
+    )
+    found = record.find(f"{where} AND {done}", until=at, latest=True)
+    served = [one for one in found if one.served]
+    if not served:
+        raise _unknown(record, what, at, refused=bool(found))
+    homes = sorted({one.namespace for one in served})
+    if len(homes) > 1 and not what.namespace and what.resource != "namespaces":
+        raise KubewitnessError(
+            f"{what} is in {len(homes)} namespaces",
+            remedy=f"say which with -n: {', '.join(homes[:8])}",
+        )
+    return served
+
+
+def _unknown(
+    record: Record, what: ObjectName, at: datetime | None, *, refused: bool
+) -> KubewitnessError:
+    if refused:
+        return KubewitnessError(
+            f"{what} was never made or changed: all that tried was refused",
+            remedy="ask for one of the requests by its auditID",
+        )
+    if record.bounds is None:
+        return KubewitnessError("the log holds no events", remedy="give other paths, or a lake")
+    alike = record.find(
+        f"name = {quoted(what.name)} AND verb NOT IN ('get', 'list', 'watch')", most=50
+    )
+    homes = {(f"{one.resource}/{one.name}", one.namespace) for one in alike}
+    places = [f"{name} -n {home}" if home else name for name, home in sorted(homes)]
+    begin, end = record.bounds
+    when = f" before {at:%Y-%m-%dT%H:%M:%SZ}" if at else ""
+    remedy = (
+        f"there is {', '.join(places[:5])}"
+        if places
+        else f"the log runs from {begin:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}; what was"
+        " there before and has not changed since leaves no trace in it"
+    )
+    return KubewitnessError(f"nothing changed {what}{when}", remedy=remedy)
+
+
+def _turning_points(history: Sequence[Deed]) -> list[Deed]:
+    """The creation, the last change and the end of the last object of this name."""
+    ends = [n for n, one in enumerate(history) if _ended(one)]
+    births = [n for n, one in enumerate(history) if one.verb == "create" and not one.subresource]
+    begin = births[-1] if births else 0
+    if not births:
+        bound = [n for n, one in enumerate(history) if schedules(one)]
+        begin = bound[0] if bound else 0
+    own = history[begin:]
+    points = [own[0]] if births or schedules(own[0]) else []
+    changes = [one for one in own if one.verb in CHANGES and one.subresource in ("", "scale")]
+    if own[0].resource != "pods" and changes and changes[-1] not in points:
+        points.append(changes[-1])
+    last = [history[n] for n in ends if n >= begin]
+    if last:
+        asked = [one for one in own if _ended(one) and one.at <= last[-1].at]
+        points.append(asked[-1])
+    return points or list(own[-1:])
+
+
+def _ended(one: Deed) -> bool:
+    return one.verb in DELETES and not one.subresource
+
+
+def _history_notes(record: Record, history: Sequence[Deed], seeds: Sequence[Deed]) -> list[str]:
+    notes = []
+    births = [one for one in history if one.verb == "create" and not one.subresource]
+    if len(births) > 1:
+        notes.append(
+            f"{len(births)} objects had this name one after the other; the last is meant"
+            " (--at TIME for an earlier one)."
+        )
+    if not births and not any(schedules(one) for one in history):
+        begin = f" ({record.bounds[0]:%Y-%m-%d %H:%M} UTC)" if record.bounds else ""
+        notes.append(f"Its creation lies before the log begins{begin}.")
+    return notes
+
+
+def _chain(
+    record: Record,
+    subject: str,
+    seeds: Sequence[Deed],
+    history: Sequence[Deed],
+    notes: Iterable[str],
+) -> Chain:
+    told = ancestors(record, seeds)
+    line = _line(seeds[0], told)
+    after = _aftermath(record, seeds[0], history)
+    return drawn_chain(subject, line, told, further=seeds, after=after, notes=notes)
+
+
+def drawn_chain(
+    subject: str,
+    line: Sequence[Deed],
+    told: Mapping[Key, list[Found]],
+    *,
+    further: Iterable[Deed] = (),
+    after: Sequence[Deed] = (),
+    notes: Iterable[str] = (),
+) -> Chain:
+    """A chain of what was found: ``line`` from the first cause on, and what had a part in it."""
+    known = {one.key for one in (*line, *further, *after)}
+    frontier = set(known)
+    while frontier:
+        frontier = {found.cause.key for key in frontier for found in told.get(key, ())} - known
+        known |= frontier
+    drawn = Drawing({key: told[key] for key in known if key in told}, [*line, *further, *after])
+    origin = line[0]
+    person = next((one for one in line if one.of == "human"), None)
+    return Chain(
+        subject=subject,
+        origin=origin.principal,
+        person=person.principal if person else "",
+        line=tuple(drawn.number[one.key] for one in line),
+        after=tuple(drawn.number[one.key] for one in after),
+        steps=drawn.steps,
+        links=drawn.links,
+        notes=(*notes, *_limits(line, drawn, person is not None)),
+    )
+
+
+def _line(seed: Deed, told: Mapping[Key, list[Found]]) -> list[Deed]:
+    """From the first cause to the seed, taking the likeliest cause at each turn; a permission
+    allows something, and a sitting surrounds it, but neither does it."""
+    line, seen = [seed], {seed.key}
+    while True:
+        found = [
+            one
+            for one in told.get(line[-1].key, ())
+            if one.kind not in ("permission", "session") and one.cause.key not in seen
+        ]
+        if not found:
+            return line[::-1]
+        line.append(found[0].cause)
+        seen.add(found[0].cause.key)
+
+
+def _aftermath(record: Record, seed: Deed, history: Sequence[Deed]) -> list[Deed]:
+    """Scheduler and node: what became of a new pod."""
+    if seed.resource != "pods":
+        return []
+    later = [one for one in history if one.at > seed.at]
+    bound = [one for one in later if one.subresource == "binding"][:1]
+    status = [one for one in later if one.subresource == "status" and one.of == "node"]
+    return [*bound, *status[:1]]
+
+
+class Drawing:
+    """Deeds and what was found about them, as numbered steps and links."""
+
+    def __init__(self, told: Mapping[Key, list[Found]], further: Iterable[Deed]) -> None:
+        deeds = {one.key: one for one in further}
+        for effect in told.values():
+            for found in effect:
+                deeds.setdefault(found.cause.key, found.cause)
+        ordered = sorted(deeds.values(), key=lambda one: one.turn)
+        self.number = {one.key: n for n, one in enumerate(ordered)}
+        self.steps = tuple(step(n, one) for n, one in enumerate(ordered))
+        self.links = tuple(
+            Link(
+                cause=self.number[found.cause.key],
+                effect=self.number[key],
+                kind=found.kind,
+                certain=found.certain,
+                confidence=found.confidence,
+                because=found.because,
+            )
+            for key, effect in told.items()
+            if key in self.number
+            for found in effect
+        )
+
+
+def step(number: int, one: Deed) -> Step:
+    """A deed as it is shown."""
+    return Step(
+        id=number,
+        at=one.at,
+        principal=one.principal,
+        kind=one.of,
+        acting_as=one.acting_as,
+        action=action(one.verb, one.kind, one.subresource, one.path),
+        object=f"{one.resource}/{one.name}" if one.name else one.resource,
+        namespace=one.namespace,
+        source_ip=one.source_ip,
+        client=one.client,
+        outcome=outcome(one.code, "Response"),
+        binding=one.binding,
+        audit_id=one.audit_id,
+    )
+
+
+def _limits(line: Sequence[Deed], graph: Drawing, person: bool) -> list[str]:
+    notes = []
+    guessed = [link for link in graph.links if "bodies" in link.because]
+    if guessed or (line[-1].level == "Metadata" and len(line) > 1):
+        notes.append(
+            "The audit level keeps no bodies of some of these requests: owners and changes are"
+            " inferred from names and times."
+        )
+    first = line[0]
+    if not person and first.of in ("control-plane", "node"):
+        notes.append(
+            f"Nobody is seen before {first.principal}: what made it act is not in the log, or lies"
+            " before it."
+        )
+    elif not person and first.of == "workload":
+        notes.append(
+            f"It began with the service account {first.principal}: no person is seen behind it"
+            " (a program acted by itself, or what steers it leaves no trace in this log)."
+        )
+    return notes

@@ -1,0 +1,189 @@
+"""Which parts of the log a causal question needs: what may have led to a deed is fetched, step by
+step, only for what has turned out to be a cause."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from kubewitness.activity.network import network
+from kubewitness.activity.principal import account_namespace
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
+from kubewitness.forensics.causes.links import Found, causes
+from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
+from kubewitness.forensics.causes.record import Record
+from kubewitness.forensics.causes.scene import DELIVERED, Key, Scene, Thing, schedules, thing
+
+_ROUNDS = 12
+_MOST = 60
+_SOON = timedelta(hours=1)
+_SURE = 0.9
+_BY_PLAN = frozenset({"namespace-controller", "generic-garbage-collector"})
+_SIBLINGS = timedelta(seconds=60)
+_NEAR = timedelta(seconds=10)
+# Kubernetes mints tokens for at most this long unless the API server is told otherwise.
+_TOKEN_LIFE = timedelta(days=2)
+_DELIVERED = timedelta(minutes=15)
+# Bodies are large: that many of the latest of one object say what it changed from and to.
+_READ, _PODS_READ = 8, 2
+_TELLING = OWNED | OWNERS | {"horizontalpodautoscalers", "certificatesigningrequests"}
+
+
+def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
+    """The causes of ``seeds``, of their causes, and so on: by the key of the effect."""
+    told: dict[Key, list[Found]] = {}
+    frontier = list(seeds)
+    asked: set[Key] = set()
+    for _ in range(_ROUNDS):
+        frontier = [one for one in frontier if one.key not in asked]
+        if not frontier or len(asked) > _MOST:
+            break
+        asked.update(one.key for one in frontier)
+        _fetch(record, frontier)
+        scene = record.scene()
+        _learn_habits(record, scene, frontier)
+        for one in frontier:
+            told[one.key] = causes(scene, one)
+        # How somebody came by a right, or sat down, is a question of its own.
+        frontier = [found.cause for one in frontier for found in told[one.key]
+                    if found.kind not in ("session", "permission")]  # fmt: skip
+    return told
+
+
+def _fetch(record: Record, frontier: Sequence[Deed]) -> None:
+    """First what is near in time, which most causes are; all of the log only for what that does
+    not explain."""
+    near: list[Deed] = []
+    for one in frontier:
+        near += record.named(_names(one), since=one.at - _SOON, until=one.at)
+        near += _fetch_around(record, one)
+    _read(record, [*frontier, *near])
+    _own(record, frontier, since=_SOON)
+    scene = record.scene()
+    left = [one for one in frontier if _unexplained(scene, one)]
+    if left:
+        latest = max(one.at for one in left)
+        names = {name for one in left for name in _names(one)}
+        _read(record, record.named(names, until=latest))
+        _own(record, left, since=None)
+    if any(one.binding and not one.binding.partition(" ")[2].startswith("system:")
+           for one in frontier):  # fmt: skip
+        _ = record.permissions
+
+
+def _own(record: Record, frontier: Sequence[Deed], since: timedelta | None) -> None:
+    """Owners whose name tells nothing of what they own."""
+    scene = record.scene()
+    for one in frontier:
+        known = _names(one)
+        further = set()
+        for deed in (one, *scene.of(thing(one))):
+            told = scene.body(deed)
+            if told is not None and told.owner is not None:
+                further.add((deed.namespace, told.owner.name))
+        if further - known:
+            begin = one.at - since if since else None
+            _read(record, record.named(further - known, since=begin, until=one.at))
+
+
+def _unexplained(scene: Scene, one: Deed) -> bool:
+    """Whether machinery did it, or a pod's token, and nothing near says why."""
+    found = [cause for cause in causes(scene, one, sittings=False) if cause.kind != "permission"]
+    if one.of in ("control-plane", "node") and (
+        one.resource in OWNED or one.controller in _BY_PLAN
+    ):
+        return not any(cause.certain or cause.confidence >= _SURE for cause in found)
+    return bool(one.pod) and one.of == "workload" and not found
+
+
+def _names(one: Deed) -> set[tuple[str, str]]:
+    """``(namespace, name)`` of what may have to do with the cause of a deed."""
+    names: set[tuple[str, str]] = set()
+    if one.of in ("control-plane", "node") and one.name:
+        names |= {(one.namespace, name) for name in family(one.resource, one.name)}
+    elif one.subresource == "token" or one.resource == "certificatesigningrequests":
+        names.add((one.namespace, one.name))
+    if one.of == "control-plane" and one.verb in ("delete", "deletecollection"):
+        names.add(("", one.namespace))
+    if one.pod and one.of == "workload":
+        home = account_namespace(one.principal)
+        names |= {(home, name) for name in family("pods", one.pod)}
+    return names
+
+
+def _fetch_around(record: Record, one: Deed) -> list[Deed]:
+    """What can be told only by when it was; returns what may have bodies worth reading."""
+    near: list[Deed] = []
+    if one.resource == "pods" and one.of in ("control-plane", "node"):
+        if one.verb == "create" and not one.subresource and one.name:
+            base = one.name.rpartition("-")[0]
+            record.around(f"{base}-", one.namespace, one.at - _SIBLINGS, one.at)
+        elif schedules(one):
+            near += record.around(one.name, one.namespace, one.at - _NEAR, one.at)
+    if one.controller == "horizontal-pod-autoscaler":
+        near += record.find(
+            f"resource = 'horizontalpodautoscalers' AND namespace = {quoted(one.namespace)}"
+            " AND verb IN ('create', 'update', 'patch') AND subresource IS NULL",
+            until=one.at,
+            latest=True,
+        )
+    if one.of == "workload" and one.verb in ("create", "update", "patch", "delete"):
+        near.append(one)
+        kinds = ", ".join(quoted(kind) for kind in sorted(DELIVERED))
+        record.find(
+            f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch') AND subresource IS"
+            f' NULL AND "user" <> {quoted(one.principal)}',
+            since=one.at - _DELIVERED,
+            until=one.at,
+            latest=True,
+        )
+    home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
+    stolen = one.of != "control-plane" or network(one.source_ip).scope == "public"
+    if one.credential.startswith("JTI=") and home and stolen:
+        record.find(
+            f"subresource = 'token' AND name = {quoted(name)} AND namespace = {quoted(home)}"
+            f" AND contains(CAST(annotations AS VARCHAR), {quoted(one.credential)})",
+            since=one.at - _TOKEN_LIFE,
+            until=one.at,
+        )
+    if one.of in ("node", "control-plane"):
+        return near
+    if one.credential.startswith("X509SHA256="):
+        near += record.find(
+            "resource = 'certificatesigningrequests' AND verb IN ('create', 'update', 'patch')",
+            since=one.at - _TOKEN_LIFE,
+            until=one.at,
+        )
+    record.sitting(one)
+    return near
+
+
+def _read(record: Record, deeds: Iterable[Deed]) -> None:
+    """The bodies of what tells about owners and templates, the latest few of each object."""
+    by_thing: dict[Thing, list[Deed]] = defaultdict(list)
+    for one in sorted(deeds, key=lambda one: one.turn, reverse=True):
+        if (
+            one.resource in _TELLING
+            and one.served
+            and one.verb in ("create", "update", "patch", "delete")
+            and one.subresource in ("", "scale", "approval", "status")
+        ):
+            by_thing[thing(one)].append(one)
+    record.read_bodies(
+        [one for what, own in by_thing.items()
+         for one in own[: _PODS_READ if what[0] == "pods" else _READ]]
+    )  # fmt: skip
+
+
+def _learn_habits(record: Record, scene: Scene, frontier: Iterable[Deed]) -> None:
+    """Only of what was done from a pod that somebody had got into."""
+    entered: dict[tuple[str, str], datetime] = defaultdict()
+    for one in scene.deeds:
+        if one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers":
+            entered.setdefault((one.namespace, one.name), one.at)
+    for one in frontier:
+        at = entered.get((account_namespace(one.principal), one.pod))
+        if one.pod and at is not None and at < one.at:
+            record.learn_habit(one)

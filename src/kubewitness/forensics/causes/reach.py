@@ -1,0 +1,355 @@
+"""Forward from a principal, a credential, a request or an object: what it touched and caused.
+
+What is caused is told by the same links as the way back, so nothing is glued together by a hub: a
+controller that acts for one object is not followed to what it does for others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from kubewitness.activity.technique import technique
+from kubewitness.errors import KubewitnessError
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.chain import Drawing
+from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
+from kubewitness.forensics.causes.graph import Reach, Touched
+from kubewitness.forensics.causes.links import ENTRY, Found, causes
+from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
+from kubewitness.forensics.causes.record import Record
+from kubewitness.forensics.causes.scene import CHANGES, Key
+from kubewitness.forensics.causes.subject import (
+    ObjectName,
+    is_credential,
+    is_object,
+    may_be_audit_id,
+    object_name,
+)
+
+_ROUNDS = 6
+_FOLLOWED = 60
+"""Deeds whose effects are looked for, the gravest first."""
+_AT_ONCE = timedelta(minutes=10)
+_TOKEN_LIFE = timedelta(days=2)
+_TOLD = 80
+_BODIES = 40
+# What acts through somebody is followed; that a machine goes on with its work is not.
+_FOLLOW = frozenset(
+    [
+        "owner",
+        "replacement",
+        "schedule",
+        "autoscaling",
+        "cascade",
+        "termination",
+        "placement",
+        "token",
+        "certificate",
+        "account",
+        "pod",
+        "entry",
+        "permission",
+        "delivery",
+    ]
+)
+
+
+def reach_of(
+    record: Record,
+    subject: str,
+    namespace: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Reach:
+    """What came of ``KIND/NAME``, a credential, a request by its auditID, or a principal."""
+    if is_object(subject):
+        return reach_of_object(record, object_name(subject, namespace), since)
+    if is_credential(subject):
+        return reach_of_credential(record, subject, since, until)
+    if may_be_audit_id(subject):
+        found = record.find(f"audit_id = {quoted(subject)}")
+        if found:
+            return reach_of_deeds(record, f"request {subject}", found)
+    return reach_of_principal(record, subject, since, until)
+
+
+def reach_of_principal(
+    record: Record, who: str, since: datetime | None = None, until: datetime | None = None
+) -> Reach:
+    """What a principal did, and what came of it. Raises ``KubewitnessError`` for a stranger."""
+    name = quoted(who)
+    where = f'("user" = {name} OR impersonated_user = {name})'
+    return _of_many(record, who, where, since, until)
+
+
+def reach_of_credential(
+    record: Record, credential: str, since: datetime | None = None, until: datetime | None = None
+) -> Reach:
+    """What was done with one token or certificate, and what came of it."""
+    where = f"contains(CAST(extra AS VARCHAR), {quoted(credential)})"
+    return _of_many(record, credential, where, since, until)
+
+
+def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach:
+    """What came of some requests."""
+    return _reach(record, subject, seeds, [])
+
+
+def reach_of_object(record: Record, what: ObjectName, since: datetime | None = None) -> Reach:
+    """What came of everything that was done to an object."""
+    home = f" AND namespace = {quoted(what.namespace)}" if what.namespace else ""
+    seeds = record.find(
+        f"resource = {quoted(what.resource)} AND name = {quoted(what.name)}{home} AND (verb NOT IN"
+        " ('get', 'list', 'watch') OR subresource IN ('exec', 'attach', 'portforward')) AND"
+        " subresource IS DISTINCT FROM 'status'",
+        since=since,
+        latest=True,
+        most=500,
+    )
+    if not seeds:
+        raise KubewitnessError(
+            f"nothing changed {what}", remedy="see the spelling, the namespace (-n) and the paths"
+        )
+    return _reach(record, str(what), seeds, [])
+
+
+def _of_many(
+    record: Record, subject: str, where: str, since: datetime | None, until: datetime | None
+) -> Reach:
+    deeds = record.find(where, since=since, until=until, latest=True, most=_MOST)
+    if not deeds:
+        what = "credential" if is_credential(subject) else "principal"
+        raise KubewitnessError(
+            f"the log knows no request of the {what} {subject!r}",
+            remedy="principals are spelt as the API server does: system:serviceaccount:NS:NAME",
+        )
+    notes = []
+    if len(deeds) == _MOST:
+        notes.append(
+            f"Only the latest {_MOST:,} requests were followed; narrow it with --since and --until."
+        )
+    if any(one.of == "control-plane" for one in deeds):
+        notes.append(
+            "A controller acts for everybody: what it did is told, not whom it did it for."
+        )
+    return _reach(record, subject, deeds, notes)
+
+
+_MOST = 20_000
+
+
+def _reach(record: Record, subject: str, seeds: Sequence[Deed], notes: list[str]) -> Reach:
+    told = descendants(record, seeds)
+    return drawn_reach(subject, seeds, told, notes)
+
+
+def drawn_reach(
+    subject: str,
+    seeds: Sequence[Deed],
+    caused: Mapping[Key, tuple[Deed, list[Found]]],
+    notes: Sequence[str] = (),
+) -> Reach:
+    """A blast radius of what was done (``seeds``) and what that ``caused``."""
+    effects = [one for one, _ in caused.values()]
+    everything = [*seeds, *effects]
+    ranked = sorted(caused, key=lambda key: (-_weight(caused[key][0]), key[2], key))
+    drawn = Drawing({key: caused[key][1] for key in ranked[:_TOLD]},
+                    [caused[key][0] for key in ranked[:_TOLD]])  # fmt: skip
+    guessed = any(not found.certain for _, links in caused.values() for found in links)
+    if guessed and any(one.level == "Metadata" for one in effects):
+        notes = (
+            *notes,
+            "Some of what was caused is inferred from names and times: its bodies are not logged.",
+        )
+    return Reach(
+        subject=subject,
+        requests=len(everything),
+        start=min(one.at for one in everything),
+        end=max(one.at for one in everything),
+        principals=tuple(dict.fromkeys(one.principal for one in everything))[:_TOLD],
+        namespaces=tuple(sorted({one.namespace for one in everything} - {""})),
+        touched=summarised(seeds, effects),
+        steps=drawn.steps,
+        links=drawn.links,
+        more=max(0, len(caused) - _TOLD),
+        notes=tuple(notes),
+    )
+
+
+def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, list[Found]]]:
+    """What ``seeds`` led to, directly and further on, each with the links into it."""
+    told: dict[Key, tuple[Deed, list[Found]]] = {}
+    reached = {one.key for one in seeds}
+    frontier = _gravest(seeds)
+    asked: set[_Family] = set()
+    for _ in range(_ROUNDS):
+        if not frontier:
+            break
+        _fetch_effects(record, frontier, asked)
+        scene = record.scene()
+        begin = scene.first_after(min(one.at for one in frontier))
+        fresh: list[Deed] = []
+        for effect in scene.deeds[begin:]:
+            if effect.key in reached:
+                continue
+            led = causes(scene, effect, sittings=False)
+            found = [one for one in led if one.kind in _FOLLOW and one.cause.key in reached]
+            if found:
+                reached.add(effect.key)
+                told[effect.key] = (effect, found)
+                fresh.append(effect)
+        frontier = _gravest(fresh)
+    return told
+
+
+def _gravest(deeds: Iterable[Deed]) -> list[Deed]:
+    followed = [one for one in deeds if one.served and one.writes and _leads_on(one)]
+    return sorted(followed, key=lambda one: (-_weight(one), one.turn))[:_FOLLOWED]
+
+
+def _leads_on(one: Deed) -> bool:
+    return (
+        bool(one.issued)
+        or one.subresource in INTERACTIVE
+        or one.subresource in ("ephemeralcontainers", "approval", "eviction", "binding")
+        or one.resource in OWNED | OWNERS
+        or one.group == "rbac.authorization.k8s.io"
+        or one.resource in ("namespaces", "serviceaccounts")
+    )
+
+
+def _weight(one: Deed) -> float:
+    return technique(one.verb, one.kind, one.subresource).weight
+
+
+class _Family(NamedTuple):
+    """Objects of one name and what is named after them."""
+
+    namespace: str
+    prefix: str
+
+
+def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: set[_Family]) -> None:
+    """What the frontier may have led to: a question for each family of names, token, binding and
+    certificate, however many deeds it has."""
+    families: dict[_Family, list[Deed]] = defaultdict(list)
+    for one in frontier:
+        if one.issued and one.of not in ("node", "control-plane"):
+            account = f"system:serviceaccount:{one.namespace}:{one.name}"
+            record.find(
+                f'"user" = {quoted(account)}'
+                f" AND contains(CAST(extra AS VARCHAR), {quoted(one.issued)})",
+                since=one.at,
+                until=one.at + _TOKEN_LIFE,
+                most=1000,
+            )
+        elif one.resource == "namespaces" and one.verb == "delete":
+            record.find(
+                f"namespace = {quoted(one.name)} AND verb IN ('delete', 'deletecollection')",
+                since=one.at,
+                until=one.at + _AT_ONCE,
+                most=1000,
+            )
+        elif one.group == "rbac.authorization.k8s.io" and one.name and one.verb in CHANGES:
+            _fetch_permitted(record, one)
+        elif one.subresource == "approval":
+            _fetch_certified(record, one)
+        elif one.resource in OWNED | OWNERS and one.name:
+            names = family(one.resource, one.name)
+            families[_Family(one.namespace, min(names, key=len))].append(one)
+    near = []
+    for what, deeds in families.items():
+        if not any(what.namespace == known.namespace and what.prefix.startswith(known.prefix)
+                   for known in asked):  # fmt: skip
+            asked.add(what)
+            near += _fetch_family(record, what, deeds)
+    record.read_bodies(
+        [one for one in (*frontier, *near) if one.resource in OWNED | OWNERS and one.served
+         and one.verb in CHANGES and one.subresource in ("", "scale")][:_BODIES]
+    )  # fmt: skip
+
+
+def _fetch_family(record: Record, what: _Family, deeds: Sequence[Deed]) -> list[Deed]:
+    begin, end = min(one.at for one in deeds), max(one.at for one in deeds)
+    entered = any(one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers"
+                  for one in deeds)  # fmt: skip
+    if entered or any(one.verb in CHANGES for one in deeds):
+        prefix = quoted(f"system:serviceaccount:{what.namespace}:")
+        record.find(
+            f'starts_with("user", {prefix})'
+            f" AND contains(CAST(extra AS VARCHAR), {quoted(chr(34) + what.prefix)})",
+            since=begin,
+            until=end + (ENTRY if entered else _AT_ONCE),
+            most=500,
+        )
+    return record.around(what.prefix, what.namespace, begin, end + _AT_ONCE, 1000)
+
+
+def _fetch_permitted(record: Record, one: Deed) -> None:
+    """What a binding or role allowed, as the authorizer spells its name in JSON."""
+    name = f"{one.name}/{one.namespace}" if one.resource == "rolebindings" else one.name
+    spelt = quoted(f'\\"{name}\\"')
+    record.find(
+        f"contains(CAST(annotations AS VARCHAR), {spelt})"
+        " AND NOT starts_with(\"user\", 'system:node:')",
+        since=one.at,
+        until=one.at + _TOKEN_LIFE,
+        most=1000,
+    )
+
+
+def _fetch_certified(record: Record, one: Deed) -> None:
+    """What was done with the certificate of an approved signing request."""
+    near = record.find(
+        f"resource = 'certificatesigningrequests' AND name = {quoted(one.name)}",
+        since=one.at - _AT_ONCE,
+        until=one.at + _AT_ONCE,
+    )
+    record.read_bodies(near)
+    for deed in near:
+        told = record.bodies.get(deed.key)
+        if told is not None and told.fingerprint:
+            used = f"contains(CAST(extra AS VARCHAR), {quoted(told.fingerprint)})"
+            record.find(used, since=one.at, most=1000)
+
+
+def summarised(seeds: Sequence[Deed], caused: Sequence[Deed]) -> tuple[Touched, ...]:
+    """Deeds by what they could serve, kind of object and namespace, the grave first."""
+    groups: dict[tuple[bool, str, str, str], list[Deed]] = defaultdict(list)
+    for is_caused, deeds in ((False, seeds), (True, caused)):
+        for one in deeds:
+            if not one.resource:
+                continue
+            did = technique(one.verb, one.kind, one.subresource).did
+            groups[is_caused, did, one.kind, one.namespace].append(one)
+    touched = [_touched(key, deeds) for key, deeds in groups.items()]
+    return tuple(sorted(touched, key=lambda one: (-one.weight, one.caused, -one.n, one.first)))
+
+
+def _touched(key: tuple[bool, str, str, str], deeds: list[Deed]) -> Touched:
+    is_caused, did, kind, namespace = key
+    served = [one for one in deeds if one.served]
+    names = dict.fromkeys(one.name for one in served or deeds if one.name)
+    weight = max(_weight(one) for one in deeds)
+    return Touched(
+        caused=is_caused,
+        did=did,
+        resource=kind,
+        namespace=namespace,
+        principals=tuple(dict.fromkeys(one.principal for one in deeds))[:8],
+        n=len(deeds),
+        refused=len(deeds) - len(served),
+        objects=len(names),
+        examples=tuple(names)[:5],
+        # What was refused was not gained, and what machinery does in consequence is its job.
+        weight=round(weight * (1.0 if served else 0.5) * (0.6 if _machinery(deeds) else 1.0), 2),
+        first=min(one.at for one in deeds),
+        last=max(one.at for one in deeds),
+    )
+
+
+def _machinery(deeds: Iterable[Deed]) -> bool:
+    return all(one.of in ("control-plane", "node") for one in deeds)

@@ -1,0 +1,213 @@
+"""The deeds of one question, in the order of time, found by what they are about."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+
+from kubewitness.forensics.causes.body import Body
+from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.owner import candidates
+
+Key = tuple[str, str, datetime]
+Thing = tuple[str, str, str]
+"""resource, namespace, name."""
+
+CHANGES = frozenset({"create", "update", "patch"})
+DELETES = frozenset({"delete", "deletecollection"})
+DELIVERED = frozenset(
+    [
+        "applications",
+        "applicationsets",
+        "kustomizations",
+        "helmreleases",
+        "gitrepositories",
+        "helmrepositories",
+        "helmcharts",
+        "ocirepositories",
+        "buckets",
+    ]
+)
+"""What GitOps controllers apply."""
+AUTOSCALERS, SIGNING = "horizontalpodautoscalers", "certificatesigningrequests"
+STEERING = DELIVERED | {AUTOSCALERS, SIGNING}
+# A controller sees a change by a watch and reacts within this time, unless it is far behind.
+REACTION = timedelta(seconds=5)
+# Who makes no request for this long has got up; who makes one within it all day is a program.
+PAUSE = timedelta(minutes=30)
+SITTING = timedelta(hours=6)
+
+
+def thing(deed: Deed) -> Thing:
+    """What a deed is about; a namespace is in none, although its reference says so."""
+    return (deed.resource, "" if deed.resource == "namespaces" else deed.namespace, deed.name)
+
+
+def schedules(deed: Deed) -> bool:
+    """Whether the scheduler speaks of a pod: it bound it, or says why it cannot yet."""
+    waits = deed.subresource == "status" and deed.of == "control-plane"
+    return deed.resource == "pods" and (deed.subresource == "binding" or waits)
+
+
+class Sitting(NamedTuple):
+    """What one identity did from one place with one program without a long pause."""
+
+    first: Deed
+    n: int
+
+
+class Scene:
+    """Indexes over deeds; nothing here asks the log.
+
+    ``habits`` says when a deed like this one was done before, for the deeds for which that was
+    asked; ``start`` is where the log begins.
+    """
+
+    def __init__(
+        self,
+        deeds: Iterable[Deed],
+        bodies: Mapping[Key, Body | None],
+        habits: Mapping[Key, Sequence[datetime]] | None = None,
+        start: datetime | None = None,
+    ) -> None:
+        self.rivals: dict[Key, int] = {}
+        self.deeds = self._named(sorted(deeds, key=lambda deed: deed.turn))
+        self.bodies = bodies
+        self._habits = habits or {}
+        self._start = start or (self.deeds[0].at if self.deeds else None)
+        self._by: dict[tuple[str, str, str], list[Deed]] = defaultdict(list)
+        self._of: dict[Thing, list[Deed]] = defaultdict(list)
+        self._siblings: dict[tuple[str, str], list[Deed]] = defaultdict(list)
+        self._kinds: dict[str, list[Deed]] = defaultdict(list)
+        self.issued: dict[str, Deed] = {}
+        self.uids: dict[str, Thing] = {}
+        for deed in self.deeds:
+            self._by[deed.principal, deed.source_ip, deed.client].append(deed)
+            if not deed.served or not deed.writes:
+                continue
+            if deed.resource in STEERING:
+                self._kinds[deed.resource].append(deed)
+            if deed.resource and deed.name:
+                self._of[thing(deed)].append(deed)
+            if deed.issued:
+                self.issued[deed.issued] = deed
+            uid = self.uid(deed)
+            if uid and deed.name:
+                self.uids[uid] = thing(deed)
+            if (
+                deed.resource == "pods" and deed.verb == "delete"
+            ) or deed.subresource == "eviction":
+                for _, owner in candidates("pods", deed.name):
+                    self._siblings[deed.namespace, owner].append(deed)
+        self.changes = cache(self._changes)
+
+    def body(self, deed: Deed) -> Body | None:
+        """What its bodies tell, where they were logged."""
+        return self.bodies.get(deed.key)
+
+    def uid(self, deed: Deed) -> str:
+        """The uid of the object of a deed, from its body or reference."""
+        told = self.body(deed)
+        if told is not None and told.uid and deed.subresource != "token":
+            return told.uid
+        return deed.uid
+
+    def of(self, what: Thing) -> list[Deed]:
+        """Everything done to one object."""
+        return self._of.get(what, [])
+
+    def before(self, what: Thing, at: datetime) -> Iterator[Deed]:
+        """What was done to an object before a time, the latest first."""
+        deeds = self.of(what)
+        yield from reversed(deeds[: bisect_left(deeds, at, key=lambda deed: deed.at)])
+
+    def steering(self, kinds: Iterable[str], at: datetime) -> list[Deed]:
+        """What was done to all objects of these kinds before a time, the latest first."""
+        deeds = [deed for kind in kinds for deed in self._kinds.get(kind, ()) if deed.at < at]
+        return sorted(deeds, key=lambda deed: deed.turn, reverse=True)
+
+    def _named(self, deeds: list[Deed]) -> list[Deed]:
+        """Without bodies the create of a pod does not say the name that the API server gave it;
+        the scheduler does, a moment later. ``rivals`` counts the creates that it may have been."""
+        nameless: dict[str, dict[Key, int]] = defaultdict(dict)
+        found: dict[int, Deed] = {}
+        told: set[Thing] = set()
+        for number, deed in enumerate(deeds):
+            if deed.resource != "pods" or not deed.served:
+                continue
+            waiting = nameless[deed.namespace]
+            if deed.verb == "create" and not deed.subresource and not deed.name:
+                waiting[deed.key] = number
+            elif schedules(deed) and deed.name and thing(deed) not in told:
+                told.add(thing(deed))
+                near = [
+                    n for n in waiting.values()
+                    if deed.at - deeds[n].at <= REACTION
+                    and (not deeds[n].controller
+                         or candidates("pods", deed.name, deeds[n].controller))
+                ]  # fmt: skip
+                if near:
+                    made = msgspec.structs.replace(deeds[near[-1]], name=deed.name)
+                    found[near[-1]] = made
+                    self.rivals[made.key] = len(near)
+                    del waiting[made.key]
+        return [found.get(number, deed) for number, deed in enumerate(deeds)]
+
+    def siblings_gone(self, namespace: str, owner: str) -> list[Deed]:
+        """Pods deleted or evicted whose name says that ``owner`` made them."""
+        return self._siblings.get((namespace, owner), [])
+
+    def first_after(self, at: datetime) -> int:
+        """The index of the first deed after a time."""
+        return bisect_right(self.deeds, at, key=lambda deed: deed.at)
+
+    def habits(self, deed: Deed) -> Sequence[datetime]:
+        """When the like was done before."""
+        return self._habits.get(deed.key, ())
+
+    def span(self, at: datetime) -> timedelta:
+        """How long the log had been going on."""
+        return at - self._start if self._start else timedelta(0)
+
+    def sitting(self, deed: Deed) -> Sitting | None:
+        """In which the deed was done; ``None`` for what never pauses."""
+        own = self._by[deed.principal, deed.source_ip, deed.client]
+        first = last = bisect_right(own, deed.at, key=lambda one: one.at) - 1
+        while first > 0 and own[first].at - own[first - 1].at <= PAUSE:
+            first -= 1
+            if deed.at - own[first].at > SITTING:
+                return None
+        return Sitting(own[first], last - first + 1) if first >= 0 else None
+
+    def _changes(self, what: Thing) -> dict[Key, bool | None]:
+        """For each change of an object, whether it changed what makes its children (template or
+        replicas); ``None`` where nothing tells."""
+        found: dict[Key, bool | None] = {}
+        template, replicas = "", None
+        for deed in self.of(what):
+            if deed.verb not in CHANGES or deed.subresource not in ("", "scale"):
+                continue
+            told = self.body(deed)
+            if (deed.verb == "create" or deed.code == 201) and not deed.subresource:
+                found[deed.key] = True  # applying what is not there creates it
+            elif told is None or (not told.template and told.replicas is None):
+                found[deed.key] = None
+            elif template or replicas is not None:
+                found[deed.key] = (
+                    bool(template and told.template and told.template != template)
+                    or bool(deed.subresource and template and replicas is None)
+                    or (told.replicas is not None and replicas is not None
+                        and told.replicas != replicas)
+                )  # fmt: skip
+            else:
+                found[deed.key] = told.unobserved
+            if told is not None:
+                template = told.template or template
+                replicas = told.replicas if told.replicas is not None else replicas
+        return found

@@ -1,0 +1,276 @@
+"""What ran at a time, and which workloads held something over time.
+
+Only few columns are read of all writes, to find what was there; bodies are read of those objects
+alone, from the last answer on that holds the object as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from kubewitness.errors import KubewitnessError
+from kubewitness.forensics.kind import of
+from kubewitness.forensics.objects import podspec
+from kubewitness.forensics.objects.history import owner, subject
+from kubewitness.forensics.objects.knowledge import Open, Unknown
+from kubewitness.forensics.objects.model import Holding, Holdings, Inventory, Workload
+from kubewitness.forensics.objects.record import (
+    ANSWERED,
+    COLUMNS,
+    WHOLE,
+    Record,
+    in_order,
+    record,
+)
+from kubewitness.forensics.objects.replay import State, replayed, state_after
+from kubewitness.forensics.target import Target
+
+WORKLOADS = (
+    *("pods", "deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "cronjobs"),
+    "replicationcontrollers",
+)
+UNSEEN = (
+    "What was made before this log begins and not written since is in no log, and not in this list."
+)
+NOT_KNOWABLE = "not knowable at this audit level"
+FIELDS = (
+    "cluster",
+    "kind",
+    "namespace",
+    "name",
+    "image",
+    "serviceaccount",
+    "secret",
+    "configmap",
+    "node",
+)
+
+_BATCH = 1000
+_HOME = "cluster, resource, api_group, namespace"
+_GROUPS = ("", "apps", "batch")
+_WRITES_OF_ALL = f"""
+    FROM events
+    WHERE resource IN ({", ".join(map(repr, WORKLOADS))})
+        AND api_group IN ({", ".join(map(repr, _GROUPS))})
+        AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection')
+        AND {ANSWERED} AND code < 300 AND NOT contains(request_uri, 'dryRun=')
+        AND coalesce(subresource, '') NOT IN ('exec', 'attach', 'portforward', 'proxy', 'token')"""
+_WRITES = f"""{_WRITES_OF_ALL}
+        AND ($cluster IS NULL OR cluster = $cluster)
+        AND ($namespace IS NULL OR namespace = $namespace)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a workload has to be like: all of ``terms`` (field, ``~`` or ``=``, text)."""
+
+    terms: tuple[tuple[str, str, str], ...] = ()
+
+    def __call__(self, one: Workload) -> bool:
+        return all(
+            any(
+                value == found if sign == "=" else value.lower() in found.lower()
+                for found in _values(one, name)
+            )
+            for name, sign, value in self.terms
+        )
+
+    def texts(self, *names: str) -> list[str]:
+        """What these fields have to contain."""
+        return [value for name, _, value in self.terms if name in names]
+
+
+def where(text: str) -> Condition:
+    """A condition on workloads: ``FIELD~TEXT`` (contains, whatever the case) and ``FIELD=TEXT``,
+    several with ``and`` between them. Raises ``KubewitnessError`` for anything else.
+
+    >>> where("image~postgres and namespace=shop").terms
+    (('image', '~', 'postgres'), ('namespace', '=', 'shop'))
+    """
+    terms = []
+    for part in filter(None, (one.strip() for one in text.split(" and "))):
+        cut = min((place for sign in "~=" if (place := part.find(sign)) > 0), default=0)
+        name, sign, value = part[:cut].strip(), part[cut], part[cut + 1 :].strip(" '\"")
+        if name not in FIELDS or not value:
+            raise KubewitnessError(
+                f"{part!r} is no condition",
+                remedy=f"write FIELD~TEXT or FIELD=TEXT, where FIELD is {', '.join(FIELDS)}",
+            )
+        terms.append((name, sign, value))
+    return Condition(tuple(terms))
+
+
+ANYTHING = Condition()
+
+
+def inventory(
+    connection: duckdb.DuckDBPyConnection,
+    at: datetime,
+    *,
+    condition: Condition = ANYTHING,
+    cluster: str | None = None,
+    namespace: str | None = None,
+) -> Inventory:
+    """The pods and workload controllers that were there at ``at`` and meet ``condition``."""
+    parameters = {"cluster": cluster, "namespace": namespace, "at": _naive(at)}
+    connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _THERE, parameters)
+    found = []
+    for target, records in _records(connection, "there"):
+        state = state_after((one for one in records if one.at <= at), target)
+        if state.existence in ("exists", "terminating"):
+            workload = _workload(target, state)
+            if condition(workload):
+                found.append(workload)
+    return Inventory(at, tuple(sorted(found, key=_place)), (UNSEEN,))
+
+
+def holdings(
+    connection: duckdb.DuckDBPyConnection,
+    condition: Condition,
+    *,
+    cluster: str | None = None,
+    namespace: str | None = None,
+) -> Holdings:
+    """When workloads met ``condition``: one row for each unbroken time of each of them."""
+    parameters = {
+        "cluster": cluster,
+        "namespace": namespace,
+        "images": condition.texts("image"),
+        "mounts": condition.texts("secret", "configmap", "serviceaccount"),
+    }
+    connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _EVER, parameters)
+    found: list[Holding] = []
+    for target, records in _records(connection, "there"):
+        found += _held(target, records, condition)
+    return Holdings(
+        tuple(sorted(found, key=lambda one: (one.start, _place(one.workload)))), (UNSEEN,)
+    )
+
+
+def _contain(column: str, texts: str) -> str:
+    """SQL: whether a column contains all of some texts; so each object that ever meets a condition
+    is looked at, and few others."""
+    return (
+        f"coalesce(list_bool_and([contains(lower(coalesce({column}, '')), lower(x))"
+        f" FOR x IN {texts}]), true)"
+    )
+
+
+# A deletion may take a while: of what was deleted so shortly before, bodies tell if it was gone.
+_TERMINATING = "INTERVAL 10 MINUTES"
+
+# ``since`` is where the last answer that holds the object as a whole, or its life, begins.
+_THERE = f"""
+    SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace, name,
+        coalesce(
+            max(stage_at) FILTER ({WHOLE}),
+            max(stage_at) FILTER (verb = 'create' AND subresource IS NULL),
+            TIMESTAMP '1970-01-01') AS since,
+        $at AS until
+    {_WRITES} AND name <> '' AND stage_at <= $at
+    GROUP BY ALL
+    HAVING NOT arg_max(verb = 'delete', stage_at) OR max(stage_at) > $at - {_TERMINATING}"""
+
+_EVER = f"""
+    SELECT DISTINCT cluster, resource, api_group, coalesce(namespace, '') AS namespace, name,
+        TIMESTAMP '1970-01-01' AS since, TIMESTAMP '2200-01-01' AS until
+    {_WRITES} AND name <> ''
+        AND {_contain("images", "$images")}
+        AND {_contain("CAST(request_object AS VARCHAR)", "$mounts")}"""
+
+
+def _records(
+    connection: duckdb.DuckDBPyConnection, table: str
+) -> Iterator[tuple[Target, list[Record]]]:
+    """Each object of a table, with what may have changed it between ``since`` and ``until``."""
+    found: dict[tuple[str, ...], list[Record]] = {}
+    span = connection.execute(f"SELECT min(since), max(until) FROM {table}").fetchone()
+    if span is None or span[0] is None:
+        return
+    for which in (
+        f"JOIN {table} USING ({_HOME}, name) WHERE written_at BETWEEN since AND until",
+        f"SEMI JOIN {table} USING ({_HOME}) WHERE verb = 'deletecollection'",
+    ):
+        rows = connection.execute(
+            f"""SELECT {_HOME}, name, written.* EXCLUDE ({_HOME}, name, written_at) FROM (
+                SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
+                    coalesce(name, '') AS name, stage_at AS written_at, {COLUMNS}
+                {_WRITES_OF_ALL} AND stage_at BETWEEN $1 AND $2) AS written {which}""",
+            list(span),  # known to the engine beforehand, it skips what lies outside
+        )
+        while batch := rows.fetchmany(_BATCH):
+            for row in batch:
+                found.setdefault(row[:5], []).append(record(row[5:]))
+    for (*home, name), own in found.items():
+        if not name:
+            continue
+        cluster, resource, api_group, namespace = home
+        first = min(one.at for one in own)
+        # What deletes a collection names no object.
+        swept = [one for one in found.get((*home, ""), ()) if one.at >= first]
+        target = Target(cluster, of(resource, api_group), namespace, name)
+        yield target, in_order([*own, *swept])
+
+
+def _held(target: Target, records: Iterable[Record], condition: Condition) -> Iterator[Holding]:
+    held: Holding | None = None
+    for one, _, state in replayed(records, target):
+        workload = _workload(target, state)
+        holds = state.existence in ("exists", "terminating") and condition(workload)
+        if held and (not holds or workload.life != held.workload.life):
+            yield Holding(held.workload, held.start, one.at, held.since_creation)
+            held = None
+        if holds and held is None:
+            held = Holding(workload, one.at, None, state.begun == one.at)
+        elif holds and held:
+            held = Holding(workload, held.start, None, held.since_creation)
+    if held:
+        yield held
+
+
+def _workload(target: Target, state: State) -> Workload:
+    spec = podspec.pod_spec(state.object)
+    # Of a spec known in part only what is known is listed, and that it is a part is said.
+    whole = isinstance(spec, dict) and not isinstance(spec, Open)
+    node = spec.get("nodeName", "") if isinstance(spec, dict) else ""
+    account = spec.get("serviceAccountName", "") if isinstance(spec, dict) else ""
+    return Workload(
+        subject=subject(target),
+        life=state.life,
+        uid=state.uid,
+        existence=state.existence,
+        created_at=state.begun,
+        images=podspec.images(spec),
+        service_account=account if isinstance(account, str) else "",
+        secrets=podspec.mounted(spec, "secret"),
+        configmaps=podspec.mounted(spec, "configMap"),
+        node=node if isinstance(node, str) else "",
+        owner=owner(state),
+        unknown="" if whole and not isinstance(node, Unknown) else NOT_KNOWABLE,
+    )
+
+
+def _values(one: Workload, name: str) -> Sequence[str]:
+    return {
+        "image": one.images,
+        "secret": one.secrets,
+        "configmap": one.configmaps,
+        "serviceaccount": (one.service_account,),
+        "node": (one.node,),
+        "cluster": (one.subject.cluster,),
+        "kind": (one.subject.kind,),
+        "namespace": (one.subject.namespace,),
+        "name": (one.subject.name,),
+    }[name]
+
+
+def _place(one: Workload) -> tuple[str, str, str, str]:
+    return one.subject.cluster, one.subject.namespace, one.subject.kind, one.subject.name
+
+
+def _naive(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,313 @@
+"""Every incident's cause chain, blast radius, and what would have prevented it.
+
+All incidents are asked about at once: a few scans of the log fetch what they did, and what minted,
+made or allowed what they used. So it costs a small part of an analysis, and goes less far back than
+``kubewitness cause`` does, which asks about one thing only.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+
+from kubewitness.activity.network import network
+from kubewitness.activity.principal import account_namespace
+from kubewitness.activity.technique import technique
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.chain import drawn_chain
+from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
+from kubewitness.forensics.causes.links import Found, causes
+from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
+from kubewitness.forensics.causes.reach import drawn_reach
+from kubewitness.forensics.causes.record import learnt_proxies
+from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, Scene
+from kubewitness.incidents.model import Incident
+
+# Of each incident: what it is proven by, and as much of what surrounds it.
+_EVIDENCE, _RELATED = 80, 20
+_BEFORE = timedelta(days=2)
+_AFTER = timedelta(hours=1)
+_MOST = 6000
+_KINDS = (
+    OWNED
+    | OWNERS
+    | frozenset(
+        [
+            "serviceaccounts",
+            "roles",
+            "clusterroles",
+            "rolebindings",
+            "clusterrolebindings",
+            "certificatesigningrequests",
+            "namespaces",
+        ]
+    )
+)
+_LINE = 8
+_GRAVE = 1.4
+
+
+def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident]) -> list[Incident]:
+    """The incidents with ``cause``, ``reach`` and ``prevention``, read from the view ``events``."""
+    if not incidents:
+        return []
+    proxies = learnt_proxies(connection)
+    own = _own(connection, incidents, proxies)
+    around = _around(connection, [one for deeds in own.values() for one in deeds], proxies)
+    return [_told(one, own.get(number, []), around) for number, one in enumerate(incidents)]
+
+
+def _own(
+    connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident], proxies: frozenset[str]
+) -> dict[int, list[Deed]]:
+    """The requests of each incident, in the order of time."""
+    pairs = [
+        (number, audit_id)
+        for number, one in enumerate(incidents)
+        for audit_id in (*one.evidence[:_EVIDENCE], *one.events[:_RELATED])
+    ]
+    asked: dict[str, Any] = {  # noqa: F841 (DuckDB finds it by its name)
+        "number": np.array([number for number, _ in pairs], dtype=np.int64),
+        "wanted": np.array([audit_id for _, audit_id in pairs], dtype=object),
+    }
+    rows = connection.execute(
+        f"SELECT number, {COLUMNS} FROM events JOIN asked ON audit_id = wanted"
+        f" WHERE stage <> 'RequestReceived' OR code IS NULL"
+    ).fetchall()
+    found: dict[int, dict[Key, Deed]] = defaultdict(dict)
+    for number, *row in rows:
+        one = deed(tuple(row), proxies)
+        if one.cluster == incidents[number].cluster:
+            known = found[number].get(one.key)
+            if known is None or known.code is None:
+                found[number][one.key] = one
+    return {
+        number: sorted(deeds.values(), key=lambda one: one.turn) for number, deeds in found.items()
+    }
+
+
+class _Around(msgspec.Struct):
+    """What may have led to the incidents' requests or come of them, by cluster and name."""
+
+    named: dict[tuple[str, str, str], list[Deed]]
+    used: dict[tuple[str, str], list[Deed]]
+
+
+def _around(
+    connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed], proxies: frozenset[str]
+) -> _Around:
+    """In one scan: what was done to the pods behind the tokens, their owners, the accounts, the
+    bindings, and to what the incidents made; and who used the tokens that they minted."""
+    names = {name for one in deeds for _, name in _interesting(one)}
+    issued = sorted({one.issued for one in deeds if one.issued})
+    nothing = _Around({}, {})
+    if not names and not issued:
+        return nothing
+    asked: dict[str, Any] = {  # noqa: F841 (DuckDB finds it by its name)
+        "wanted": np.array(sorted(names) or [""], dtype=object)
+    }
+    accounts = sorted({f"system:serviceaccount:{one.namespace}:{one.name}"
+                       for one in deeds if one.issued})  # fmt: skip
+    begin = min(one.at for one in deeds) - _BEFORE
+    done = (
+        "stage_at >= ? AND name IN (SELECT wanted FROM asked) AND (verb IN ('create', 'update',"
+        " 'patch', 'delete') OR subresource IN ('exec', 'attach')) AND (subresource IS NULL OR"
+        " subresource NOT IN ('status', 'eviction', 'scale')) AND (subresource IS NULL OR"
+        " subresource <> 'token' OR NOT (starts_with(\"user\", 'system:node:') OR \"user\" ="
+        " 'system:kube-controller-manager')) AND resource IN"
+        f" ({', '.join(quoted(kind) for kind in sorted(_KINDS))})"
+    )
+    parameters: list[Any] = [begin.replace(tzinfo=None)]
+    if accounts:
+        done = f'({done}) OR ("user" IN (SELECT unnest(?)) AND stage_at >= ?)'
+        parameters += [accounts, begin.replace(tzinfo=None)]
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM events WHERE {done} ORDER BY received_at, audit_id LIMIT {_MOST}",
+        parameters,
+    ).fetchall()
+    around = _Around(defaultdict(list), defaultdict(list))
+    tokens = set(issued)
+    for one in sorted((deed(row, proxies) for row in rows), key=lambda one: one.turn):
+        if one.credential in tokens:
+            around.used[one.cluster, one.credential].append(one)
+        elif one.name in names:
+            around.named[one.cluster, one.namespace, one.name].append(one)
+    return around
+
+
+def _interesting(one: Deed) -> list[tuple[str, str]]:
+    """``(namespace, name)`` of what may have to do with a request."""
+    home = account_namespace(one.principal)
+    names = []
+    if one.pod:
+        names += [(home, name) for name in family("pods", one.pod)]
+    if home and one.credential.startswith("JTI="):
+        names.append((home, one.principal.rpartition(":")[2]))
+    kind, _, binding = one.binding.partition(" ")
+    if binding and not binding.startswith("system:"):
+        name, _, place = binding.partition("/") if kind == "RoleBinding" else (binding, "", "")
+        names.append((place, name))
+    if one.resource in OWNED | OWNERS and one.writes and one.served and one.name:
+        names += [(one.namespace, name) for name in family(one.resource, one.name)]
+    return names
+
+
+def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
+    if not own:
+        return incident
+    cluster = incident.cluster
+    further: dict[Key, Deed] = {}
+    end = own[-1].at + _AFTER
+    for one in own:
+        for place, name in _interesting(one):
+            for other in around.named.get((cluster, place, name), ()):
+                if other.at <= end:
+                    further[other.key] = other
+        for other in around.used.get((cluster, one.issued), ()) if one.issued else ():
+            further[other.key] = other
+    mine = {one.key for one in own}
+    scene = Scene([*own, *(one for key, one in further.items() if key not in mine)], {})
+    first = own[0]
+    told = {one.key: causes(scene, one, sittings=one is own[-1]) for one in scene.deeds}
+    proven = set(incident.evidence)
+    last = next((one for one in reversed(own) if one.audit_id in proven), own[-1])
+    chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told)
+    reached = _descendants(own, scene, told)
+    reach = drawn_reach(f"incident {incident.id}", own, reached)
+    return msgspec.structs.replace(
+        incident, cause=chain, reach=reach, prevention=prevention(own, chain.person)
+    )
+
+
+def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Found]]) -> list[Deed]:
+    """Back from the first request to who is behind it, and on to the last one over what led from
+    one identity to the next."""
+    back, seen = [first], {first.key}
+    while True:
+        found = [one for one in told.get(back[-1].key, ()) if one.kind not in
+                 ("permission", "session") and one.cause.key not in seen]  # fmt: skip
+        if not found or len(back) > _LINE:
+            break
+        back.append(found[0].cause)
+        seen.add(found[0].cause.key)
+    line = back[::-1]
+    handed = {found.cause.key: found.cause for one in own for found in told.get(one.key, ())
+              if found.kind in ("token", "entry", "pod", "certificate", "permission")}  # fmt: skip
+    turns = [one for one in own if one.key in handed]
+    grave = sorted((one for one in own if one.served), key=lambda one: (-_weight(one), one.turn))
+    chosen = [*turns[:4], *grave[:3], last]
+    for one in sorted({one.key: one for one in chosen}.values(), key=lambda one: one.turn):
+        if one.key not in {known.key for known in line} and one.at >= first.at:
+            line.append(one)
+    return line
+
+
+def _weight(one: Deed) -> float:
+    return technique(one.verb, one.kind, one.subresource).weight
+
+
+def _descendants(
+    own: Sequence[Deed], scene: Scene, told: dict[Key, list[Found]]
+) -> dict[Key, tuple[Deed, list[Found]]]:
+    """What was caused by the incident's requests, in the order of time."""
+    reached = {one.key for one in own}
+    found: dict[Key, tuple[Deed, list[Found]]] = {}
+    for one in scene.deeds:
+        by = [
+            link
+            for link in told[one.key]
+            if link.kind not in ("session", "permission") and link.cause.key in reached
+        ]
+        if by and one.key not in reached:
+            reached.add(one.key)
+            found[one.key] = (one, by)
+    return found
+
+
+def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
+    """What would have stopped the gravest of this, with the names of what to change."""
+    served = [one for one in own if one.served]
+    if not served:
+        return ("Nothing: the API server refused all of it.",)
+    said = [*_grants(served), *_settings(served), *_reachable(served)]
+    said += [advice for applies, advice in _ADVICE if any(applies(one) for one in served)]
+    if not said and person:
+        said.append(f"The log shows no grant to take away: see what {person} is a member of.")
+    return tuple(said)
+
+
+def _grants(served: Sequence[Deed]) -> Iterator[str]:
+    """The bindings that allowed the gravest of it."""
+    bindings: dict[str, dict[str, None]] = defaultdict(dict)
+    for one in sorted(served, key=lambda one: (-_weight(one), one.turn)):
+        name = one.binding.partition(" ")[2]
+        if name and _weight(one) >= 1.0 and not name.startswith("system:"):
+            part = f"/{one.subresource}" if one.subresource else ""
+            bindings[f"{one.binding} (of {one.role})"][f"{one.verb} {one.resource}{part}"] = None
+    for binding, deeds in list(bindings.items())[:2]:
+        yield (
+            f"Without {binding} there would have been no {', '.join(list(deeds)[:3])}: grant less,"
+            " or to fewer."
+        )
+
+
+def _settings(served: Sequence[Deed]) -> Iterator[str]:
+    places = sorted({one.namespace for one in served if one.traits and one.resource in _KINDS})
+    if any(places):
+        yield (
+            f"Pod Security “baseline” enforced in {', '.join(filter(None, places[:3]))} (label"
+            " pod-security.kubernetes.io/enforce) refuses privileged and host settings."
+        )
+
+
+def _reachable(served: Sequence[Deed]) -> Iterator[str]:
+    outside = [one for one in served if network(one.source_ip).scope == "public"]
+    if outside:
+        addresses = ", ".join(sorted({one.source_ip for one in outside})[:3])
+        yield (
+            "Reaching the API server only from known networks (a firewall, a private endpoint)"
+            f" would have kept {addresses} out."
+        )
+    if any(one.of == "workload" for one in outside):
+        yield (
+            "Tokens bound to their pod and short-lived (projected, minutes to an hour) are of"
+            " little use elsewhere; no long-lived token secrets."
+        )
+
+
+_ADVICE: tuple[tuple[Callable[[Deed], bool], str], ...] = (
+    (
+        lambda one: one.subresource == "token" and one.verb == "create",
+        "create on serviceaccounts/token is the right to be that account: grant it by resourceNames"
+        " only, or to nobody.",
+    ),
+    (
+        lambda one: one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers",
+        "exec, attach and debug containers in production by time-bound grants only, with an"
+        " admission policy that refuses the rest.",
+    ),
+    (
+        lambda one: bool(one.acting_as),
+        "impersonate granted for named users only (resourceNames), never for all.",
+    ),
+    (
+        lambda one: one.of == "anonymous" and bool(one.resource),
+        "--anonymous-auth=false, or no binding of system:anonymous and system:unauthenticated.",
+    ),
+    (
+        lambda one: one.verb in DELETES and _weight(one) >= _GRAVE,
+        "An admission policy that refuses to delete what is labelled as protected, and backups out"
+        " of the cluster's reach.",
+    ),
+    (
+        lambda one: one.group == "admissionregistration.k8s.io" and one.verb in CHANGES,
+        "Webhook configurations changed only by the pipeline that owns them: they see all that is"
+        " written.",
+    ),
+)

@@ -1,0 +1,426 @@
+"""The language of queries: from text to a tree, and back.
+
+    expression = term { "or" term }
+    term       = factor { "and" factor }
+    factor     = "not" factor | "(" expression ")" | question
+    question   = field ( "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~" ) value
+               | field [ "not" ] "in" ( "(" value { "," value } ")" | value )
+               | field [ "not" ] "like" value
+               | field [ "not" ] "exists"
+    field      = name [ "[" quoted "]" ]
+    value      = quoted | bare
+
+A bare value ends at a blank, a comma, a quote or a parenthesis. In quotes, a backslash takes the
+meaning from a quote or another backslash and stands for itself before anything else, so that
+``"\\d+"`` is the regular expression it looks like. Words of the language are written in any case.
+The tree knows no ``!=``, ``!~`` and ``not in``: these are ``Not`` of what they deny.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, Literal, cast
+
+from kubewitness.errors import QueryError
+from kubewitness.query.address import Network, address, network
+from kubewitness.query.fields import FIELDS, Field
+from kubewitness.query.regexp import regexp
+from kubewitness.times import Moment, moment
+
+Operator = Literal["in", "<", "<=", ">", ">=", "~", "like", "exists"]
+Value = str | int | Moment | Network
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+UNSETTLED = "a duration counts back from the last event of a log: write a time"
+# Longer or deeper than anybody writes: a text of another's making must not exhaust the stack.
+LONGEST = 10_000
+DEEPEST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Does ``field`` (of a map: the value at ``key``) stand in this relation to ``values``?
+
+    ``in`` has one value or more, ``exists`` none, the others one. Values are texts, integers for
+    a number, moments for a time, and networks where the field holds addresses.
+    """
+
+    field: Field
+    operator: Operator
+    values: tuple[Value, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """True where ``term`` is false."""
+
+    term: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """True where all ``terms`` are; without any, everywhere."""
+
+    terms: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """True where at least one of ``terms`` is."""
+
+    terms: tuple[Expression, ...]
+
+
+Expression = Question | Not | And | Or
+
+
+def parse(text: str) -> Expression:
+    """The tree of a query; an empty text asks for everything. Raises ``QueryError``, which points
+    at the place.
+
+    >>> parse("verb in (get, list) and not code < 400").terms[1]
+    Not(term=Question(field=Field(name='code', kind='number', what='HTTP status of the answer', \
+addresses=False), operator='<', values=(400,), key=''))
+    """
+    return _Parser(text).whole()
+
+
+def written(expression: Expression) -> str:
+    """A text that ``parse`` reads as ``expression``.
+
+    >>> written(parse('not(verb=get or  name LIKE web-*)AND code!=200'))
+    'not (verb = get or name like "web-*") and code != 200'
+    """
+    match expression:
+        case Question():
+            return _written_question(expression, denied=False)
+        case Not(Question() as denied):
+            return _written_question(denied, denied=True)
+        case Not(term):
+            return f"not {_enclosed(term)}"
+        case And(terms):
+            return " and ".join(map(_enclosed, terms))
+        case Or(terms):
+            return " or ".join(map(_enclosed, terms))
+
+
+def same(name: str, text: str) -> Question:
+    """Whether the field ``name`` is ``text``, letter by letter."""
+    return Question(FIELDS[name], "in", (text,))
+
+
+def narrowed(
+    expression: Expression,
+    *,
+    cluster: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+) -> Expression:
+    """What ``expression`` asks for, of this cluster and in this time only."""
+    bounds: list[Expression] = [same("cluster", cluster)] if cluster else []
+    for sign, bound in ((">=", since), ("<", until)):
+        if bound is not None:
+            bounds.append(Question(FIELDS["time"], cast(Operator, sign), (bound,)))
+    if not bounds:
+        return expression
+    return And((*bounds, *(() if expression == And(()) else (expression,))))
+
+
+def settled(expression: Expression, last: datetime) -> Expression:
+    """The same with instants for durations, which count back from ``last``."""
+    if isinstance(expression, Not):
+        return Not(settled(expression.term, last))
+    if isinstance(expression, And | Or):
+        return replace(expression, terms=tuple(settled(term, last) for term in expression.terms))
+    return replace(
+        expression,
+        values=tuple(
+            Moment(when=value.at(last)) if isinstance(value, Moment) else value
+            for value in expression.values
+        ),
+    )
+
+
+def questions(expression: Expression) -> Iterator[Question]:
+    """Every question in the tree, from left to right."""
+    if isinstance(expression, Question):
+        yield expression
+    elif isinstance(expression, Not):
+        yield from questions(expression.term)
+    else:
+        for term in expression.terms:
+            yield from questions(term)
+
+
+def _enclosed(expression: Expression) -> str:
+    text = written(expression)
+    return f"({text})" if isinstance(expression, And | Or) else text
+
+
+_DENIED = {"~": "!~", "=": "!="}
+
+
+def _written_question(question: Question, *, denied: bool) -> str:
+    name = (
+        f"{question.field.name}[{quoted(question.key)}]"
+        if question.field.kind == "map"
+        else question.field.name
+    )
+    relation: str = question.operator
+    values = ", ".join(map(_written_value, question.values))
+    if relation == "in" and len(question.values) == 1:
+        relation = "="
+    elif relation == "in":
+        values = f"({values})"
+    if denied and relation in COMPARISONS:
+        return f"not {name} {relation} {values}"
+    if denied:
+        relation = _DENIED.get(relation, f"not {relation}")
+    return f"{name} {relation} {values}".rstrip()
+
+
+def _written_value(value: Value) -> str:
+    match value:
+        case Moment(when=datetime() as when):
+            return when.isoformat()
+        case Moment():
+            return f"{int((value.before or timedelta()).total_seconds())}s"
+        case str():
+            return value if _PLAIN.fullmatch(value) else quoted(value)
+        case _:
+            return str(value)
+
+
+def quoted(text: str) -> str:
+    """``text`` as a quoted value of the language."""
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
+# What never needs quotes: no glob, and no word that would be read as anything else.
+_PLAIN = re.compile(r"[\w./:@-]+", re.ASCII)
+_BLANK = re.compile(r"\s*")
+_WORD = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
+_SIGN = re.compile(r"==|!=|<=|>=|!~|=~|[=<>~]")
+_BARE = re.compile(r"[^\s()\"',]+")
+_QUOTED = {
+    '"': re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL),
+    "'": re.compile(r"'((?:[^'\\]|\\.)*)'", re.DOTALL),
+}
+_ESCAPED = re.compile(r"""\\(["'\\])""")
+_RESERVED = {"and", "or", "not", "in", "like", "exists"}
+_SLIPS = {"==": "=", "=~": "~"}
+_OPERATORS: dict[str, tuple[str, ...]] = {
+    "text": ("=", "!=", "~", "!~", "in", "like", "exists"),
+    "number": ("=", "!=", "<", "<=", ">", ">=", "in", "exists"),
+    "time": ("<", "<=", ">", ">=", "exists"),
+}
+_OPERATORS["texts"] = _OPERATORS["map"] = _OPERATORS["text"]
+
+
+class _Parser:
+    """Reads ``text`` from left to right; ``at`` is where it has got to."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.depth = 0
+        if len(text) > LONGEST:
+            raise self.error(f"a query has at most {LONGEST:,} characters", LONGEST)
+        foreign = re.search("[\ud800-\udfff]", text)
+        if foreign:
+            raise self.error("not UTF-8", foreign.start())
+
+    def whole(self) -> Expression:
+        self.blank()
+        if self.at == len(self.text):
+            return And(())
+        found = self.alternatives()
+        if self.at < len(self.text):
+            what = (
+                "a parenthesis that was never opened"
+                if self.next(")")
+                else "'and' or 'or' is missing"
+            )
+            raise self.error(
+                what, hint="a value with blanks in it needs quotes" if not self.next(")") else ""
+            )
+        return found
+
+    def alternatives(self) -> Expression:
+        terms = [self.conjunction()]
+        while self.word("or"):
+            terms.append(self.conjunction())
+        return Or(tuple(terms)) if len(terms) > 1 else terms[0]
+
+    def conjunction(self) -> Expression:
+        terms = [self.factor()]
+        while self.word("and"):
+            terms.append(self.factor())
+        return And(tuple(terms)) if len(terms) > 1 else terms[0]
+
+    def factor(self) -> Expression:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise self.error(f"nested more than {DEEPEST} deep")
+        try:
+            if self.word("not"):
+                return Not(self.factor())
+            opened = self.at
+            if not self.sign("("):
+                return self.question()
+            found = self.alternatives()
+            if not self.sign(")"):
+                raise self.error("this parenthesis is never closed", opened)
+            return found
+        finally:
+            self.depth -= 1
+
+    def question(self) -> Expression:
+        field, key = self.field()
+        began = self.at
+        denied = self.word("not")
+        asked = next((word for word in ("in", "like", "exists") if self.word(word)), "")
+        if not asked:
+            sign = "" if denied else self.match(_SIGN)
+            if sign in _SLIPS:
+                raise self.error(f"write {_SLIPS[sign]} for {sign}", began)
+            denied, asked = sign.startswith("!"), sign.removeprefix("!")
+        allowed = _OPERATORS[field.kind]
+        if asked not in allowed:
+            raise self.error(
+                f"{field.name} takes {', '.join(allowed)}",
+                began,
+                hint=f"a span of time is: {field.name} >= FROM and {field.name} < TO"
+                if field.kind == "time" and asked in ("=", "in")
+                else "",
+            )
+        question = Question(field, _operator(asked), self.values(field, asked), key)
+        return Not(question) if denied else question
+
+    def field(self) -> tuple[Field, str]:
+        began = self.at
+        name = self.match(_WORD)
+        if not name or name.lower() in _RESERVED:
+            raise self.error("here a field should stand", began, hint=f"as in: {_EXAMPLE}")
+        if name not in FIELDS:
+            near = get_close_matches(name.lower(), FIELDS, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(FIELDS)}"
+            raise self.error(f"there is no field {name!r}", began, hint=hint)
+        field = FIELDS[name]
+        if field.kind != "map":
+            return field, ""
+        hint = f'as in: {name}["authorization.k8s.io/decision"] = allow'
+        if not self.sign("["):
+            raise self.error(f"{name} is asked by key", hint=hint)
+        key = self.quoted()
+        if key is None or not self.sign("]"):
+            raise self.error("here a key in quotes and ] should stand", hint=hint)
+        return field, key
+
+    def values(self, field: Field, asked: str) -> tuple[Value, ...]:
+        if asked == "exists":
+            return ()
+        opened = self.at
+        wanted = _operator(asked)
+        if asked != "in" or not self.sign("("):
+            return (self.value(field, wanted),)
+        found = [self.value(field, wanted)]
+        while self.sign(","):
+            found.append(self.value(field, wanted))
+        if not self.sign(")"):
+            raise self.error("this list is never closed", opened, hint="as in: verb in (get, list)")
+        return tuple(found)
+
+    def value(self, field: Field, wanted: Operator) -> Value:
+        began = self.at
+        text = self.quoted()
+        bare = text is None
+        if text is None:
+            text = self.match(_BARE)
+            if not text:
+                raise self.error("here a value should stand", began)
+        try:
+            if field.kind == "number":
+                return _number(text)
+            if field.kind == "time":
+                return moment(text)
+            if wanted == "~":
+                regexp(text)
+            elif wanted == "in" and field.addresses and ("/" in text or address(text)):
+                return network(text)
+        except ValueError as error:
+            raise self.error(str(error), began) from None
+        if bare and wanted == "in" and "*" in text:
+            raise self.error(
+                "= and in compare letter by letter", began, hint="use like, or quote the value"
+            )
+        return text
+
+    def quoted(self) -> str | None:
+        began = self.at
+        mark = self.text[began : began + 1]
+        if mark not in _QUOTED or not mark:
+            return None
+        found = _QUOTED[mark].match(self.text, began)
+        if not found:
+            raise self.error("this quote is never closed", began)
+        self.at = found.end()
+        self.blank()
+        return _ESCAPED.sub(r"\1", found[1])
+
+    def next(self, sign: str) -> bool:
+        return self.text.startswith(sign, self.at)
+
+    def sign(self, sign: str) -> bool:
+        if not self.next(sign):
+            return False
+        self.at += len(sign)
+        self.blank()
+        return True
+
+    def word(self, word: str) -> bool:
+        found = _WORD.match(self.text, self.at)
+        if not found or found[0].lower() != word:
+            return False
+        self.at = found.end()
+        self.blank()
+        return True
+
+    def match(self, pattern: re.Pattern[str]) -> str:
+        found = pattern.match(self.text, self.at)
+        if not found:
+            return ""
+        self.at = found.end()
+        self.blank()
+        return found[0]
+
+    def blank(self) -> None:
+        found = _BLANK.match(self.text, self.at)
+        self.at = found.end() if found else self.at
+
+    def error(self, what: str, at: int | None = None, *, hint: str = "") -> QueryError:
+        return QueryError(what, self.text, self.at if at is None else at, hint=hint)
+
+
+_EXAMPLE = "verb = get and resource = secrets"
+
+
+def _operator(asked: str) -> Operator:
+    return "in" if asked == "=" else cast(Operator, asked)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ValueError(f"{text!r} is no number")
+    return int(text)
