@@ -150,7 +150,7 @@ def alert_floor(compared: int) -> float:
     Of ``n`` none can be rarer than 1 in n + 1, so that all scores of a small cluster are small.
 
     >>> [round(alert_floor(n), 1) for n in (3, 36, 100, 1000)]
-    [8.0, 11.2, 15.5, 16.0]
+    [5.0, 6.8, 9.4, 9.8]
     """
     strangest = float(np.log1p(compared)) - 1
     return min(max(LEAST_FLOOR, ALERT_FACTS * strangest), ALERT_FLOOR)
@@ -159,7 +159,7 @@ def alert_floor(compared: int) -> float:
 def alert_threshold(past_scores: Sequence[float], days: float, floor: float) -> float:
     """The score from which an incident alerts: exceeded at most ``ALERTS_A_DAY`` in the replay.
 
-    >>> alert_threshold([30.0, 20.0, 18.0, 5.0], 2.0, floor=16.0)
+    >>> alert_threshold([30.0, 20.0, 18.0, 5.0], 2.0, floor=9.8)
     18.0
     """
     allowed = int(ALERTS_A_DAY * days)
