@@ -101,7 +101,7 @@ def _rules(things: Iterable[Thing]) -> dict[str, list[dict[str, Any]]]:
                 place = alike[thing.namespace]
                 place["resources", group, tuple(sorted(verbs)), only].append(resource)
     return {
-        namespace: [_rule(key, sorted(set(resources))) for key, resources in rules.items()]
+        namespace: [_rule(key, sorted(set(resources))) for key, resources in sorted(rules.items())]
         for namespace, rules in alike.items()
     }
 

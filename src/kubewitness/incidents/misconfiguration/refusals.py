@@ -151,7 +151,9 @@ def _together(story: Sequence[Series]) -> Series:
         story[0],
         networks=_distinct(network for one in story for network in one.networks),
         source_ips=_distinct(address for one in story for address in one.source_ips),
-        things=tuple(sorted(map(_one, alike.values()), key=lambda thing: -thing.n)),
+        things=tuple(
+            sorted(map(_one, alike.values()), key=lambda one: (-one.n, one.action, one.namespace))
+        ),
         seconds=sum(one.seconds for one in story),
     )
 
