@@ -26,7 +26,8 @@ from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.incidents.model import Expected, Incident, Moment, Reason
 from kubewitness.query import grammar
 from kubewitness.query.fields import FIELDS, Field
-from kubewitness.query.grammar import parse, written
+from kubewitness.query.grammar import parse
+from kubewitness.query.writing import written
 from kubewitness.report.model import Coverage, Summary
 from kubewitness.surprise.registry import FACTORS
 
