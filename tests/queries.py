@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.query.expression import And, Expression, Not, Operator, Or, Question, Value
 from kubewitness.query.fields import FIELDS, Field
-from kubewitness.query.grammar import And, Expression, Not, Operator, Or, Question, Value
 from kubewitness.query.regexp import regexp
 from kubewitness.times import Moment
 

@@ -34,7 +34,8 @@ from kubewitness.incidents.model import (
 )
 from kubewitness.query import grammar
 from kubewitness.query.fields import FIELDS, Field
-from kubewitness.query.grammar import parse, written
+from kubewitness.query.grammar import parse
+from kubewitness.query.writing import written
 from kubewitness.report.model import Coverage, Summary
 from kubewitness.surprise.registry import FACTORS
 

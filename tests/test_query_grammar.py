@@ -10,23 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubewitness.errors import QueryError
-from kubewitness.query.grammar import (
-    DEEPEST,
-    LONGEST,
-    And,
-    Expression,
-    Not,
-    Or,
-    narrowed,
-    parse,
-    quoted,
-    same,
-    settled,
-    written,
-)
+from kubewitness.query.expression import And, Expression, Not, Or, narrowed, same, settled
+from kubewitness.query.grammar import DEEPEST, LONGEST, parse
 from kubewitness.query.memory import predicate
 from kubewitness.query.regexp import regexp
 from kubewitness.query.sql import condition
+from kubewitness.query.writing import quoted, written
 from kubewitness.times import moment
 
 READING = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from kubewitness.forensics.search import Facet, Found, Histogram, Surroundings
-    from kubewitness.query.grammar import Expression
+    from kubewitness.query.expression import Expression
 
     Answer = Found | Surroundings | Histogram | tuple[Facet, ...]
 
@@ -85,8 +85,10 @@ def query(
     span = within.before
     if span is None:
         raise click.BadParameter("write a duration like 5m", param_hint="--within")
+    from kubewitness.query.expression import narrowed
     from kubewitness.query.fields import FIELDS
-    from kubewitness.query.grammar import narrowed, parse, written
+    from kubewitness.query.grammar import parse
+    from kubewitness.query.writing import written
 
     if sort_by and (sort_by not in FIELDS or FIELDS[sort_by].kind == "map"):
         known = ", ".join(name for name, field in FIELDS.items() if field.kind != "map")
@@ -133,7 +135,7 @@ def _answer(
 ) -> Answer:
     from kubewitness.events.columns import EVENT_COLUMNS
     from kubewitness.forensics import search
-    from kubewitness.query.grammar import same
+    from kubewitness.query.expression import same
 
     if facets:
         return search.facets(connection, asked)

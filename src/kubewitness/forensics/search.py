@@ -10,15 +10,17 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import duckdb
 import msgspec
 
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.query.columns import ordering
+from kubewitness.query.expression import And, Expression, Or, Question, questions, same, settled
 from kubewitness.query.fields import FIELDS
-from kubewitness.query.grammar import And, Expression, Or, Question, questions, same, settled
-from kubewitness.query.sql import Condition, condition, ordering, prepare
+from kubewitness.query.sql import Condition, condition, prepare
 from kubewitness.times import Moment
 
 BODIES = ("request_object", "response_object")
@@ -33,6 +35,8 @@ FACETS = ("principal", "verb", "resource", "namespace", "source_ip", "user_agent
 _JSON = {name for name, kind in EVENT_COLUMNS.items() if kind == "JSON"}
 # What tells events that were received at once apart: of as few as possible this is read.
 _THEN = "stage_at DESC, audit_id, stage"
+# More values than this are not asked one by one.
+_MANY = 50_000
 _WIDTHS = tuple(
     timedelta(minutes=minutes)
     for minutes in (1, 5, 15, 60, 180, 360, 1440, 7 * 1440, 28 * 1440, 365 * 1440)
@@ -256,7 +260,14 @@ def _condition(connection: duckdb.DuckDBPyConnection, expression: Expression) ->
         last = connection.execute("SELECT max(stage_at) FROM events").fetchone()
         # Without any event there is nothing that a duration could leave out.
         expression = settled(expression, _utc(last[0]) if last and last[0] else datetime.now(UTC))
-    return condition(expression)
+    return condition(expression, partial(_distinct, connection))
+
+
+def _distinct(connection: duckdb.DuckDBPyConnection, column: str) -> list[Any] | None:
+    found = connection.execute(
+        f"SELECT DISTINCT {column} AS value FROM events WHERE value IS NOT NULL LIMIT {_MANY + 1}"
+    ).fetchall()
+    return [value for (value,) in found] if len(found) <= _MANY else None
 
 
 def _found(
@@ -274,6 +285,8 @@ def _found(
         first = connection.execute(
             f"SELECT received_at FROM events WHERE {text} ORDER BY {order} {most}", parameters
         ).fetchall()
+        if not first:
+            return Found((), more=False)
         text = f"received_at IN (SELECT unnest(CAST(? AS TIMESTAMP[]))) AND {text}"
         parameters.insert(0, sorted({at for (at,) in first}))
     rows = connection.execute(

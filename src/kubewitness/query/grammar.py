@@ -1,4 +1,4 @@
-"""The language of queries: from text to a tree, and back.
+"""The language of queries: from text to a tree.
 
     expression = term { "or" term }
     term       = factor { "and" factor }
@@ -18,71 +18,20 @@ The tree knows no ``!=``, ``!~`` and ``not in``: these are ``Not`` of what they 
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, cast
+from typing import cast
 
 from kubewitness.errors import QueryError
-from kubewitness.query.address import Network, address, network
+from kubewitness.query.address import address, network
+from kubewitness.query.expression import And, Expression, Not, Operator, Or, Question, Value
 from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.regexp import regexp
-from kubewitness.times import Moment, moment
+from kubewitness.times import moment
 
-Operator = Literal["in", "<", "<=", ">", ">=", "~", "like", "exists"]
-Value = str | int | Moment | Network
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-UNSETTLED = "a duration counts back from the last event of a log: write a time"
 # Longer or deeper than anybody writes: a text of another's making must not exhaust the stack.
 LONGEST = 10_000
 DEEPEST = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Does ``field`` (of a map: the value at ``key``) stand in this relation to ``values``?
-
-    ``in`` has one value or more, ``exists`` none, the others one. Values are texts, integers for
-    a number, moments for a time, and networks where the field holds addresses.
-    """
-
-    field: Field
-    operator: Operator
-    values: tuple[Value, ...] = ()
-    key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """True where ``term`` is false."""
-
-    term: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """True where all ``terms`` are; without any, everywhere."""
-
-    terms: tuple[Expression, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    """True where at least one of ``terms`` is."""
-
-    terms: tuple[Expression, ...]
-
-
-Expression = Question | Not | And | Or
 
 
 def parse(text: str) -> Expression:
@@ -96,119 +45,6 @@ addresses=False), operator='<', values=(400,), key=''))
     return _Parser(text).whole()
 
 
-def written(expression: Expression) -> str:
-    """A text that ``parse`` reads as ``expression``.
-
-    >>> written(parse('not(verb=get or  name LIKE web-*)AND code!=200'))
-    'not (verb = get or name like "web-*") and code != 200'
-    """
-    match expression:
-        case Question():
-            return _written_question(expression, denied=False)
-        case Not(Question() as denied):
-            return _written_question(denied, denied=True)
-        case Not(term):
-            return f"not {_enclosed(term)}"
-        case And(terms):
-            return " and ".join(map(_enclosed, terms))
-        case Or(terms):
-            return " or ".join(map(_enclosed, terms))
-
-
-def same(name: str, text: str) -> Question:
-    """Whether the field ``name`` is ``text``, letter by letter."""
-    return Question(FIELDS[name], "in", (text,))
-
-
-def narrowed(
-    expression: Expression,
-    *,
-    cluster: str | None = None,
-    since: Moment | None = None,
-    until: Moment | None = None,
-) -> Expression:
-    """What ``expression`` asks for, of this cluster and in this time only."""
-    bounds: list[Expression] = [same("cluster", cluster)] if cluster else []
-    for sign, bound in ((">=", since), ("<", until)):
-        if bound is not None:
-            bounds.append(Question(FIELDS["time"], cast(Operator, sign), (bound,)))
-    if not bounds:
-        return expression
-    return And((*bounds, *(() if expression == And(()) else (expression,))))
-
-
-def settled(expression: Expression, last: datetime) -> Expression:
-    """The same with instants for durations, which count back from ``last``."""
-    if isinstance(expression, Not):
-        return Not(settled(expression.term, last))
-    if isinstance(expression, And | Or):
-        return replace(expression, terms=tuple(settled(term, last) for term in expression.terms))
-    return replace(
-        expression,
-        values=tuple(
-            Moment(when=value.at(last)) if isinstance(value, Moment) else value
-            for value in expression.values
-        ),
-    )
-
-
-def questions(expression: Expression) -> Iterator[Question]:
-    """Every question in the tree, from left to right."""
-    if isinstance(expression, Question):
-        yield expression
-    elif isinstance(expression, Not):
-        yield from questions(expression.term)
-    else:
-        for term in expression.terms:
-            yield from questions(term)
-
-
-def _enclosed(expression: Expression) -> str:
-    text = written(expression)
-    return f"({text})" if isinstance(expression, And | Or) else text
-
-
-_DENIED = {"~": "!~", "=": "!="}
-
-
-def _written_question(question: Question, *, denied: bool) -> str:
-    name = (
-        f"{question.field.name}[{quoted(question.key)}]"
-        if question.field.kind == "map"
-        else question.field.name
-    )
-    relation: str = question.operator
-    values = ", ".join(map(_written_value, question.values))
-    if relation == "in" and len(question.values) == 1:
-        relation = "="
-    elif relation == "in":
-        values = f"({values})"
-    if denied and relation in COMPARISONS:
-        return f"not {name} {relation} {values}"
-    if denied:
-        relation = _DENIED.get(relation, f"not {relation}")
-    return f"{name} {relation} {values}".rstrip()
-
-
-def _written_value(value: Value) -> str:
-    match value:
-        case Moment(when=datetime() as when):
-            return when.isoformat()
-        case Moment():
-            return f"{int((value.before or timedelta()).total_seconds())}s"
-        case str():
-            return value if _PLAIN.fullmatch(value) else quoted(value)
-        case _:
-            return str(value)
-
-
-def quoted(text: str) -> str:
-    """``text`` as a quoted value of the language."""
-    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
-
-
-# What never needs quotes: no glob, and no word that would be read as anything else.
-_PLAIN = re.compile(r"[\w./:@-]+", re.ASCII)
 _BLANK = re.compile(r"\s*")
 _WORD = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 _SIGN = re.compile(r"==|!=|<=|>=|!~|=~|[=<>~]")

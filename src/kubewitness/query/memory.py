@@ -9,8 +9,8 @@ from typing import Any
 
 from kubewitness.activity.action import action
 from kubewitness.query.address import address
+from kubewitness.query.expression import COMPARISONS, UNSETTLED, And, Expression, Not, Or, Question
 from kubewitness.query.fields import Field
-from kubewitness.query.grammar import COMPARISONS, UNSETTLED, And, Expression, Not, Or, Question
 from kubewitness.query.regexp import regexp
 from kubewitness.times import Moment
 
@@ -158,7 +158,10 @@ def _texts(field: Field, key: str) -> Callable[[_Get], Sequence[str]]:
 def _mapped(value: Any, key: str) -> Any:
     if isinstance(value, str):
         # Of a key that comes twice the first counts, as for the engine.
-        value = json.loads(value, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+        try:
+            value = json.loads(value, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+        except (ValueError, RecursionError):
+            return None
     return value.get(key) if isinstance(value, Mapping) else None
 
 
