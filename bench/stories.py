@@ -144,6 +144,13 @@ _SAME = {
     "hour": "h.hours = e.hours",
     "network": "h.address IN (SELECT unnest($near::VARCHAR[]))",
 }
+# Which of the past days count where being active at all is not enough.
+_AMONG = {
+    "setting": "h.traits <> ''",
+    "impersonation": "h.acting <> ''",
+    "platform": "h.program = e.program",
+    "refusal": "h.answer NOT IN ('ok', 'unknown', 'conflict', 'throttled')",
+}
 
 
 class Claim(NamedTuple):
@@ -175,7 +182,11 @@ class Witness:
             *self._circumstance(incident),
             *self._tokens(incident),
             *self._severity(incident),
-            *(claim for reason in incident.reasons for claim in self._reason(reason)),
+            *(
+                claim
+                for reason in incident.reasons
+                for claim in self._reason(reason, _plain(incident.timeline[0].at))
+            ),
         ]
 
     def _row(self, query: str, values: Any = ()) -> Any:
@@ -279,23 +290,26 @@ class Witness:
             outside = any(_outside(address) for address in incident.source_ips)
             yield Claim("critical: from outside, or of four tactics", wide or outside)
 
-    def _reason(self, reason: Reason) -> Iterator[Claim]:
-        """The days of a reason, and that “never before” means never."""
+    def _reason(self, reason: Reason, began: datetime) -> Iterator[Claim]:
+        """The days of a reason, and that “never before” means never before the story began."""
         told = reason.sentence
         same = _SAME.get(reason.factor)
         if same is None or "new in this log" in told:
             return
         event = reason.evidence[0]
-        came, who = self._row("SELECT came, who FROM raw WHERE audit_id = ?", [event])
+        (came,) = self._row("SELECT came FROM raw WHERE audit_id = ?", [event])
         today = came.replace(hour=0, minute=0, second=0, microsecond=0)
-        values = {"event": event, "learnt": max(self._since, today - LEARNT_AFTER)}
+        values: dict[str, Any] = {"event": event, "began": began}
+        values["learnt"] = max(self._since, today - LEARNT_AFTER)
+        among = _AMONG.get(reason.factor, "true")
         if reason.factor == "network":
             values["near"] = self._near(reason.observed)
-        own, everybody, earlier = self._row(
-            f"""SELECT count(DISTINCT h.day) FILTER (h.who = e.who AND h.came < $learnt),
-                count(DISTINCT h.day) FILTER (h.came < $learnt),
-                count(*) FILTER (h.who = e.who AND h.came < e.came)
-            FROM raw AS h, (FROM raw WHERE audit_id = $event LIMIT 1) AS e WHERE {same}""",
+        own, everybody, earlier, active = self._row(
+            f"""SELECT count(DISTINCT h.day) FILTER (h.who = e.who AND h.came < $learnt AND {same}),
+                count(DISTINCT h.day) FILTER (h.came < $learnt AND {same}),
+                count(*) FILTER (h.who = e.who AND h.came < $began AND {same}),
+                count(DISTINCT h.day) FILTER (h.who = e.who AND h.came < $learnt AND {among})
+            FROM raw AS h, (FROM raw WHERE audit_id = $event LIMIT 1) AS e""",
             values,
         )
         yield Claim(f"{told} days_self: {reason.days_self} ({own})", own == reason.days_self)
@@ -303,13 +317,11 @@ class Witness:
             f"{told} days_cluster: {reason.days_cluster} ({everybody})",
             everybody == reason.days_cluster,
         )
-        if re.search(r"\d active ", told):
-            (active,) = self._row(
-                "SELECT count(DISTINCT day) FROM raw WHERE who = ? AND came < ?",
-                [who, values["learnt"]],
-            )
+        if re.search(r"(in|of) \d+ (active )?days?\b", told):
             said = reason.days_active
             yield Claim(f"{told} days_active: {said} ({active})", active == said)
+            if among != "true":
+                yield Claim(f"{told} are days where {among}", " active " not in told)
         if " never " in told:
             yield Claim(f"{told} never: {earlier} requests before", not earlier)
 

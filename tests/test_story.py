@@ -210,6 +210,18 @@ def test_a_reason_tells_its_own_past_and_that_of_its_peers(
     assert told(client, values, own, company, "day") == f"ada {words}"
 
 
+def test_days_on_which_a_question_arose_are_not_called_active_days() -> None:
+    values = {**row(NOW, "ada", "get", "pods", outcome="denied"), "place": "shop", "team": ""}
+    refusal = next(factor for factor in FACTORS if factor.name == "refusal")
+    words = "got “denied” for “get pods”"
+    assert told(refusal, values, (0, 1), (0, 0), "day") == (
+        f"ada never {words} before, in 1 day with refusals."
+    )
+    assert told(refusal, values, (1, 4), (0, 0), "hour") == (
+        f"ada {words} in only 1 of 4 hours with refusals before."
+    )
+
+
 def test_a_fact_about_an_address_counts_who_it_ever_held_for() -> None:
     token = next(factor for factor in FACTORS if factor.name == "token")
     values = {**row(NOW, API, "get", "pods", source_ip=OUTSIDE, pod="api-1"), "place": "shop"}

@@ -146,10 +146,12 @@ def told(
     if factor.holders:
         units = periods(2, unit).removeprefix("2 ")
         return f"{who} {deed}; {seen} of {active} {factor.holders.format(units=units)}."
+    span = periods(active, unit, "" if factor.among else "active")
+    span = f"{span} {factor.among}".rstrip()
     if seen:
-        habit = f"{who} {deed} in only {seen} of {periods(active, unit, 'active')} before"
+        habit = f"{who} {deed} in only {seen} of {span} before"
     elif active:
-        habit = f"{who} never {deed} before, in {periods(active, unit, 'active')}"
+        habit = f"{who} never {deed} before, in {span}"
     else:
         habit = f"{who} never {deed} before"
     if not members:

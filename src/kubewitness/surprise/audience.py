@@ -40,6 +40,7 @@ class Audience:
     shown: str = "touched by {team}"
     told: str = "touched {thing}"
     holders: str = "{units} in which it was used before saw this team use it"
+    among: str = ""
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""

@@ -39,7 +39,8 @@ class Factor(Protocol):
     ``shown`` tells how a value reads in a table, as a format string over ``columns``. ``told``
     completes "somebody (never) …" in the past tense, over the columns of the ledger and ``where``
     and ``thing`` (the namespace and the object in words). ``holders`` names what ``active`` and
-    ``seen`` count where that is not time slices.
+    ``seen`` count where that is not time slices; ``among`` what makes a slice count where being
+    active at all is not enough.
     """
 
     @property
@@ -65,6 +66,9 @@ class Factor(Protocol):
 
     @property
     def holders(self) -> str: ...
+
+    @property
+    def among(self) -> str: ...
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """Score every row of ``table`` by its past under ``horizon``. Never changes ``table``."""

@@ -55,6 +55,7 @@ class Novelty:
     told: str
     asks: Callable[[ActivityTable], Mask] = everywhere
     holders: str = ""
+    among: str = ""
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""

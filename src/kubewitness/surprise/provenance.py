@@ -60,6 +60,7 @@ class Displacement:
     aspect: Aspect = "where from"
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "used from {source_ip}"
+    among: str = ""
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
@@ -89,6 +90,7 @@ class Confinement:
     shown: str = "used from {subnet}"
     told: str = "used a token that was issued to a pod on node {node} from {subnet}"
     holders: str = "{units} with requests of that node or its pods saw one from there"
+    among: str = ""
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
@@ -124,6 +126,7 @@ class Concurrency:
     aspect: Aspect = "where from"
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "{source_ip} and another address at the same time"
+    among: str = ""
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""

@@ -105,6 +105,7 @@ FACTORS: tuple[Factor, ...] = (
         "{traits}",
         "wrote settings of this kind ({traits})",
         _dangerous_choice,
+        among="with dangerous settings",
     ),
     Novelty(
         "image",
@@ -115,6 +116,7 @@ FACTORS: tuple[Factor, ...] = (
         "images from {origins}",
         "deployed images from {origins}",
         _with_image,
+        among="with images",
     ),
     Novelty(
         "impersonation",
@@ -125,6 +127,7 @@ FACTORS: tuple[Factor, ...] = (
         "as {acting_as}",
         "acted as {acting_as}",
         _impersonating,
+        among="as somebody else",
     ),
     Displacement(
         "token",
@@ -178,6 +181,7 @@ FACTORS: tuple[Factor, ...] = (
         "issued by {issuer}",
         "used a token issued by {issuer}",
         _of_known_issue,
+        among="with tokens of known issuers",
     ),
     Novelty(
         "network",
@@ -205,6 +209,7 @@ FACTORS: tuple[Factor, ...] = (
         ("platform",),
         "{platform}",
         "ran {client} on {platform}",
+        among="with that program",
     ),
     Novelty(
         "refusal",
@@ -215,6 +220,7 @@ FACTORS: tuple[Factor, ...] = (
         "{action}: {outcome}",
         "got “{outcome}” for “{action}”",
         _refused,
+        among="with refusals",
     ),
     Novelty(
         "bearer",
