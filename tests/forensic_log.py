@@ -74,6 +74,35 @@ def stolen_token() -> list[Event]:
     ]  # fmt: skip
 
 
+def certified() -> list[Event]:
+    """eve has a certificate signed for ops, whose fingerprint no body tells, and uses it; ben and
+    his old certificate sit at the same address, zoe and a new one elsewhere."""
+
+    def by(who: str, fingerprint: str) -> dict[str, Any]:
+        extra = {"authentication.kubernetes.io/credential-id": [f"X509SHA256={fingerprint}"]}
+        return {"username": who, "groups": [], "extra": extra}
+
+    def reads(seconds: float, who: str, fingerprint: str, place: str, address: str) -> Event:
+        return event(at(seconds), verb="list", resource="secrets", name="", namespace=place,
+                     user=by(who, fingerprint), source_ips=(address,))  # fmt: skip
+
+    signing: dict[str, Any] = {
+        "resource": "certificatesigningrequests",
+        "group": "certificates.k8s.io",
+        "namespace": "",
+        "name": "ops",
+        "source_ips": ("10.8.0.9",),
+    }
+    return [
+        reads(0, "ben", "old", "shop", "10.8.0.9"),
+        event(at(10), "eve", "create", code=201, **signing),
+        event(at(11), "eve", "update", subresource="approval", **signing),
+        reads(60, "ops", "new", "payments", "10.8.0.9"),
+        reads(61, "ben", "old", "bank", "10.8.0.9"),
+        reads(62, "zoe", "other", "zoo", "10.8.0.77"),
+    ]
+
+
 def collected() -> list[Event]:
     """mia deletes a Deployment; the garbage collector deletes what it owned."""
     return [

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities import loaded
-from kubewitness.activity.table import GRAVE, Floats, Ints, Mask
+from kubewitness.activity.table import Floats, Ints, Mask
+from kubewitness.activity.technique import GRAVE
 from kubewitness.surprise.calibration import MINIMUM_NATS, Calibration, calibrated
 
 NATS = st.lists(st.floats(0, 100), max_size=40).map(lambda values: np.array(values, dtype=float))

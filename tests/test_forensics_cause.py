@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from audit_log import Event, event, quiet_days, stolen_credential, write
 from conftest import Command
-from forensic_log import POD, RS, at, collected, rollout, stolen_token
+from forensic_log import POD, RS, at, certified, collected, rollout, stolen_token
 from kubewitness.analysis import analyze, opened
 from kubewitness.errors import KubewitnessError
 from kubewitness.forensics.causes.chain import cause_of
@@ -102,6 +102,15 @@ def test_the_blast_radius_of_a_person_reaches_through_the_token(tmp_path: Path) 
     assert (True, "secrets") in touched(reach)
     assert (False, "serviceaccounts") in touched(reach)
     assert reach.touched[0].weight == max(one.weight for one in reach.touched)
+
+
+def test_the_blast_radius_reaches_through_a_certificate_that_was_new_at_that_address(
+    tmp_path: Path,
+) -> None:
+    with record_of(certified(), tmp_path) as record:
+        reach = reach_of(record, "eve")
+    assert (True, "secrets") in touched(reach)
+    assert set(reach.namespaces) == {"payments"}, "not what others do with certificates of theirs"
 
 
 def test_a_controller_glues_nothing_together(tmp_path: Path) -> None:

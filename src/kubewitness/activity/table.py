@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kubewitness.activity.component import component
 from kubewitness.activity.issuer import name_issuers
-from kubewitness.activity.technique import SYSTEM_NAMESPACES, technique
+from kubewitness.activity.technique import GRAVE, SYSTEM_NAMESPACES, technique
 from kubewitness.events.normalisation import quoted
 
 Ids = NDArray[np.uint64]
@@ -155,8 +155,6 @@ def slice_width(span: int) -> int:
     return DAY // 24 if span >= DAY // 2 else DAY // 288
 
 
-# What an attack is made of, rather than what surrounds it (``activity.technique``).
-GRAVE = 1.4
 # Columns that are fetched at a time: a result is in memory several times while it is fetched.
 _AT_ONCE = 6
 # What happens in a namespace that is being set up, or to a kind of object that was installed

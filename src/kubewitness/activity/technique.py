@@ -186,6 +186,8 @@ _CASES = (
     _Case(_ALL, None, DELETES,
           Technique("Impact", "T1485", 1.2, "deleted objects", "delete objects")),
 )  # fmt: skip
+GRAVE = 1.4
+"""The weight from which a deed is what an attack is made of, rather than what surrounds it."""
 DEPLOYED = frozenset(
     case.technique.did for case in _CASES if case.resources <= _WORKLOADS and case.verbs == WRITES
 )

@@ -154,10 +154,11 @@ def enter(
         new_there = installed | young["place"] if local else installed
         # What was just installed runs in the cluster: its place is judged like anybody's.
         elsewhere = not _PLACES.isdisjoint(finding.factor.columns)
-        trust = np.where(new_there & ~np.bool_(elsewhere), _YOUNG_WEIGHT, 1.0)
+        trust = np.where(workload, _MACHINE_WEIGHT, 1.0)
+        if not elsewhere:
+            trust[new_there] *= _YOUNG_WEIGHT
         if aspect in ("what", "answer"):
-            trust = trust * np.where(served, 1.0, _REFUSED_WEIGHT)
-        trust = trust * np.where(workload, _MACHINE_WEIGHT, 1.0)
+            trust[~served] *= _REFUSED_WEIGHT
         worth = finding.weight * (trust * importance)[at]
         better = np.flatnonzero(worth > weight[aspect][at])
         weight[aspect][at[better]] = worth[better]

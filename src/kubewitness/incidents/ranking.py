@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kubewitness.activity.table import GRAVE, MICROSECONDS, Ints
+from kubewitness.activity.table import MICROSECONDS, Ints
+from kubewitness.activity.technique import GRAVE
 from kubewitness.incidents.ledger import ASPECTS, CIRCUMSTANCES, Ledger
 from kubewitness.incidents.model import SEVERITIES, Severity
 from kubewitness.surprise.factor import Aspect

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from kubewitness.activity.issuer import ANY_NODE
-from kubewitness.activity.technique import Technique
+from kubewitness.activity.technique import GRAVE, Technique
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Reason
 from kubewitness.incidents.ranking import Case
@@ -30,7 +30,6 @@ TACTICS = (
 REFUSED = ("denied", "unauthenticated")
 # Looking around is told only of those who did, or tried, nothing else.
 _PLAIN = 1.0
-_GRAVE = 1.4
 _TIERS = 2
 _CALLED = {"client": "program", "scheme": "kind of credential"}
 
@@ -142,7 +141,7 @@ def _deeds(
 
 def _tier(deed: Technique) -> int:
     """0 for what is grave, ``_TIERS`` for what everybody does all day."""
-    return 0 if deed.weight >= _GRAVE else 1 if deed.weight >= _PLAIN else _TIERS
+    return 0 if deed.weight >= GRAVE else 1 if deed.weight >= _PLAIN else _TIERS
 
 
 def _apart(deeds: Iterable[Technique]) -> list[Technique]:

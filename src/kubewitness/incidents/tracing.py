@@ -18,7 +18,7 @@ import numpy as np
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
-from kubewitness.activity.technique import technique
+from kubewitness.activity.technique import GRAVE
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import drawn_chain
 from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
@@ -50,7 +50,6 @@ _KINDS = (
     )
 )
 _LINE = 8
-_GRAVE = 1.4
 
 
 def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident]) -> list[Incident]:
@@ -200,16 +199,14 @@ def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Fou
     handed = {found.cause.key: found.cause for one in own for found in told.get(one.key, ())
               if found.kind in ("token", "entry", "pod", "certificate", "permission")}  # fmt: skip
     turns = [one for one in own if one.key in handed]
-    grave = sorted((one for one in own if one.served), key=lambda one: (-_weight(one), one.turn))
+    grave = sorted(
+        (one for one in own if one.served), key=lambda one: (-one.technique.weight, one.turn)
+    )
     chosen = [*turns[:4], *grave[:3], last]
     for one in sorted({one.key: one for one in chosen}.values(), key=lambda one: one.turn):
         if one.key not in {known.key for known in line} and one.at >= first.at:
             line.append(one)
     return line
-
-
-def _weight(one: Deed) -> float:
-    return technique(one.verb, one.kind, one.subresource).weight
 
 
 def _descendants(
@@ -245,9 +242,9 @@ def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
 def _grants(served: Sequence[Deed]) -> Iterator[str]:
     """The bindings that allowed the gravest of it."""
     bindings: dict[str, dict[str, None]] = defaultdict(dict)
-    for one in sorted(served, key=lambda one: (-_weight(one), one.turn)):
+    for one in sorted(served, key=lambda one: (-one.technique.weight, one.turn)):
         name = one.binding.partition(" ")[2]
-        if name and _weight(one) >= 1.0 and not name.startswith("system:"):
+        if name and one.technique.weight >= 1.0 and not name.startswith("system:"):
             part = f"/{one.subresource}" if one.subresource else ""
             bindings[f"{one.binding} (of {one.role})"][f"{one.verb} {one.resource}{part}"] = None
     for binding, deeds in list(bindings.items())[:2]:
@@ -301,7 +298,7 @@ _ADVICE: tuple[tuple[Callable[[Deed], bool], str], ...] = (
         "--anonymous-auth=false, or no binding of system:anonymous and system:unauthenticated.",
     ),
     (
-        lambda one: one.verb in DELETES and _weight(one) >= _GRAVE,
+        lambda one: one.verb in DELETES and one.technique.weight >= GRAVE,
         "An admission policy that refuses to delete what is labelled as protected, and backups out"
         " of the cluster's reach.",
     ),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from kubewitness.activity.technique import GRAVE
 from kubewitness.forensics.causes.graph import Chain, Link, Reach, Step, Touched
 from kubewitness.forensics.causes.links import KINDS
 from kubewitness.report.wording import brief, duration, moment, plural, principal, utc
 
 _CONTROLLER = "system:serviceaccount:kube-system:"
-GRAVE = 1.4
-"""The weight (activity.technique) from which a deed is told first."""
 
 
 def who(step: Step) -> str:

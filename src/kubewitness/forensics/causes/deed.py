@@ -17,6 +17,8 @@ import msgspec
 from kubewitness.activity.client import client
 from kubewitness.activity.network import peer_address
 from kubewitness.activity.principal import PrincipalClass, principal_class
+from kubewitness.activity.technique import Technique
+from kubewitness.activity.technique import technique as technique_of
 
 COLUMNS = (
     "cluster, audit_id, stage_at, coalesce(received_at, stage_at) AS received_at, verb,"
@@ -105,6 +107,11 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
     def kind(self) -> str:
         """The resource with its API group, as activity spells it."""
         return f"{self.resource}.{self.group}" if self.group else self.resource
+
+    @property
+    def technique(self) -> Technique:
+        """What it could be good for."""
+        return technique_of(self.verb, self.kind, self.subresource, self.namespace, self.traits)
 
     @property
     def controller(self) -> str:

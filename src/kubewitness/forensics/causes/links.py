@@ -53,7 +53,7 @@ KINDS: dict[str, str] = {
 ENTRY = timedelta(hours=12)
 _REPLACED = timedelta(seconds=60)
 _DELIVERED = timedelta(minutes=15)
-_CERTIFIED = timedelta(days=1)
+CERTIFIED = timedelta(days=1)
 _RBAC = {"ClusterRoleBinding": "clusterrolebindings", "RoleBinding": "rolebindings",
          "ClusterRole": "clusterroles", "Role": "roles"}  # fmt: skip
 
@@ -364,7 +364,7 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
             because = f"fingerprint of the certificate in {deed.name}"
             yield Found(deed, "certificate", True, 1.0, because)
             return
-        if not prints and effect.at - deed.at <= _CERTIFIED and deed.of != "control-plane":
+        if not prints and effect.at - deed.at <= CERTIFIED and deed.of != "control-plane":
             because = (
                 f"{deed.name} was approved {_span(effect.at - deed.at)} before; the certificate"
                 " itself is not in the log"

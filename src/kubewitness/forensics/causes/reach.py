@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from kubewitness.activity.technique import technique
 from kubewitness.errors import KubewitnessError
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.graph import Reach, Touched
-from kubewitness.forensics.causes.links import ENTRY, Found, causes
+from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, Found, causes
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record
 from kubewitness.forensics.causes.scene import CHANGES, Key
@@ -155,7 +154,7 @@ def drawn_reach(
     """A blast radius of what was done (``seeds``) and what that ``caused``."""
     effects = [one for one, _ in caused.values()]
     everything = [*seeds, *effects]
-    ranked = sorted(caused, key=lambda key: (-_weight(caused[key][0]), key[2], key))
+    ranked = sorted(caused, key=lambda key: (-caused[key][0].technique.weight, key[2], key))
     drawn = Drawing({key: caused[key][1] for key in ranked[:_TOLD]},
                     [caused[key][0] for key in ranked[:_TOLD]])  # fmt: skip
     guessed = any(not found.certain for _, links in caused.values() for found in links)
@@ -207,7 +206,7 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, 
 
 def _gravest(deeds: Iterable[Deed]) -> list[Deed]:
     followed = [one for one in deeds if one.served and one.writes and _leads_on(one)]
-    return sorted(followed, key=lambda one: (-_weight(one), one.turn))[:_FOLLOWED]
+    return sorted(followed, key=lambda one: (-one.technique.weight, one.turn))[:_FOLLOWED]
 
 
 def _leads_on(one: Deed) -> bool:
@@ -219,10 +218,6 @@ def _leads_on(one: Deed) -> bool:
         or one.group == "rbac.authorization.k8s.io"
         or one.resource in ("namespaces", "serviceaccounts")
     )
-
-
-def _weight(one: Deed) -> float:
-    return technique(one.verb, one.kind, one.subresource).weight
 
 
 class _Family(NamedTuple):
@@ -309,11 +304,28 @@ def _fetch_certified(record: Record, one: Deed) -> None:
         until=one.at + _AT_ONCE,
     )
     record.read_bodies(near)
-    for deed in near:
-        told = record.bodies.get(deed.key)
-        if told is not None and told.fingerprint:
-            used = f"contains(CAST(extra AS VARCHAR), {quoted(told.fingerprint)})"
-            record.find(used, since=one.at, most=1000)
+    prints = {
+        told.fingerprint
+        for deed in near
+        if (told := record.bodies.get(deed.key)) is not None and told.fingerprint
+    }
+    for fingerprint in sorted(prints):
+        used = f"contains(CAST(extra AS VARCHAR), {quoted(fingerprint)})"
+        record.find(used, since=one.at, most=1000)
+    if not prints and one.source_ip:
+        # Where no body tells which certificate it was: one that is used at the same address, and
+        # that was never used before.
+        here = f"list_contains(source_ips, {quoted(one.source_ip)})"
+        held = "json_extract_string(extra, '$.\"authentication.kubernetes.io/credential-id\"[0]')"
+        approved = quoted(f"{one.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}")
+        record.find(
+            f"{here} AND starts_with({held}, 'X509SHA256=') AND {held} NOT IN"
+            f" (SELECT {held} FROM events WHERE received_at < TIMESTAMP {approved}"
+            f" AND {held} IS NOT NULL)",
+            since=one.at,
+            until=one.at + CERTIFIED,
+            most=1000,
+        )
 
 
 def summarised(seeds: Sequence[Deed], caused: Sequence[Deed]) -> tuple[Touched, ...]:
@@ -323,7 +335,7 @@ def summarised(seeds: Sequence[Deed], caused: Sequence[Deed]) -> tuple[Touched, 
         for one in deeds:
             if not one.resource:
                 continue
-            did = technique(one.verb, one.kind, one.subresource).did
+            did = one.technique.did
             groups[is_caused, did, one.kind, one.namespace].append(one)
     touched = [_touched(key, deeds) for key, deeds in groups.items()]
     return tuple(sorted(touched, key=lambda one: (-one.weight, one.caused, -one.n, one.first)))
@@ -333,7 +345,7 @@ def _touched(key: tuple[bool, str, str, str], deeds: list[Deed]) -> Touched:
     is_caused, did, kind, namespace = key
     served = [one for one in deeds if one.served]
     names = dict.fromkeys(one.name for one in served or deeds if one.name)
-    weight = max(_weight(one) for one in deeds)
+    weight = max(one.technique.weight for one in deeds)
     return Touched(
         caused=is_caused,
         did=did,

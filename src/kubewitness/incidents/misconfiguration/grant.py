@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kubewitness.activity.principal import UNAUTHENTICATED, account_namespace
-from kubewitness.activity.table import GRAVE
-from kubewitness.activity.technique import technique
+from kubewitness.activity.technique import GRAVE, technique
 from kubewitness.incidents.misconfiguration.refusals import Series, Thing
 
 _GROUP = "rbac.authorization.k8s.io"
@@ -64,7 +63,7 @@ def _yaml(documents: list[dict[str, Any]]) -> str:
 def powers(series: Series) -> tuple[str, ...]:
     """What a grant would permit of what attacks are made of, in words that complete "may …"."""
     deeds = (
-        technique(verb, thing.resource, thing.subresource)
+        technique(verb, thing.resource, thing.subresource, thing.namespace)
         for thing in series.things
         for verb in thing.verbs
     )

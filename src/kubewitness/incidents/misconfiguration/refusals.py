@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from kubewitness.activity.table import GRAVE
+from kubewitness.activity.technique import GRAVE
 from kubewitness.incidents.model import Failure
 
 # A pause of so long ends a series. What goes on later is another, told together with the first.

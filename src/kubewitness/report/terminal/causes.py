@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from kubewitness.activity.technique import GRAVE
 from kubewitness.forensics.causes.graph import Chain, Link, Reach, Touched
 from kubewitness.report import causes_wording as wording
 from kubewitness.report.inert import plain
@@ -129,7 +130,7 @@ def reach_table(reach: Reach, console: Console, limit: int) -> None:
 
 
 def _row(one: Touched) -> tuple[Text, ...]:
-    grave = one.weight >= wording.GRAVE
+    grave = one.weight >= GRAVE
     times = f"{one.n:,}" if not one.refused else f"{one.n:,} ({one.refused:,} refused)"
     names = ", ".join(principal(plain(name, 60)) for name in one.principals[:2])
     rest = len(one.principals) - 2
