@@ -196,8 +196,9 @@ def test_what_was_just_installed_is_not_trusted_from_elsewhere() -> None:
 
 
 def test_a_case_opens_with_the_line_that_makes_it_reportable() -> None:
-    rows = [deed(n, verb="get", resource=kind) for n, kind in enumerate(("pods", "nodes", "jobs"))]
-    ledger = ledger_of([KNOWN, *((line, {"action": 3.5}) for line in rows)])
+    kinds = ("pods", "secrets", "jobs")
+    rows = [deed(n, verb="get", resource=kind) for n, kind in enumerate(kinds)]
+    ledger = ledger_of([KNOWN, *((line, {"action": 5.0}) for line in rows)])
     sizes = [weigh(ledger, np.arange(size)).score for size in (1, 2, 3)]
     first = next(n for n, score in enumerate(sizes) if score >= REPORT_FROM)
     assert first > 0, "the example begins too small to report"

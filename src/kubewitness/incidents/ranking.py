@@ -33,7 +33,7 @@ _HOUR = 3600 * MICROSECONDS
 # From which weight of a technique an incident is of medium and of high severity.
 _STEPS = (1.1, 1.5)
 # Below this nothing is worth reporting: one fairly unusual ordinary act.
-REPORT_FROM = 2.5
+REPORT_FROM = 4.0
 ALERTS_A_DAY = 1.0
 # Whatever the replay says, an alert needs as much as so many facts, each as strange as anything
 # that this log can show: the next weeks bring changes that the last ones did not.
