@@ -50,7 +50,7 @@ def ladder(chain: Chain, console: Console) -> None:
         line = Text(f"  {at:%H:%M:%S}  ", style="dim")
         line.append(plain(wording.who(step), 90), style=_STYLES.get(step.kind, ""))
         line.append(f"  {plain(wording.deed(step), 160)}", style="bold not dim")
-        show(console, Padding(line, (0, 0, 0, 0)))
+        show(console, line)
         if step.kind in ("human", "anonymous", "workload"):
             _circumstance(chain, number, console)
     for number in chain.after:
@@ -73,18 +73,23 @@ def _circumstance(chain: Chain, number: int, console: Console) -> None:
     ]
     told = ", ".join(plain(fact, 90) for fact in facts if fact)
     if told:
-        show(console, Text(f"            {told}", style="dim"))
+        show(console, _beside(Text(told, style="dim")))
 
 
 def _rung(link: Link | None, console: Console) -> None:
     if link is None:
-        show(console, Text("            │", style="dim"))
+        show(console, _beside(Text("│", style="dim")))
         return
-    mark = Text("            │ ", style="dim")
+    mark = Text("│ ", style="dim")
     mark.append(wording.known(link), style="green" if link.certain else "yellow")
     mark.append(f"  {plain(wording.meaning(link), 90)}: ", style="not dim")
     mark.append(plain(link.because, 200), style="dim")
-    show(console, mark)
+    show(console, _beside(mark))
+
+
+def _beside(text: Text) -> Padding:
+    """Under what was done, to the right of its time, however many lines it takes."""
+    return Padding(text, (0, 0, 0, 12))
 
 
 def _others(chain: Chain, console: Console) -> None:
