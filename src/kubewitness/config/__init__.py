@@ -1,0 +1,1 @@
+"""What ``kubewitness serve`` is told: one file, the environment, and flags."""

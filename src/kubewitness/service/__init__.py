@@ -1,0 +1,1 @@
+"""The live witness: what arrives, is stored, judged and told, for months."""

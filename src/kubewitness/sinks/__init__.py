@@ -1,0 +1,1 @@
+"""Where incidents go: what each receiver wants to hear, and until it heard it."""

@@ -1,0 +1,1 @@
+"""Small things that change: incidents as they grow, what is to be sent, where reading stopped."""
