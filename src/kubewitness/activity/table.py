@@ -70,7 +70,8 @@ class ActivityTable:
 
     ``first``, ``last``: microseconds since 1970 (UTC). ``slice``: the index of the row's time
     slice, the unit in which history is counted: a day in a log of many days, shorter in a short
-    one. Distinct slices are counted, so a million repetitions on one day are one.
+    one. Distinct slices are counted, so a million repetitions on one day are one. ``offset``: the
+    number of the first row in the table ``activity`` of the engine, where texts are.
     """
 
     ids: dict[str, Ids]
@@ -82,6 +83,7 @@ class ActivityTable:
     slice_width: int
     start: int
     salt: int
+    offset: int = 0
 
     @property
     def grave(self) -> Mask:
