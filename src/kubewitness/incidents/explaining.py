@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 
-from kubewitness.activity.table import YOUNG, ActivityTable
+from kubewitness.activity.table import YOUNG
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Expected, Reason
@@ -36,11 +36,12 @@ class _Usual(NamedTuple):
 def explain(
     cases: Sequence[Case],
     ledger: Ledger,
-    table: ActivityTable,
+    unit: str,
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
 ) -> list[tuple[Reason, ...]]:
-    """The reasons of each case, strongest first; their shares of one case sum to 1."""
+    """The reasons of each case, strongest first; their shares of one case sum to 1. ``unit``:
+    what a time slice is called."""
     chosen = [_chosen(case, ledger) for case in cases]
     asked: dict[int, set[int]] = defaultdict(set)
     for atoms in chosen:
@@ -49,9 +50,7 @@ def explain(
     usual: dict[tuple[int, int], _Usual] = {}
     for number, lines in asked.items():
         factor = ledger.findings[number].factor
-        for line, answer in _look_up(
-            factor, sorted(lines), ledger, table, horizon, connection
-        ).items():
+        for line, answer in _look_up(factor, sorted(lines), ledger, horizon, connection).items():
             usual[number, line] = answer
     return [
         tuple(
@@ -59,7 +58,7 @@ def explain(
                 atom,
                 atoms,
                 ledger,
-                table,
+                unit,
                 usual[int(ledger.finding[atom.aspect][atom.line]), atom.line],
             )
             for atom in atoms
@@ -84,9 +83,7 @@ def _chosen(case: Case, ledger: Ledger) -> list[Atom]:
     return sorted(picked, key=lambda atom: -atom.weight)
 
 
-def _reason(
-    atom: Atom, atoms: Sequence[Atom], ledger: Ledger, table: ActivityTable, usual: _Usual
-) -> Reason:
+def _reason(atom: Atom, atoms: Sequence[Atom], ledger: Ledger, unit: str, usual: _Usual) -> Reason:
     finding = ledger.findings[int(ledger.finding[atom.aspect][atom.line])]
     entry = int(ledger.entry[atom.aspect][atom.line])
     seen, active = int(finding.seen[entry]), int(finding.active[entry])
@@ -98,14 +95,14 @@ def _reason(
     return Reason(
         factor=finding.factor.name,
         question=finding.factor.question,
-        sentence=told(finding.factor, values, (seen, active), (sharing, members), table.unit),
+        sentence=told(finding.factor, values, (seen, active), (sharing, members), unit),
         observed=shown(finding.factor, values),
         expected=usual.expected,
         days_self=seen if own else 0,
         days_peers=usual.days_peers,
         days_cluster=usual.days_cluster,
         days_active=active if own else 0,
-        unit=table.unit,
+        unit=unit,
         peers=f"{sharing} of {members} others of {team}",
         p=float(finding.chance[entry]),
         share=atom.weight / total,
@@ -169,16 +166,15 @@ def _look_up(
     factor: Factor,
     lines: Sequence[int],
     ledger: Ledger,
-    table: ActivityTable,
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[int, _Usual]:
     """What was usual instead, for several lines of one factor at once."""
-    rows = ledger.rows[np.array(lines, dtype=np.int64)]
-    lower, upper = horizon.at(table.slice[rows])
+    chosen = np.array(lines, dtype=np.int64)
+    lower, upper = horizon.at(ledger.slice[chosen])
     asked = {  # noqa: F841 (DuckDB finds it by its name)
         "line": np.array(lines, dtype=np.int64),
-        "row": rows,
+        "row": ledger.rows[chosen],
         "lower": np.asarray(lower, dtype=np.int64),
         "upper": np.asarray(upper, dtype=np.int64),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -21,7 +21,7 @@ CLIP = 7.0
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one factor found: the rows with evidence and what is known of each.
+    """What one factor found: the rows of ``activity`` with evidence and what is known of each.
 
     ``weight``: evidence in nats, > 0. ``chance``: calibrated p. The rest as in ``Surprise``.
     """
@@ -35,6 +35,14 @@ class Findings:
     active: Ints
     peers: Ints
     members: Ints
+
+    def followed_by(self, later: Findings) -> Findings:
+        """Both as one, the entries of ``later`` after these."""
+        arrays = (
+            np.concatenate([getattr(self, field.name), getattr(later, field.name)])
+            for field in fields(self)[1:]
+        )
+        return Findings(self.factor, *arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class Scales:
                 strange[rows] = True
             found[factor.name] = Findings(
                 factor,
-                rows,
+                rows + table.offset,
                 weight[rows],
                 chance[rows],
                 surprise.atom[rows],
