@@ -35,7 +35,7 @@ from kubewitness.baseline.horizon import (
     retrospective,
 )
 from kubewitness.incidents import advice, story, timeline
-from kubewitness.incidents.explaining import explain
+from kubewitness.incidents.explaining import Looked, explain
 from kubewitness.incidents.ledger import Ledger, Met, enter
 from kubewitness.incidents.linking import link, session_key
 from kubewitness.incidents.misconfiguration import find_misconfigurations
@@ -146,6 +146,7 @@ class Judge:
         self._missed = sum(case.score > self.threshold for case in past if case.opened >= replayed)
         self._ledger = ledger
         self._judged = judged
+        self._looked: Looked = {}
 
     def detection(self) -> Detection:
         """What was found in the table."""
@@ -167,38 +168,34 @@ class Judge:
         stays below an alert, is left to the next judge.
         """
         table = follow(self._connection, self._cluster, self._table, len(self._horizon.lower))
-        ledger = self._ledger.since(self.begin)
-        touched = self._repeat(ledger)
-        if len(table):
-            findings = self._scales.find(table)
-            excused = self._excused(table)
-            fresh = enter(table, findings, self._horizon, self._connection, excused, self._met)
-            if len(fresh):
-                ledger = ledger.joined(fresh)
-                touched.update(int(row) for row in fresh.rows)
-        self._ledger = ledger
-        if not touched:
+        if self._ledger.first[:1] < self.begin:
+            self._ledger = self._ledger.since(self.begin)
+        self._repeat()
+        if not len(table):
             return ()
-        news = np.isin(ledger.rows, np.array(sorted(touched), dtype=np.int64))
+        findings = self._scales.find(table)
+        excused = self._excused(table)
+        fresh = enter(table, findings, self._horizon, self._connection, excused, self._met)
+        if not len(fresh):
+            return ()
+        self._ledger = ledger = self._ledger.joined(fresh)
+        news = np.isin(ledger.rows, fresh.rows)
         cases = [weigh(ledger, lines) for lines in link(ledger, self.begin) if news[lines].any()]
         alerts = sorted(
             (case for case in cases if case.score > self.threshold), key=lambda case: case.key
         )
         return self._incidents(alerts, ledger)
 
-    def _repeat(self, ledger: Ledger) -> set[int]:
-        """Add to the lines what goes on of them; returns their rows."""
-        line_of = {int(row): line for line, row in enumerate(ledger.rows)}
-        touched: set[int] = set()
+    def _repeat(self) -> None:
+        """Add to the lines what goes on of them; that is no news."""
+        line_of = {int(row): line for line, row in enumerate(self._ledger.rows)}
         for row, n, last, audit_ids, names in self._connection.execute(
             """SELECT repeated.row, repeated.n, epoch_us(repeated.last), repeated.audit_ids,
                 repeated.name_samples
             FROM repeated WHERE row IN (SELECT unnest(?))""",
             [[*line_of]],
         ).fetchall():
-            ledger.repeat(line_of[row], n, last, audit_ids, names)
-            touched.add(row)
-        return touched
+            self._ledger.repeat(line_of[row], n, last, audit_ids, names)
 
     def _excused(self, table: ActivityTable) -> Ints:
         """The rows that are refused what was found broken before."""
@@ -216,7 +213,9 @@ class Judge:
         )
 
     def _incidents(self, cases: Sequence[Case], ledger: Ledger) -> tuple[Incident, ...]:
-        reasons = explain(cases, ledger, self._table.unit, self._horizon, self._connection)
+        reasons = explain(
+            cases, ledger, self._table.unit, self._horizon, self._connection, self._looked
+        )
         related = _related(cases, ledger, self._connection)
         return tuple(
             _incident(case, ledger, self._cluster, told, further, self.threshold, self._prior)

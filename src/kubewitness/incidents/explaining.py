@@ -33,25 +33,32 @@ class _Usual(NamedTuple):
     days_cluster: int
 
 
+Looked = dict[tuple[int, int], _Usual]
+"""By the number of a factor and the row that it was asked about."""
+
+
 def explain(
     cases: Sequence[Case],
     ledger: Ledger,
     unit: str,
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
+    usual: Looked | None = None,
 ) -> list[tuple[Reason, ...]]:
     """The reasons of each case, strongest first; their shares of one case sum to 1. ``unit``:
-    what a time slice is called."""
+    what a time slice is called. ``usual`` remembers what was looked up before."""
+    usual = {} if usual is None else usual
     chosen = [_chosen(case, ledger) for case in cases]
     asked: dict[int, set[int]] = defaultdict(set)
     for atoms in chosen:
         for atom in atoms:
-            asked[int(ledger.finding[atom.aspect][atom.line])].add(atom.line)
-    usual: dict[tuple[int, int], _Usual] = {}
+            number = int(ledger.finding[atom.aspect][atom.line])
+            if (number, int(ledger.rows[atom.line])) not in usual:
+                asked[number].add(atom.line)
     for number, lines in asked.items():
         factor = ledger.findings[number].factor
         for line, answer in _look_up(factor, sorted(lines), ledger, horizon, connection).items():
-            usual[number, line] = answer
+            usual[number, int(ledger.rows[line])] = answer
     return [
         tuple(
             _reason(
@@ -59,7 +66,7 @@ def explain(
                 atoms,
                 ledger,
                 unit,
-                usual[int(ledger.finding[atom.aspect][atom.line]), atom.line],
+                usual[int(ledger.finding[atom.aspect][atom.line]), int(ledger.rows[atom.line])],
             )
             for atom in atoms
         )
@@ -184,17 +191,19 @@ def _look_up(
     rest = [*factor.context[1:], *factor.columns]
     same_value = " AND ".join(f'seen."{c}" = mine."{c}"' for c in rest)
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE seen AS
-        SELECT DISTINCT {context}, {columns}, actor, class, team, slice FROM activity"""
-        if "actor" not in factor.context
-        else f"""CREATE OR REPLACE TEMP TABLE seen AS
-        SELECT DISTINCT {context}, {columns}, class, team, slice FROM activity"""
-    )
-    connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE mine AS
         SELECT line, "lower", "upper", {context}, {columns}, class, team
             {"" if "actor" in factor.context else ", actor"}
         FROM asked JOIN activity USING (row)"""
+    )
+    # Only what can be compared: the values of this context, and this value of anybody.
+    rested = ", ".join(f'"{column}"' for column in rest)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE seen AS
+        SELECT DISTINCT {context}, {columns}, class, team, slice
+            {"" if "actor" in factor.context else ", actor"}
+        FROM activity WHERE ({context}) IN (SELECT ({context}) FROM mine)
+            OR ({rested}) IN (SELECT ({rested}) FROM mine)"""
     )
     outside = '(seen.slice < mine."lower" OR seen.slice > mine."upper")'
     expected: dict[int, list[Expected]] = defaultdict(list)
