@@ -168,7 +168,7 @@ class Judge:
         stays below an alert, is left to the next judge.
         """
         table = follow(self._connection, self._cluster, self._table, len(self._horizon.lower))
-        if self._ledger.first[:1] < self.begin:
+        if (self._ledger.first < self.begin).any():
             self._ledger = self._ledger.since(self.begin)
         self._repeat()
         if not len(table):
