@@ -75,8 +75,32 @@ WORDS = [
     *("password=", "Password: ", "token=", "client_secret: ", "API_KEY=", "PWD=", "--password"),
     *("--token=", "Bearer ", "bearer ", "Authorization: ", "authorization: Basic ", "Basic "),
     *("hunter2hunter2", "S3cr3tS3cr3tS3cr3t", jwt("S3cr3tS3cr3t"), private_key("S3cr3t")),
-    *("postgres://app:", "hunter2", "@db:5432/x", "https://host/x?sig=", "&signature=", "?command="),
-    *("&", "?", "=", "/", ":", " ", ",", ";", '"', "'", "\\", "\n", "é", "\u212a", "eyJ", "%63ode="),
+    *(
+        "postgres://app:",
+        "hunter2",
+        "@db:5432/x",
+        "https://host/x?sig=",
+        "&signature=",
+        "?command=",
+    ),
+    *(
+        "&",
+        "?",
+        "=",
+        "/",
+        ":",
+        " ",
+        ",",
+        ";",
+        '"',
+        "'",
+        "\\",
+        "\n",
+        "é",
+        "\u212a",
+        "eyJ",
+        "%63ode=",
+    ),
     *("redacted:0123456789ab", "LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVktLS0t", "passphrase=", "patch"),
 ]
 texts = st.lists(st.sampled_from(WORDS), max_size=4).map("".join)
@@ -95,11 +119,15 @@ def values(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 bodies = st.recursive(scalars, values, max_leaves=12)
-queries = st.lists(st.sampled_from([w for w in WORDS if w.isascii() and w.isprintable()]), max_size=4)
+queries = st.lists(
+    st.sampled_from([w for w in WORDS if w.isascii() and w.isprintable()]), max_size=4
+)
 events = st.fixed_dictionaries(
     {
         "verb": st.sampled_from(["get", "create", "patch", "delete"]),
-        "resource": st.sampled_from(["pods", "secrets", "deployments", "tokenreviews", "configmaps"]),
+        "resource": st.sampled_from(
+            ["pods", "secrets", "deployments", "tokenreviews", "configmaps"]
+        ),
         "subresource": st.sampled_from(["", "", "exec", "token", "status"]),
         "who": texts.filter(bool),
         "name": texts,
@@ -110,10 +138,13 @@ events = st.fixed_dictionaries(
         "requestObject": st.none() | bodies,
         "responseObject": st.none() | bodies,
         "impersonatedUser": st.none() | st.fixed_dictionaries({"username": texts}),
-        "user": st.none() | st.fixed_dictionaries(
+        "user": st.none()
+        | st.fixed_dictionaries(
             {
                 "username": texts,
-                "extra": st.dictionaries(st.sampled_from(["a", "token"]), st.lists(texts, max_size=2)),
+                "extra": st.dictionaries(
+                    st.sampled_from(["a", "token"]), st.lists(texts, max_size=2)
+                ),
             }
         ),
     }

@@ -144,10 +144,10 @@ def redacted(line: bytes, redactor: Redactor) -> bytes:
     spoken = (
         event.requestURI or "",
         event.user.username,
-        event.impersonatedUser and event.impersonatedUser.username,
+        event.impersonatedUser.username if event.impersonatedUser else None,
         event.userAgent,
         name,
-        event.responseStatus and event.responseStatus.message,
+        event.responseStatus.message if event.responseStatus else None,
         images(event.verb, resource, written),
         annotations,
         extra,
