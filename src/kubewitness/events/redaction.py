@@ -224,7 +224,9 @@ class Redactor:
             return self._list(value, secret)
         if not isinstance(value, dict):
             return value
-        secret = secret or _is_secret_kind(value.get("kind"))
+        kind = value.get("kind")
+        kind = kind if isinstance(kind, str) else ""
+        secret = secret or kind in _SECRET_OBJECTS
         # A JSON patch names the field in "path" and carries the secret in "value".
         patched = secret and isinstance(value.get("path"), str)
         variable = isinstance(value.get("name"), str) and _VARIABLE.search(value["name"])
@@ -232,7 +234,7 @@ class Redactor:
         for name, item in value.items():
             if (
                 (secret and name in _SECRET_FIELDS)
-                or (name == "command" and value.get("kind") in _COMMANDS)
+                or (name == "command" and kind in _COMMANDS)
                 or (name == "value" and (patched or (variable and isinstance(item, str))))
                 or (_is_value(item) and _FIELD.search(name))
             ):
@@ -277,10 +279,6 @@ class Redactor:
         if value is None:
             return None
         return self.mark(_decoded(value) if encoded and isinstance(value, str) else str(value))
-
-
-def _is_secret_kind(kind: Any) -> bool:
-    return isinstance(kind, str) and kind in _SECRET_OBJECTS
 
 
 def _is_value(value: Any) -> bool:
