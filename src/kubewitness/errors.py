@@ -4,6 +4,7 @@
     ├── SourceError             a path that cannot be read, or holds nothing that can be
     ├── StrictError             ``--strict`` was asked for and a line was not an audit event
     ├── LakeError               the Parquet lake is damaged, full or not writable
+    │   └── SpoolFull           as much waits to be stored as may wait
     └── QueryError              a query that cannot be read; exit code 2
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
@@ -40,6 +41,10 @@ class StrictError(KubewitnessError):
 
 class LakeError(KubewitnessError):
     """The lake cannot be read or written."""
+
+
+class SpoolFull(LakeError):  # noqa: N818 - a state, not a fault: it passes
+    """As much waits to be stored as may wait; who brings more has to come again later."""
 
 
 class QueryError(KubewitnessError):
