@@ -38,7 +38,9 @@ class Server:
         self._owner = _owner()
         if self._owner:
             os.chown(folder, self._owner["user"], self._owner["group"])
-        self._run("initdb", "--pgdata", self._data, "-U", USER, "--auth=trust", "--no-sync", "-EUTF8")
+        self._run(
+            "initdb", "--pgdata", self._data, "-U", USER, "--auth=trust", "--no-sync", "-EUTF8"
+        )
         self._run("mkdir", self._sockets)
 
     def start(self) -> None:
