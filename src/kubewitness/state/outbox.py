@@ -13,7 +13,7 @@ from kubewitness.state.keeping import Kind
 from kubewitness.state.schema import deliveries, incidents, waiting
 
 LONGEST = timedelta(hours=1)
-"""No message is put off for longer. One that seems to be was, before the clock was put back."""
+"""No message is put off for longer."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -45,6 +45,8 @@ def due(
     connection: Connection, sink: str, clusters: Sequence[str] | None, now: datetime
 ) -> Row[int, int, int, int, str] | None:
     """The message that has been due for longest, with the ``body`` of its incident."""
+    # What seems to be put off for much longer was so before the clock was put back.
+    ready = or_(deliveries.c.due_at <= now, deliveries.c.due_at > now + 2 * LONGEST)
     asked = (
         select(
             deliveries.c.id,
@@ -54,11 +56,7 @@ def due(
             incidents.c.body,
         )
         .join_from(deliveries, incidents)
-        .where(
-            deliveries.c.sink == sink,
-            waiting,
-            or_(deliveries.c.due_at <= now, deliveries.c.due_at > now + LONGEST),
-        )
+        .where(deliveries.c.sink == sink, waiting, ready)
         .order_by(deliveries.c.due_at, deliveries.c.id)
         .limit(1)
     )
