@@ -119,3 +119,12 @@ def database(postgresql: Server, request: pytest.FixtureRequest) -> Iterator[str
     postgresql.execute(f"CREATE DATABASE {name}")
     yield postgresql.url(name)
     postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a state may be: a file, and a database of a server."""
+    if request.param == "sqlite":
+        return tmp_path / "state.sqlite"
+    url: str = request.getfixturevalue("database")
+    return url

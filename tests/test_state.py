@@ -3,59 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubewitness.config.settings import Sink
-from kubewitness.incidents.model import SEVERITIES, Incident
+from kubewitness.incidents.model import SEVERITIES
 from kubewitness.state.database import State
 from kubewitness.state.growth import news, told
 from kubewitness.state.keeping import QUIET, Wanted
 from kubewitness.state.outbox import LONGEST, Delivery
 from report_fixtures import hostile, stolen_token
-
-NOW = datetime(2026, 3, 16, 8, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-def sink(name: str = "pager", **wishes: Any) -> Sink:
-    return Sink(name=name, type="webhook", url="http://localhost/", **wishes)
-
-
-def incident(identity: str = "a1", **fields: Any) -> Incident:
-    """Somebody's ordinary alert; ``fields`` replace what it has."""
-    return msgspec.structs.replace(
-        stolen_token(),
-        **{
-            "id": identity,
-            "cluster": "prod",
-            "alert": True,
-            "severity": "high",
-            "score": 20.0,
-            "principals": ("ada",),
-            "techniques": ("T1552",),
-            "objects": ("secrets shop/db",),
-            "evidence": ("e1", "e2"),
-            **fields,
-        },
-    )
-
+from state_fixtures import MINUTE, NOW, Clock, incident, sent, sink
 
 PAGER = sink()
 EVERYTHING = sink("archive", alerts_only=False)
@@ -66,27 +28,10 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    if request.param == "sqlite":
-        return tmp_path / "state.sqlite"
-    url: str = request.getfixturevalue("database")
-    return url
-
-
 @pytest.fixture
 def state(place: Path | str, clock: Clock) -> Iterator[State]:
     with State(place, clock=clock) as opened:
         yield opened
-
-
-def sent(state: State, name: str = "pager", now: datetime = NOW) -> list[tuple[str, str, int]]:
-    """Everything that is due for a sink, delivered: kind, incident and revision of each."""
-    found: list[tuple[str, str, int]] = []
-    while delivery := state.due(name, now):
-        found.append((delivery.kind, delivery.incident.id, delivery.revision))
-        state.delivered(delivery)
-    return found
 
 
 def due(state: State, name: str = "pager", now: datetime = NOW) -> Delivery:

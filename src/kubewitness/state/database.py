@@ -64,17 +64,11 @@ class State:
                 engine = engines.postgresql(url)
         self._engine = engine
         self._writer = engine.execution_options(**{engines.WRITES: True})
-        with self._reading() as connection:
-            missing = migration.missing(connection, self.where)
-        if missing and existing:
-            raise StateError(
-                "there is no state of this version here",
-                where=self.where,
-                remedy="start 'kubewitness serve' with it once: it makes and upgrades its state",
-            )
-        if missing:
-            with self._writing() as connection:
-                migration.upgrade(connection, self.where)
+        try:
+            self._upgrade(existing)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -184,6 +178,19 @@ class State:
         with self._writing() as connection:
             old = incidents.delete().where(incidents.c.updated_at < before)
             return connection.execute(old).rowcount
+
+    def _upgrade(self, existing: bool) -> None:
+        with self._reading() as connection:
+            missing = migration.missing(connection, self.where)
+        if missing and existing:
+            raise StateError(
+                "there is no state of this version here",
+                where=self.where,
+                remedy="start 'kubewitness serve' with it once: it makes and upgrades its state",
+            )
+        if missing:
+            with self._writing() as connection:
+                migration.upgrade(connection, self.where)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -95,7 +95,7 @@ def postgresql(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql(
-            f"SET LOCAL lock_timeout = '{PATIENCE:.0f}s'; SET LOCAL statement_timeout = '30s'"
+            f"SET LOCAL lock_timeout = {PATIENCE * 1000:.0f}; SET LOCAL statement_timeout = '30s'"
         )
         if connection.get_execution_options().get(WRITES):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
@@ -121,4 +121,4 @@ def postgresql_url(text: str) -> URL:
 def shown(url: URL) -> str:
     """A URL without what must not be shown."""
     query = {key: value for key, value in url.query.items() if key in ("host", "port")}
-    return url.set(password=None, query=query).render_as_string()
+    return url.set(query=query).render_as_string()

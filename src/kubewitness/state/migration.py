@@ -20,7 +20,7 @@ def missing(connection: Connection, where: str, revisions: Path = REVISIONS) -> 
 
     Raises ``StateError`` when it has taken one that is unknown here.
     """
-    scripts = _scripts(revisions)
+    scripts = _scripts()
     known = [script.revision for script in scripts.walk_revisions()]
     at = _context(connection).get_current_revision()
     if at is not None and at not in known:
@@ -32,19 +32,19 @@ def missing(connection: Connection, where: str, revisions: Path = REVISIONS) -> 
     return list(scripts.iterate_revisions("head", at or "base"))[::-1]
 
 
-def upgrade(connection: Connection, where: str, revisions: Path = REVISIONS) -> None:
+def upgrade(connection: Connection, where: str) -> None:
     """Take the missing steps in the transaction of ``connection``, all or none.
 
     Nobody else may write meanwhile.
     """
-    scripts, context = _scripts(revisions), _context(connection)
-    for step in missing(connection, where, revisions):
+    scripts, context = _scripts(), _context(connection)
+    for step in missing(connection, where):
         step.module.upgrade(Operations(context))
         context.stamp(scripts, step.revision)
 
 
-def _scripts(revisions: Path) -> ScriptDirectory:
-    return ScriptDirectory(str(revisions.parent), version_locations=[str(revisions)])
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(REVISIONS.parent, version_locations=[REVISIONS])
 
 
 def _context(connection: Connection) -> MigrationContext:
