@@ -168,7 +168,7 @@ for batch in range(int(sys.argv[2]), 100_000):
     state.keep("prod", [incident(f"{batch}-{n}") for n in range(10)], [sink()])
 """
     begin = 0
-    for delay in (0.0, 0.003, 0.01, 0.02, 0.05):
+    for delay in (0.0, 0.005, 0.02, 0.05):
         child = process(code, place, begin)
         assert child.stdout is not None
         begin = int(child.stdout.readline()) + 1
