@@ -34,7 +34,8 @@ from kubewitness.service import metrics
 from kubewitness.service.spool import Batch, Position, Spool
 from kubewitness.service.witness import Judgement, Witness
 from kubewitness.sources.reading import Chunk
-from kubewitness.state.database import State, Wanted
+from kubewitness.state.database import State
+from kubewitness.state.keeping import Wanted
 
 logger = logging.getLogger(__name__)
 
