@@ -36,7 +36,8 @@ class Notice(msgspec.Struct, frozen=True):
         """A UUID that is the same whenever this notice is sent, so that receivers can tell a
         repetition."""
         one = self.incident
-        return str(uuid5(_NAMESPACE, f"{self.kind}\0{self.revision}\0{one.id}\0{one.cluster}"))
+        name = f"{self.kind}\0{self.revision}\0{one.id}\0{one.cluster}"
+        return str(uuid5(_NAMESPACE, name.encode("utf-8", "backslashreplace").decode()))
 
     @property
     def headline(self) -> str:
