@@ -4,6 +4,7 @@
     ├── SourceError             a path that cannot be read, or holds nothing that can be
     ├── StrictError             ``--strict`` was asked for and a line was not an audit event
     ├── LakeError               the Parquet lake is damaged, full or not writable
+    ├── ConfigError             the configuration of the service, or an audit policy, has mistakes
     └── QueryError              a query that cannot be read; exit code 2
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
@@ -40,6 +41,10 @@ class StrictError(KubewitnessError):
 
 class LakeError(KubewitnessError):
     """The lake cannot be read or written."""
+
+
+class ConfigError(KubewitnessError):
+    """Settings or an audit policy that cannot be taken so: ``remedy`` lists all mistakes."""
 
 
 class QueryError(KubewitnessError):
