@@ -70,13 +70,11 @@ def _limits(settings: Settings, origins: Origins) -> Iterator[Problem]:
             continue
         value, limit = attrgetter(small)(settings), attrgetter(large)(settings)
         if value > limit:
-            said = small if small in origins.said else large
-            yield Problem(
-                origins.of(said),
-                said,
-                f"{small} is {spelled(value)} and {large} only {spelled(limit)}",
-                f"make {small} smaller or {large} larger",
-            )
+            if small in origins.said:
+                key, what = small, f"{spelled(value)} is more than {large} ({spelled(limit)})"
+            else:
+                key, what = large, f"{spelled(limit)} is less than {small} ({spelled(value)})"
+            yield Problem(origins.of(key), key, what, "change one of the two")
 
 
 def _storage(settings: Settings, origins: Origins) -> Iterator[Problem]:

@@ -20,7 +20,9 @@ _LARGEST_FILE = 1 << 20
 _DEEPEST = 20
 _MOST_VALUES = 50_000
 
-_PLAIN = "tag:yaml.org,2002:"
+_YAML = "tag:yaml.org,2002:"
+_SCALARS = ("str", "null", "bool", "int", "float", "timestamp", "value")
+_TAGS = {f"{_YAML}{name}" for name in ("map", "seq", *_SCALARS)}
 _TABS = "indent with spaces; YAML takes no tabs"
 
 
@@ -56,22 +58,22 @@ class _UnreadableError(Exception):
         self.problem = problem
 
 
-def read_document(path: Path, problems: list[Problem]) -> Table:
-    """The table that a file holds. Whatever is wrong is added to ``problems``, and what can be
-    read is returned. Raises ``OSError``."""
+def read_document(path: Path, problems: list[Problem]) -> Table | None:
+    """The table that a file holds; what is wrong in it is added to ``problems``. ``None`` where
+    nothing can be read. Raises ``OSError``."""
     with path.open("rb") as file:
         data = file.read(_LARGEST_FILE + 1)
-    top = _at(path, 1, 1)
     try:
         found = _Document(path, problems).value(_decoded(data, path))
     except _UnreadableError as end:
         problems.append(end.problem)
-        return Table({}, top)
+        return None
     if isinstance(found, Table):
         return found
-    if not (isinstance(found, Text) and found.value is None):
-        problems.append(Problem(found.origin, "", "a table of keys and values is expected"))
-    return Table({}, top)
+    if isinstance(found, Text) and found.value is None:
+        return Table({}, _at(path, 1, 1))
+    problems.append(Problem(found.origin, "", "a table of keys and values is expected"))
+    return None
 
 
 def _decoded(data: bytes, path: Path) -> str:
@@ -147,7 +149,7 @@ class _Document:
             )
         if any(node is one for one in above):
             raise _UnreadableError(Problem(origin, key, "an anchor that holds itself"))
-        if not node.tag.startswith(_PLAIN) or node.tag == f"{_PLAIN}binary":
+        if node.tag not in _TAGS:
             self._problems.append(
                 Problem(origin, key, f"the tag {node.tag} means nothing here", "leave it away")
             )
@@ -158,7 +160,7 @@ class _Document:
                 self._read(one, f"{key}[{n}]", (*above, node)) for n, one in enumerate(node.value)
             )
             return Sequence(tuple(items), origin)
-        return Text(None if node.tag == f"{_PLAIN}null" else node.value, origin)
+        return Text(None if node.tag == f"{_YAML}null" else node.value, origin)
 
     def _entries(
         self, node: yaml.MappingNode, key: str, above: tuple[yaml.Node, ...]
@@ -170,7 +172,7 @@ class _Document:
                 self._problems.append(Problem(origin, key, "a key is text"))
                 continue
             name = name_node.value
-            if name_node.tag == f"{_PLAIN}merge":
+            if name_node.tag == f"{_YAML}merge":
                 self._problems.append(
                     Problem(origin, key, "merge keys (<<) are not read", "write the keys out")
                 )

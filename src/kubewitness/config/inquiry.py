@@ -10,6 +10,9 @@ from kubewitness.config import material
 from kubewitness.config.origin import Origins
 from kubewitness.config.problem import Problem
 
+Doubts = Callable[[Path], Iterable[material.Doubt]]
+"""What is doubtful about a file; raises ``ValueError`` where it is of no use."""
+
 
 def loopback(address: str) -> bool:
     """Whether only this machine reaches an address.
@@ -37,9 +40,7 @@ def repeated(origins: Origins, values: Mapping[str, str]) -> Iterator[Problem]:
             )
 
 
-def doubtful(
-    origins: Origins, key: str, path: Path, ask: Callable[[Path], Iterable[material.Doubt]]
-) -> Iterator[Problem]:
+def doubtful(origins: Origins, key: str, path: Path, ask: Doubts) -> Iterator[Problem]:
     """What ``ask`` finds wrong with the file that ``key`` names."""
     try:
         doubts = [*ask(path)]

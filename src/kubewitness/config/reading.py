@@ -25,6 +25,7 @@ from kubewitness.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 _SHOWN = 60
+_SHAPES = {Text: "nothing", Table: "a table", Sequence: "a list"}
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -53,21 +54,30 @@ def configuration(
     problems: list[Problem] = []
     table = Table({}, DEFAULT) if path is None else _file(path, problems)
     said = from_environment(environment, problems) | from_flags(overrides, problems)
+    settings, origins = understood(table, said, problems) if table else (None, Origins({}, {}))
+    warnings = []
+    if settings is not None:
+        for problem in check(settings, origins):
+            (warnings if problem.warning else problems).append(problem)
+    if problems or settings is None:
+        raise refused(problems, str(path or ""), "the configuration")
+    return Configuration(settings, origins, tuple(warnings))
+
+
+def understood(
+    table: Table, said: Mapping[str, Text], problems: list[Problem]
+) -> tuple[Settings | None, Origins]:
+    """The settings that ``table`` and, over it, ``said`` amount to, if each value is what it is
+    meant to be; else what is wrong is added to ``problems``."""
     reading = _Reading(said, problems)
-    warnings: list[Problem] = []
     try:
         settings = reading.table(msgspec.inspect.type_info(Settings), table, "")
     except _MistakenError:
-        pass
-    else:
-        for problem in check(settings, reading.origins):
-            (warnings if problem.warning else problems).append(problem)
-    if problems:
-        raise refused(problems, str(path or ""), "the configuration")
-    return Configuration(settings, reading.origins, tuple(warnings))
+        settings = None
+    return settings, reading.origins
 
 
-def _file(path: Path, problems: list[Problem]) -> Table:
+def _file(path: Path, problems: list[Problem]) -> Table | None:
     try:
         return read_document(path, problems)
     except OSError as error:
@@ -185,7 +195,7 @@ class _Reading:
     def _scalar(self, kind: msgspec.inspect.Type, written: str, told: Value, key: str) -> Any:
         expected = scalar(kind, written)
         if not isinstance(told, Text) or told.value is None:
-            said = "nothing" if isinstance(told, Text) else f"a {type(told).__name__.lower()}"
+            said = _SHAPES[type(told)]
             raise self._mistaken(told.origin, key, f"{expected.name} is expected, not {said}")
         try:
             return read_scalar(kind, written, told.value, told.origin)

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kubewitness.config import material
-from kubewitness.config.inquiry import doubtful, loopback, secret_doubts, token_doubts
+from kubewitness.config.inquiry import Doubts, doubtful, loopback, secret_doubts, token_doubts
 from kubewitness.config.origin import Origins, below
 from kubewitness.config.problem import Problem
 from kubewitness.config.settings import Settings, Sink
@@ -21,12 +21,19 @@ _PLACES = {
     "file": ("path",),
     "stdout": (),
 }
-_ONLY_FOR = {
-    "secret_file": ("webhook",),
-    "template": ("webhook",),
-    "token_file": ("falco", "alertmanager", "webhook", "ocsf"),
-    "headers": ("falco", "alertmanager", "webhook", "slack", "ocsf"),
-    "format": ("webhook", "file", "stdout"),
+
+
+def _template_doubts(path: Path) -> Iterator[material.Doubt]:
+    material.text(path)
+    yield from ()
+
+
+_ONLY_FOR: dict[str, tuple[tuple[str, ...], Doubts | None]] = {
+    "secret_file": (("webhook",), secret_doubts),
+    "template": (("webhook",), _template_doubts),
+    "token_file": (("falco", "alertmanager", "webhook", "ocsf"), token_doubts),
+    "headers": (("falco", "alertmanager", "webhook", "slack", "ocsf"), None),
+    "format": (("webhook", "file", "stdout"), None),
 }
 
 
@@ -34,20 +41,19 @@ def sinks(settings: Settings, origins: Origins) -> Iterator[Problem]:
     for n, sink in enumerate(settings.sinks):
         key = f"sinks[{n}]"
         yield from _place(sink, origins, key)
-        for name, types in _ONLY_FOR.items():
-            if getattr(sink, name) not in (None, {}, "json") and sink.type not in types:
+        for name, (types, doubts) in _ONLY_FOR.items():
+            value = getattr(sink, name)
+            if value in (None, {}, "json"):
+                continue
+            if sink.type not in types:
                 yield Problem(
                     origins.of(below(key, name)),
                     below(key, name),
                     f"means nothing to a sink of type {sink.type}",
                     f"it is for {', '.join(types)}; leave it away",
                 )
-        for name, doubts in (("secret_file", secret_doubts), ("token_file", token_doubts)):
-            path = getattr(sink, name)
-            if path is not None:
-                yield from doubtful(origins, below(key, name), path, doubts)
-        if sink.template is not None:
-            yield from doubtful(origins, below(key, "template"), sink.template, _template_doubts)
+            elif doubts is not None:
+                yield from doubtful(origins, below(key, name), value, doubts)
 
 
 def _place(sink: Sink, origins: Origins, key: str) -> Iterator[Problem]:
@@ -81,8 +87,3 @@ def _place(sink: Sink, origins: Origins, key: str) -> Iterator[Problem]:
             "use https",
             warning=True,
         )
-
-
-def _template_doubts(path: Path) -> Iterator[material.Doubt]:
-    material.text(path)
-    yield from ()
