@@ -7,6 +7,7 @@
     │   └── SpoolFull           as much waits to be stored as may wait
     ├── StateError              the state database is no such thing, damaged, or of a newer version
     │   └── StateUnavailable    it is locked, full or gone for now: try again later
+    ├── ConfigError             the configuration of the service, or an audit policy, has mistakes
     └── QueryError              a query that cannot be read; exit code 2
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
@@ -55,6 +56,10 @@ class StateError(KubewitnessError):
 
 class StateUnavailable(StateError):  # noqa: N818 (what it is: a state of the state)
     """The state database cannot be used now: whoever asked waits a little and asks again."""
+
+
+class ConfigError(KubewitnessError):
+    """Settings or an audit policy that cannot be taken so: ``remedy`` lists all mistakes."""
 
 
 class QueryError(KubewitnessError):

@@ -87,7 +87,7 @@ def _wanted(name: str, config: Path) -> tuple[settings.Settings, settings.Sink]:
     from kubewitness.config.reading import read
     from kubewitness.errors import KubewitnessError
 
-    known = read(config, os.environ, {})
+    known = read(config, environment=os.environ, overrides={})
     for wanted in known.sinks:
         if wanted.name == name:
             return known, wanted
