@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,8 @@ from kubewitness.lake.engine import engine
 from kubewitness.lake.settling import Added
 from kubewitness.lake.store import Lake
 from kubewitness.service import metrics
+from kubewitness.service.admin import Pulse
+from kubewitness.service.feeds.feed import in_thread
 from kubewitness.service.spool import Batch, Position, Spool
 from kubewitness.service.witness import Judgement, Witness
 from kubewitness.sources.reading import Chunk
@@ -46,6 +49,7 @@ MOST_BYTES = 16 << 20
 # A judgement may take this share of the time.
 JUDGING_SHARE = 0.2
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
+_BEAT = 10.0
 _T = TypeVar("_T")
 
 
@@ -69,12 +73,17 @@ class Pipeline:
         state: State,
         settings: Settings,
         wanted: Sequence[Wanted] = (),
+        *,
+        told: Callable[[], None] = lambda: None,
     ) -> None:
+        """``told`` is called when there is something in the state that ``wanted`` sinks want."""
         self._lake = lake
         self._spool = spool
         self._state = state
         self._settings = settings
         self._wanted = tuple(wanted)
+        self._told = told
+        self._pulse = Pulse("taking what arrives")
         self._turn = asyncio.Lock()
         self._witnesses: dict[str, Witness] = {}
         self._clocks: dict[str, _Clock] = defaultdict(_Clock)
@@ -102,10 +111,19 @@ class Pipeline:
                     for witness in self._witnesses.values():
                         witness.save()
 
+    async def check(self) -> str:
+        """Why events do not get into the lake, or ''."""
+        if not self.ready.is_set():
+            return self.trouble or "what the lake holds is being heard"
+        return self.trouble or await self._pulse.check()
+
     async def _take_all(self) -> None:
         after: Position | None = None
         while True:
-            await self._spool.wait(after)
+            self._pulse.beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT):
+                    await self._spool.wait(after)
             await asyncio.sleep(GATHER)
             entries = self._spool.read(after, most_bytes=MOST_BYTES)
             if entries:
@@ -123,7 +141,7 @@ class Pipeline:
                     await self._judge(cluster, witness)
             if any(self._untold.values()):
                 async with self._turn:
-                    await asyncio.to_thread(self._tell_again)
+                    await in_thread(self._tell_again)
             await asyncio.sleep(1)
 
     def _due(self, cluster: str) -> bool:
@@ -136,17 +154,17 @@ class Pipeline:
         clock = self._clocks[cluster]
         begun = time.monotonic()
         async with self._turn:
-            work = await asyncio.to_thread(witness.snapshot)
+            work = await in_thread(witness.snapshot)
         clock.heard = False
         try:
-            await asyncio.to_thread(witness.judge, work)
+            await in_thread(witness.judge, work)
         except (duckdb.Error, OSError, KubewitnessError) as error:
             logger.warning(
                 "cluster %s could not be judged, which is tried again: %s", cluster, error
             )
             clock.heard = True
             async with self._turn:
-                await asyncio.to_thread(witness.abandon, work)
+                await in_thread(witness.abandon, work)
         else:
             async with self._turn:
                 await self._patiently(self._adopt, cluster, witness, work)
@@ -159,7 +177,7 @@ class Pipeline:
         pause = _FIRST_RETRY
         while True:
             try:
-                done = await asyncio.to_thread(work, *given)
+                done = await in_thread(work, *given)
             except (LakeError, OSError) as error:
                 if self.trouble != str(error):
                     logger.warning("%s", error)
@@ -234,6 +252,7 @@ class Pipeline:
             logger.warning("%d incidents wait for the state: %s", len(waiting), error)
         else:
             waiting.clear()
+            self._told()
 
     def _tell_again(self) -> None:
         for cluster in list(self._untold):
