@@ -97,6 +97,12 @@ class Intake:
         metrics.EVENTS_INGESTED.labels(source=source).inc(len(lines))
         return Batch(cluster, source, received, tuple(lines))
 
+    def close(self) -> None:
+        with self._sifting:
+            if self._quarantine is not None:
+                self._quarantine.close()
+                self._quarantine = None
+
     def _read(self, cluster: str, source: str, data: bytes) -> Iterator[bytes]:
         try:
             found = _decode_list(data)
