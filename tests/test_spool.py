@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_batches_come_back_in_order_over_restarts_and_segments(
         return found
 
     for some in (first, second):
-        positions = run(folder, lambda s, some=some: keep(s, some), segment_bytes=segment_bytes)
+        positions = run(folder, partial(keep, batches=some), segment_bytes=segment_bytes)
         assert positions == sorted(set(positions))
     assert run(folder, look_by_pieces) == [*first, *second]
     assert damaged(folder) == []
