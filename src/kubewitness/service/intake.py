@@ -158,7 +158,7 @@ class Intake:
         _tell(cluster, kind, Rejection(f"{cluster}/{source}", reason, 1, ()))
 
     def _todays_quarantine(self) -> Quarantine:
-        path = self._folder / f"received-{datetime.now(UTC):%Y-%m-%d}.jsonl"
+        path = self._folder / f"received-{datetime.fromtimestamp(time.time(), UTC):%Y-%m-%d}.jsonl"
         if self._quarantine is None or self._quarantine.path != path:
             if self._quarantine is not None:
                 self._quarantine.close()
