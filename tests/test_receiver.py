@@ -593,13 +593,32 @@ def test_there_are_only_so_many_connections(tmp_path: Path) -> None:
     async def test() -> None:
         body = event_list(*some_events(1))
         async with serving(tmp_path, connections=3) as served:
-            async with connected(served) as one, connected(served), connected(served):
-                assert (await one.post(body)).code == 200
+            async with AsyncExitStack() as stack:
+                known = [await stack.enter_async_context(connected(served)) for _ in range(3)]
+                for one in known:
+                    assert (await one.post(body)).code == 200
                 async with connected(served) as extra:
                     assert await extra.closed()
-                assert (await one.post(body)).code == 200
+                for one in known:
+                    assert (await one.post(body)).code == 200
             await asyncio.sleep(0.1)
             assert (await posted(served, body)).code == 200
+
+    run(test())
+
+
+def test_who_only_holds_connections_keeps_nobody_out(tmp_path: Path) -> None:
+    async def test() -> None:
+        body = event_list(*some_events(1))
+        async with serving(tmp_path, connections=4) as served, AsyncExitStack() as stack:
+            known = await stack.enter_async_context(connected(served))
+            assert (await known.post(body)).code == 200
+            held = [await stack.enter_async_context(connected(served)) for _ in range(20)]
+            for one in held[-2:]:
+                one.send(request(body, "/nowhere")[:-9])
+            assert (await posted(served, body)).code == 200
+            assert (await known.post(body)).code == 200
+            assert [await one.closed() for one in held[:16]] == [True] * 16
 
     run(test())
 

@@ -65,11 +65,9 @@ def test_what_is_no_tls_keeps_nobody_busy(tmp_path: Path, monkeypatch: pytest.Mo
                 assert await plain.closed()
                 assert await silent.closed()
             assert await code(served, authority.client()) == 200
-            # Handshakes that are not finished count as connections.
-            idle = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(4)]
+            # Handshakes that are not finished make room.
+            idle = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(20)]
             await asyncio.sleep(0.1)
-            assert await refused(served, authority.client())
-            await asyncio.sleep(0.6)
             assert await code(served, authority.client()) == 200
             for one in idle:
                 one.close()
