@@ -58,11 +58,19 @@ def test_documents(kind: str, name: str, snapshot: SnapshotAssertion) -> None:
 
 NASTY = (
     *fixtures.HOSTILE,
-    *("<!channel>", "<@U123|x>", "<http://evil.example|click>", "@channel @here @Everyone", "&amp;"),
+    *(
+        "<!channel>",
+        "<@U123|x>",
+        "<http://evil.example|click>",
+        "@channel @here @Everyone",
+        "&amp;",
+    ),
     *('"}, "x": {', "\\", "\n\n", "\ud800", "*b* _i_ ~s~ `c`", ":skull:", "&" * 4000, "A" * 5000),
-    *("{{ 7*7 }}", "", " ", "0", "https://evil.example/x"),
+    *("{{ 7*7 }}", "", " ", "0", "&amp;", "https://evil.example/x"),
 )
-texts = st.sampled_from(NASTY) | st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
+texts = st.sampled_from(NASTY) | st.text(
+    st.characters(codec=None, exclude_categories=()), max_size=40
+)
 several = st.lists(texts, max_size=12).map(tuple)
 times = st.datetimes(timezones=st.just(UTC)) | st.just(NOW)
 MOMENT = fixtures.escalation().timeline[0]
@@ -92,9 +100,7 @@ incidents: st.SearchStrategy[Incident] = st.builds(
     evidence=several, events=several,
 )  # fmt: skip
 notices = st.builds(Notice, st.sampled_from(KINDS), incidents, st.integers(1, 10**6))
-anything = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+anything = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -193,9 +199,7 @@ def test_falco_fields_are_called_as_falcos() -> None:
         ("list secrets", {"ka.verb": "list", "ka.target.resource": "secrets"}),
     ],
 )
-def test_an_action_becomes_the_fields_of_its_request(
-    action: str, expected: dict[str, str]
-) -> None:
+def test_an_action_becomes_the_fields_of_its_request(action: str, expected: dict[str, str]) -> None:
     deed = msgspec.structs.replace(MOMENT, action=action, object="")
     incident = msgspec.structs.replace(fixtures.escalation(), timeline=(deed,))
     fields = document("falco", Notice("opened", incident, 1))["output_fields"]

@@ -143,8 +143,7 @@ def test_a_huge_answer_is_read_to_its_first_words_only() -> None:
     def floods(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(500)
         handler.end_headers()
-        for _ in range(2000):
-            sent.append(handler.wfile.write(b"no \x1b[31m" + b"x" * 65536))
+        sent.extend(handler.wfile.write(b"no \x1b[31m" + b"x" * 65536) for _ in range(2000))
 
     with receiver(floods) as there:
         error = fault(to(there.url))
@@ -289,9 +288,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize(
-    "manners", [200, 302, 400, 401, 500, "reset", "slow"], ids=lambda manners: str(manners)
-)
+@pytest.mark.parametrize("manners", [200, 302, 400, 401, 500, "reset", "slow"], ids=str)
 def test_secrets_are_in_no_error_no_log_and_no_dry_run(
     manners: int | str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
