@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -304,10 +305,10 @@ def test_slack_takes_every_message_and_nothing_in_it_acts(notice: Notice) -> Non
         else:
             assert text["type"] == "plain_text"
             assert text["emoji"] is False
-    for text in strings(message):
-        assert not re.search("[<>]", text)
-        assert not re.search("&(?!amp;|lt;|gt;)", text)
-        assert not re.search("@(channel|here|everyone)", text, re.IGNORECASE)
+    for one in strings(message):
+        assert not re.search("[<>]", one)
+        assert not re.search("&(?!amp;|lt;|gt;)", one)
+        assert not re.search("@(channel|here|everyone)", one, re.IGNORECASE)
     assert sum(map(len, strings(message))) < 13_000
 
 
@@ -365,8 +366,6 @@ def test_a_finding_says_what_was_unusual_and_what_would_have_been_usual() -> Non
 
 
 def test_an_export_is_the_finding_of_an_incident() -> None:
-    import io
-
     stream = io.BytesIO()
     exports.write(fixtures.week(), "ocsf", stream)
     lines = stream.getvalue().splitlines()
