@@ -4,7 +4,8 @@
     ├── SourceError             a path that cannot be read, or holds nothing that can be
     ├── StrictError             ``--strict`` was asked for and a line was not an audit event
     ├── LakeError               the Parquet lake is damaged, full or not writable
-    └── QueryError              a query that cannot be read; exit code 2
+    ├── QueryError              a query that cannot be read; exit code 2
+    └── DeliveryError           a notice that did not reach its sink (``sinks.sink``)
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
 exits with ``exit_code``. A usage mistake is click's own ``UsageError`` (exit code 2).
