@@ -231,6 +231,24 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
         assert "certificate verify failed" in error.what
 
 
+def test_authorities_that_cannot_be_read_are_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").touch()
+    for place in (tmp_path / "none", tmp_path / "empty", tmp_path):
+        monkeypatch.setenv("SSL_CERT_FILE", str(place))
+        error = fault(to("https://127.0.0.1:9"))
+        assert "authorities to trust" in error.what
+        assert (error.permanent, error.retry_after) == (False, SLOWLY)
+
+
+def test_a_proxy_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "sock://user:proxy-secret@nowhere:99999")
+    error = fault(to("http://127.0.0.1:9"))
+    assert not error.permanent
+    assert "proxy-secret" not in str(error)
+
+
 def test_a_proxy_is_used_only_where_the_environment_names_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
