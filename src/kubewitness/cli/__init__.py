@@ -30,6 +30,8 @@ _COMMANDS = {
     "cause": "The causal chain back to who began it.",
     "blast-radius": "What a principal, credential, request or change touched and caused.",
     "config": "Check the settings of the service, or print a file to begin with.",
+    "init": "Write what makes a cluster send its audit log.",
+    "policy": "Say what an audit policy costs, and what it blinds.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }

@@ -13,6 +13,7 @@ import msgspec
 
 Level = Literal["None", "Metadata", "Request", "RequestResponse"]
 Stage = Literal["RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"]
+STAGES: tuple[Stage, ...] = ("RequestReceived", "ResponseStarted", "ResponseComplete", "Panic")
 LEVELS: tuple[Level, ...] = ("None", "Metadata", "Request", "RequestResponse")
 
 
@@ -115,6 +116,10 @@ class Policy(msgspec.Struct, frozen=True, rename="camel"):
                     self.omit_managed_fields if fields is None else fields,
                 )
         return Decision(None, "None", frozenset(self.omit_stages), self.omit_managed_fields)
+
+    def line(self, decision: Decision) -> int:
+        """The line of the rule that decided; 0 where none did."""
+        return self.lines[decision.rule] if decision.rule is not None and self.lines else 0
 
 
 class Decision(NamedTuple):

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from kubewitness.config.document import Sequence, Table, Text, Value, read_document
-from kubewitness.config.origin import Origin
+from kubewitness.config.origin import Origin, below
 from kubewitness.config.problem import Problem, did_you_mean, refused
 from kubewitness.errors import ConfigError
-from kubewitness.policy.policy import Policy, Rule, Stage
+from kubewitness.policy.policy import LEVELS, STAGES, Policy, Rule, Stage
 
 _VERSION = "audit.k8s.io/v1"
 # Where msgspec says what it means: "… - at `$.resources[0].group`", "… key `verb` …"
@@ -95,24 +96,28 @@ def _converted(value: Value, kind: type[Any], key: str, problems: list[Problem])
     except msgspec.ValidationError as error:
         message = str(error)
         place = found[1] if (found := _PLACE.search(message)) else ""
-        what = _PLACE.sub("", message)
-        remedy = ""
+        what, remedy = _PLACE.sub("", message).replace("`", ""), ""
         if unknown := _UNKNOWN.search(message):
-            place = f"{place}.{unknown[1]}".strip(".")
             what, remedy = "no such field", did_you_mean(unknown[1], _fields(kind, place))
-        whole = f"{key}.{place}".strip(".")
+            place = below(place, unknown[1])
+        elif place.endswith("level"):
+            remedy = f"write {', '.join(LEVELS)}"
+        elif place.startswith("omitStages"):
+            remedy = f"write {', '.join(STAGES)}"
         problems.append(
-            Problem(_at(value, place), whole, what[:1].lower() + what[1:].replace("`", ""), remedy)
+            Problem(
+                _at(value, place), f"{key}.{place}".strip("."), what[:1].lower() + what[1:], remedy
+            )
         )
         return None
 
 
 def _fields(kind: type[Any], place: str) -> list[str]:
-    """The fields of the struct that ``place`` is in."""
+    """The fields of the struct at ``place``."""
     found: msgspec.inspect.Type = msgspec.inspect.type_info(kind)
-    for step in _STEP.findall(place)[:-1]:
+    for step in _STEP.findall(place):
         if isinstance(found, msgspec.inspect.StructType):
-            found = next(one.type for one in found.fields if one.encode_name == step)
+            found = {one.encode_name: one.type for one in found.fields}[step]
         elif isinstance(found, msgspec.inspect.VarTupleType):
             found = found.item_type
     assert isinstance(found, msgspec.inspect.StructType)
@@ -168,3 +173,8 @@ def _demands(rule: Rule) -> Iterator[tuple[str, str, str]]:
                 "names without resources",
                 "say of which resources they are",
             )
+
+
+def detection_policy() -> str:
+    """The text of the policy that is tuned for detection."""
+    return resources.files("kubewitness.policy").joinpath("detection.yaml").read_text("utf-8")

@@ -6,7 +6,7 @@ event stays as it is and counts as ``poorer``.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from kubewitness.activity.technique import GRAVE, technique
-from kubewitness.policy.policy import LEVELS, Decision, Policy, Request
+from kubewitness.policy.policy import LEVELS, Decision, Level, Policy, Request
 
 Event = Mapping[str, Any]
 
@@ -31,15 +31,23 @@ class Share(msgspec.Struct):
         self.bytes += n
 
 
+class Ruled(msgspec.Struct, frozen=True):
+    """What one rule decides: ``line`` is where it begins (0: no rule matched)."""
+
+    line: int
+    level: Level
+    logged: Share
+    kept: Share
+
+
 class Volume(msgspec.Struct, frozen=True):
-    """Of a log: all that is in it, what a policy keeps, by rule (``None``: no rule matched) what it
-    is of before and after, and which grave deeds it leaves out how often."""
+    """What is ``logged`` in a log, what a policy ``kept`` of it, by rule, the largest first;
+    ``grave`` deeds that it left out, and how often."""
 
     logged: Share
     kept: Share
     poorer: int
-    before: dict[int | None, Share]
-    after: dict[int | None, Share]
+    rules: tuple[Ruled, ...]
     grave: dict[str, int]
 
 
@@ -119,27 +127,39 @@ def _unmanaged(body: Any) -> Any:
 def measure(policy: Policy, lines: Iterable[bytes]) -> Volume:
     """What ``policy`` would have kept of canonical lines (one audit.k8s.io/v1 Event each)."""
     asked = Filter(policy)
-    logged, kept = Share(), Share()
-    before: defaultdict[int | None, Share] = defaultdict(Share)
-    after: defaultdict[int | None, Share] = defaultdict(Share)
+    rules: dict[int | None, Ruled] = {}
     grave: Counter[str] = Counter()
     poorer = 0
     for line in lines:
         event = msgspec.json.decode(line)
         decision = asked.decide(event)
-        logged.add(len(line))
-        before[decision.rule].add(len(line))
-        after[decision.rule]  # rules that keep nothing are told, too
+        ruled = rules.get(decision.rule)
+        if ruled is None:
+            ruled = Ruled(policy.line(decision), decision.level, Share(), Share())
+            rules[decision.rule] = ruled
+        ruled.logged.add(len(line))
         found = written(event, decision)
-        if found is None:
-            if decision.level == "None":
-                grave.update(_grave(event))
-            continue
-        size = len(msgspec.json.encode(found))
-        kept.add(size)
-        after[decision.rule].add(size)
-        poorer += LEVELS.index(event.get("level", "Metadata")) < LEVELS.index(decision.level)
-    return Volume(logged, kept, poorer, dict(before), dict(after), dict(grave))
+        if found is not None:
+            ruled.kept.add(len(msgspec.json.encode(found)))
+            poorer += LEVELS.index(event.get("level", "Metadata")) < LEVELS.index(decision.level)
+        elif decision.level == "None":
+            grave.update(_grave(event))
+    return Volume(
+        total(one.logged for one in rules.values()),
+        total(one.kept for one in rules.values()),
+        poorer,
+        tuple(sorted(rules.values(), key=lambda one: -one.logged.bytes)),
+        dict(grave.most_common()),
+    )
+
+
+def total(shares: Iterable[Share]) -> Share:
+    """All of them together."""
+    result = Share()
+    for share in shares:
+        result.events += share.events
+        result.bytes += share.bytes
+    return result
 
 
 def _grave(event: Event) -> Iterator[str]:
