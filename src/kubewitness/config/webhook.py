@@ -186,7 +186,7 @@ def connect(
     shown = Credential(
         token=_read(token, material.token) if token else "",
         certificate=_read(client[0], material.text) if client else "",
-        key=_read(client[1], material.secret) if client else "",
+        key=_read(client[1], material.text) if client else "",
     )
     if generate and not client and not token:
         shown = Credential(token=new_token())
