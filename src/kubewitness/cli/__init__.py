@@ -33,6 +33,8 @@ _COMMANDS = {
     "sinks": "Try out where incidents are sent to.",
     "serve": "Receive, store and judge audit logs as they come, and tell of incidents.",
     "config": "Check the settings of the service, or print a file to begin with.",
+    "init": "Write what makes a cluster send its audit log.",
+    "policy": "Say what an audit policy costs, and what it blinds.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }
