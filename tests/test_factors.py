@@ -444,7 +444,7 @@ def test_an_explanation_points_to_what_is_there(
     everything = np.ones(len(table), dtype=bool)
     ledger = enter(table, find(table, bounds, everything, [factor]), bounds, database)
     cases = [weigh(ledger, lines) for lines in link(ledger)]
-    told = explain(cases, ledger, table, bounds, database)
+    told = explain(cases, ledger, table.unit, bounds, database)
     assert cases, "the example holds something odd for every factor"
     columns = [*dict.fromkeys((*factor.context, *factor.columns, "slice", "audit_ids"))]
     log = [

@@ -29,6 +29,9 @@ _COMMANDS = {
     "access": "What a principal is granted, what it used, and the least role that does.",
     "cause": "The causal chain back to who began it.",
     "blast-radius": "What a principal, credential, request or change touched and caused.",
+    "sinks": "Try out where incidents are sent to.",
+    "serve": "Receive, store and judge audit logs as they come, and tell of incidents.",
+    "config": "Check the settings of the service, or print a file to begin with.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kubewitness.cli import streams
+
+if TYPE_CHECKING:
+    from kubewitness.incidents.model import Incident
 
 
 @click.command()
@@ -21,10 +25,21 @@ from kubewitness.cli import streams
 @click.option("-o", "--output", type=click.Choice(("json", "yaml", "jsonl")), help="Data.")
 def incident(identity: str, lake: Path | None, output: str | None) -> None:
     """Everything about one incident of the last analysis; the beginning of its ID is enough."""
+    from kubewitness.report import exports, terminal
+
+    found = known_incident(identity, lake)
+    with streams.data() as console:
+        if output:
+            exports.write([found], output, sys.stdout.buffer)
+        else:
+            terminal.incident_detail(found, console)
+
+
+def known_incident(identity: str, lake: Path | None) -> Incident:
+    """The only incident of the last analysis whose ID begins so. Raises ``KubewitnessError``."""
     from kubewitness import analysis as library
     from kubewitness.cli.analyze import last_analysis
     from kubewitness.errors import KubewitnessError
-    from kubewitness.report import exports, terminal
 
     path = lake / "analysis.json" if lake else last_analysis()
     if path is None:
@@ -41,8 +56,4 @@ def incident(identity: str, lake: Path | None, output: str | None) -> None:
             where=str(path),
             remedy=f"there are: {names}" if names else "the last analysis found none",
         )
-    with streams.data() as console:
-        if output:
-            exports.write(found, output, sys.stdout.buffer)
-        else:
-            terminal.incident_detail(found[0], console)
+    return found[0]

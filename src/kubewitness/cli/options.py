@@ -80,6 +80,33 @@ def snapshot_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+class _Setting(click.ParamType[Any]):
+    """KEY=VALUE."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, equals, text = str(value).partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not KEY=VALUE, as listen.port=8443", param, ctx)
+        return key.strip(), text
+
+
+def overriding(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--set KEY=VALUE``: settings of the service, over those of its file and of variables."""
+    return click.option(
+        "--set",
+        "overrides",
+        type=_Setting(),
+        multiple=True,
+        callback=lambda _ctx, _param, pairs: dict(pairs),
+        metavar="KEY=VALUE",
+        help="A setting by its key, as listen.port=8443; wins over the file and over variables.",
+    )(command)
+
+
 def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--report FILE.html``: the answer as a page, too."""
     return click.option(

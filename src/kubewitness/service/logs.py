@@ -47,7 +47,7 @@ def write_logs(
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
     # Each request and migration at level INFO is for whoever develops those.
-    for name in ("httpx2", "httpcore2", "alembic", "sqlalchemy"):
+    for name in ("httpx2", "httpcore2", "alembic", "sqlalchemy", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

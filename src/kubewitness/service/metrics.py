@@ -125,6 +125,7 @@ LAST_EVENT = _gauge("last_event_timestamp_seconds", "When an event last arrived.
 # What waits and how fast it goes.
 SPOOL_BACKLOG = _gauge("spool_backlog_bytes", "Accepted and not yet in the lake.")
 SPOOL_OLDEST = _gauge("spool_oldest_seconds", "How long the oldest of it waits.")
+SPOOL_DAMAGED = _counter("spool_damaged_bytes", "Bytes of the spool that could not be read.")
 CHUNK_DURATION = _histogram(
     "chunk_duration_seconds", "From reading a chunk to its end in the lake.", *_SECONDS
 )
