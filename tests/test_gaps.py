@@ -75,10 +75,23 @@ def test_time_in_which_the_witness_was_away_is_no_silence_but_may_be_a_hole() ->
     vigil = Vigil()
     assert told([c for c in chunks if c[0] < START + 40 * 60], vigil) == []
     back = START + 60 * 60
-    vigil = Vigil.restored(vigil.saved(), back)
+    vigil = Vigil.restored(vigil.saved())
     assert vigil.changes(back) == []
     gaps = told([c for c in chunks if c[0] >= back], vigil)
     assert [gap.kind for gap in gaps] == ["hole"]
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_of_ours_that_is_set_is_no_silence(jump: float) -> None:
+    chunks = quiet(60)
+    jumped = [(at + jump if number > 200 else at, s) for number, (at, s) in enumerate(chunks)]
+    vigil = Vigil()
+    gaps = told(jumped, vigil)
+    assert "silence" not in [gap.kind for gap in gaps]
+    # Nor is the next silence overlooked.
+    last = jumped[-1][0]
+    ticks = [(last + STEP * n, Survey([], [])) for n in range(1, 60)]
+    assert "silence" in opened(told(ticks, vigil))
 
 
 def test_one_of_several_api_servers_falls_silent() -> None:
@@ -396,7 +409,7 @@ def test_a_restart_changes_nothing(world: Callable[[], Iterable[Chunk]]) -> None
     gaps: list[Gap] = []
     for arrived, survey in world():
         gaps += told([(arrived, survey)], vigil)
-        vigil = Vigil.restored(vigil.saved(), arrived)
+        vigil = Vigil.restored(vigil.saved())
     expected = told(world())
     assert gaps == expected
     assert expected
@@ -405,7 +418,7 @@ def test_a_restart_changes_nothing(world: Callable[[], Iterable[Chunk]]) -> None
 @pytest.mark.parametrize("saved", [b"", b"\xff", b"nothing", Vigil().saved()[:-3], b"\x80" * 9])
 def test_a_damaged_state_is_said_to_be(saved: bytes) -> None:
     with pytest.raises(ValueError, match="saved state"):
-        Vigil.restored(saved, START)
+        Vigil.restored(saved)
 
 
 def test_two_clusters_do_not_hide_each_other() -> None:

@@ -94,7 +94,7 @@ class Intake:
         except Exception:
             _log.exception("a delivery of %s could not be read", cluster)
             self._reject(cluster, source, "broken", _FAULT, kept)
-        metrics.EVENTS_INGESTED.labels(source=source).inc(len(lines))
+        metrics.EVENTS_INGESTED.labels(source=metrics.source_label(source)).inc(len(lines))
         return Batch(cluster, source, received, tuple(lines))
 
     def _read(self, cluster: str, source: str, data: bytes) -> Iterator[bytes]:

@@ -63,15 +63,23 @@ class Cluster(msgspec.Struct):
     clocks: dict[str, Clock] = {}
 
     def observe(
-        self, sightings: Sequence[Sighting], marks: Sequence[Mark], received: float
+        self,
+        sightings: Sequence[Sighting],
+        marks: Sequence[Mark],
+        received: float,
+        *,
+        before: bool,
     ) -> None:
-        """Take in what was seen in a chunk that arrived at ``received``."""
+        """Take in what was seen in a chunk that arrived at ``received``, or some time before."""
         newest = max(seen.last for seen in sightings)
-        self._arrive(received, newest, min(seen.minute for seen in sightings))
-        self._clock("", newest, received)
+        if not before:
+            self._arrive(received, min(seen.minute for seen in sightings))
+            self._clock("", newest, received)
+        # Whatever an event says, now is the latest that it can be.
+        self.newest = max(self.newest, min(newest, received))
         for mark in marks:
             self.heartbeats.hear(mark, self.resumed)
-            if mark.what == "server":
+            if mark.what == "server" and not before:
                 self._clock(mark.name, mark.last, received)
         for seen in sightings:
             self.levels.see(seen)
@@ -81,13 +89,13 @@ class Cluster(msgspec.Struct):
             else:
                 self._minute(seen)
 
-    def _arrive(self, received: float, newest: float, oldest: float) -> None:
+    def _arrive(self, received: float, oldest: float) -> None:
         if self.arrived:
-            self.arrivals.learn(received - self.arrived, received, told=self.silent > 0)
+            pause = max(received - self.arrived, 0.0)
+            long = pause > self.arrivals.limit(QUIET) and self.arrivals.n >= PLENTY
+            self.arrivals.learn(pause, received, told=long)
             self.delay.learn(max(self.newest - oldest - MINUTE, 0.0), received, half=HOUR)
-        self.arrived = max(self.arrived, received)
-        # Whatever an event says, now is the latest that it can be.
-        self.newest = max(self.newest, min(newest, received))
+        self.arrived = received
 
     def _clock(self, server: str, newest: float, received: float) -> None:
         if server in self.clocks or len(self.clocks) < 20:
@@ -151,8 +159,8 @@ class Cluster(msgspec.Struct):
             yield from self.requests.judge(self.closed)
 
     def wake(self, now: float) -> None:
-        """The witness itself was away until ``now``: what was silent meanwhile is unknown."""
-        self.arrived = max(self.arrived, now) if self.arrived else 0.0
+        """Until ``now`` nobody listened, or the clock was set: there was no silence meanwhile."""
+        self.arrived = now if self.arrived else 0.0
 
 
 def _silence(since: float) -> Finding:

@@ -16,12 +16,15 @@ from kubewitness.service.gaps.survey import Survey
 
 WAITS = 60.0
 """Seconds that accepted events may wait to be stored."""
+ABSENT = 60.0
+"""Seconds without a look at what changed that are no pause of the log's."""
 MOST = 1000
 """Clusters that are watched; a log may name any number."""
 
 
 class _State(msgspec.Struct):
     version: int = 1
+    looked: float = 0.0
     clusters: dict[str, Cluster] = {}
     open: dict[str, tuple[Gap, float]] = {}
     waits: float = 0.0
@@ -40,8 +43,8 @@ class Vigil:
         self._told: list[Gap] = []
 
     @classmethod
-    def restored(cls, saved: bytes, now: float) -> Vigil:
-        """A vigil that goes on where it was ``saved``, after a while of which it knows nothing.
+    def restored(cls, saved: bytes) -> Vigil:
+        """A vigil that goes on where it was ``saved``.
 
         Raises ``ValueError`` when ``saved`` is damaged or of another version: begin anew then.
         """
@@ -52,8 +55,6 @@ class Vigil:
             raise ValueError("the saved state of the gaps is damaged") from error
         if vigil._state.version != 1:
             raise ValueError(f"the saved state of the gaps has version {vigil._state.version}")
-        for cluster in vigil._state.clusters.values():
-            cluster.wake(now)
         return vigil
 
     def saved(self) -> bytes:
@@ -80,8 +81,13 @@ class Vigil:
             if "" in cluster.clocks
         }
 
-    def observe(self, survey: Survey, received: float) -> None:
-        """Take in a chunk that arrived here at ``received`` (unix seconds)."""
+    def surveyed(self) -> dict[str, float]:
+        """By cluster, the time of the newest event that was taken in."""
+        return {name: cluster.newest for name, cluster in self._state.clusters.items()}
+
+    def observe(self, survey: Survey, received: float, *, before: bool = False) -> None:
+        """Take in a chunk that arrived here at ``received`` (unix seconds), or some time ``before``
+        that."""
         sightings, marks = defaultdict(list), defaultdict(list)
         for seen in survey.sightings:
             sightings[seen.cluster].append(seen)
@@ -91,7 +97,7 @@ class Vigil:
         for name, its in sightings.items():
             if name in clusters or len(clusters) < MOST:
                 cluster = clusters.setdefault(name, Cluster())
-                cluster.observe(its, marks[name], received)
+                cluster.observe(its, marks[name], received, before=before)
                 for hole in cluster.advance():
                     gap = _gap(name, hole)
                     self._told.append(msgspec.structs.replace(gap, until=_at(cluster.resumed)))
@@ -105,6 +111,11 @@ class Vigil:
 
     def changes(self, now: float) -> list[Gap]:
         """The gaps that opened or ended since the last call, in order of time."""
+        # Not asked for long: the process stood still, or the clock was set.
+        if not 0 <= now - self._state.looked < ABSENT:
+            for watched in self._state.clusters.values():
+                watched.wake(now)
+        self._state.looked = now
         before, self._state.open = self._state.open, {}
         for cluster, finding in self._found(now):
             key = "\0".join((cluster, finding.kind, finding.key))
