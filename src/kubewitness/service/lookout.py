@@ -36,19 +36,23 @@ _ENDLESS = datetime(2200, 1, 1)  # noqa: DTZ001
 
 
 class Lookout:
-    """``see`` is called by the writer of the lake for what is new in it; ``run`` tells what follows
-    from that, and from nothing being new."""
+    """``see`` is told of new parts of the lake; ``run`` looks at them and tells what follows from
+    them, and from nothing being new."""
 
     def __init__(self, lake: Lake, state: State) -> None:
         self._lake = lake
         self._state = state
         self._vigil = Vigil()
         self._late = 0
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._new: list[Path] = []
+        self._received = 0.0
         self._lock = threading.Lock()
 
     def begin(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Go on where the last run was saved, and look at what it took in after that."""
-        now = time.time()
+        """Go on where the last run was saved, and look at what it took in after that. Everything
+        is asked through ``connection``, which nobody else uses."""
+        self._connection = connection
         try:
             saved = self._state.position(_POSITION)
             if saved is None:
@@ -59,15 +63,14 @@ class Lookout:
             return
         self._late = self._vigil.late
         for cluster, since in self._vigil.surveyed().items():
-            parts = self._parts(cluster, since, connection)
-            if parts:
-                self._survey(connection, parts, now, since)
+            self._survey(self._parts(cluster, since, connection), time.time(), since)
 
-    def see(
-        self, connection: duckdb.DuckDBPyConnection, parts: Sequence[Path], received: float
-    ) -> None:
-        """Look at new parts of the lake, whose events arrived by ``received`` (unix seconds)."""
-        self._survey(connection, parts, received)
+    def see(self, parts: Sequence[Path], received: float) -> None:
+        """Take note of new parts of the lake, whose events arrived by ``received`` (unix
+        seconds)."""
+        with self._lock:
+            self._new += parts
+            self._received = max(self._received, received)
 
     async def run(
         self,
@@ -80,6 +83,7 @@ class Lookout:
         try:
             while True:
                 await asyncio.sleep(LOOK_EVERY)
+                await in_thread(self._survey_new)
                 for gap in self._look(waiting()):
                     if gap.cluster:
                         await tell(gap.cluster, [notice(gap)])
@@ -105,19 +109,21 @@ class Lookout:
             _log(gap)
         return changes
 
-    def _survey(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        parts: Sequence[Path],
-        received: float,
-        since: float | None = None,
-    ) -> None:
-        """``since``: only these events, which came before we began."""
-        table = f"({Lake.relation(list(parts))})"
+    def _survey_new(self) -> None:
+        with self._lock:
+            parts, received = self._new, self._received
+            self._new, self._received = [], 0.0
+        self._survey(parts, received)
+
+    def _survey(self, parts: list[Path], received: float, since: float | None = None) -> None:
+        """``since``: only later events, which came before we began."""
+        if not parts or self._connection is None:
+            return
+        table = f"({Lake.relation(parts)})"
         if since is not None:
             table = f"(FROM {table} WHERE epoch(stage_at) > {since})"
         try:
-            found = survey(connection, table)
+            found = survey(self._connection, table)
             with self._lock:
                 self._vigil.observe(found, received, before=since is not None)
         except Exception:  # detection goes on without

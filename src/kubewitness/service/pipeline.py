@@ -212,7 +212,7 @@ class Pipeline:
         for cluster in sorted({one.name for one in self._settings.clusters} | known):
             self._witness(cluster).catch_up()
         if self._lookout is not None:
-            self._lookout.begin(self._writer)
+            self._lookout.begin(self._database.cursor())
 
     def _witness(self, cluster: str) -> Witness:
         if cluster not in self._witnesses:
@@ -233,7 +233,7 @@ class Pipeline:
                 continue
             if self._lookout is not None:
                 received = max(batch.received for batch in batches)
-                self._lookout.see(self._writer, added.parts, received)
+                self._lookout.see(added.parts, received)
             witness = self._witness(cluster)
             self._clocks[cluster].heard = True
             alerts = witness.hear(added.parts)

@@ -26,7 +26,7 @@ _BEATS = ("node", "leader", "server", "process")
 
 
 class Beat(msgspec.Struct, array_like=True):
-    """What is known of one that renews: first and last heard of, its usual pauses.
+    """What is known of one that renews: first and last heard of, how often, its usual pauses.
 
     ``alive``: when it last did anything else; ``noticed``: when the node controller last changed
     it; ``told``: the finding it belongs to, as the time since when that is so, or 0.
@@ -34,7 +34,8 @@ class Beat(msgspec.Struct, array_like=True):
 
     first: float
     last: float
-    usual: Usual
+    usual: Usual = msgspec.field(default_factory=Usual)
+    n: int = 0
     alive: float = 0.0
     noticed: float = 0.0
     told: float = 0.0
@@ -61,10 +62,10 @@ class Heartbeats(msgspec.Struct):
     def _beat(self, mark: Mark, resumed: float) -> None:
         beat = self.beats.get((mark.what, mark.name))
         if beat is None:
-            if len(self.beats) < MOST:
-                beat = Beat(mark.first, mark.last, Usual())
-                self.beats[mark.what, mark.name] = beat
-            return
+            if len(self.beats) >= MOST:
+                return
+            beat = self.beats[mark.what, mark.name] = Beat(mark.first, mark.first)
+        beat.n += mark.n
         pauses = []
         if mark.first > beat.last >= resumed:
             pauses.append(mark.first - beat.last)
@@ -122,7 +123,7 @@ class Heartbeats(msgspec.Struct):
     def _leases(
         self, leases: dict[tuple[str, str], Beat], now: float, resumed: float
     ) -> Iterator[Finding]:
-        known = {key for key, beat in leases.items() if beat.usual.n >= PLENTY}
+        known = {key for key, beat in leases.items() if beat.n >= PLENTY}
         missing = [key for key in known if _missing(leases[key], now, resumed)]
         if len(known) < 2:
             return
@@ -139,7 +140,7 @@ class Heartbeats(msgspec.Struct):
 
 
 def _missing(beat: Beat, now: float, resumed: float) -> bool:
-    return beat.usual.n >= PLENTY and now - max(beat.last, resumed) > beat.usual.limit(LEAST)
+    return beat.n >= PLENTY and now - max(beat.last, resumed) > beat.usual.limit(LEAST)
 
 
 def _together(told: float, beat: Beat) -> bool:
