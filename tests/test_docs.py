@@ -246,7 +246,7 @@ def test_every_type_of_sink_is_documented_and_in_the_example(
     monkeypatch.chdir(ROOT)
     documented = first_words(section(page("docs/serve.md"), "## Sinks"))[: len(TAKEN)]
     assert documented == list(TAKEN)
-    known = read(DOCS / "sinks" / "kubewitness.yaml", {}, {})
+    known = read(DOCS / "sinks" / "kubewitness.yaml", environment={}, overrides={})
     assert {sink(one).name for one in known.sinks} == {one.name for one in known.sinks}
     assert {one.type for one in known.sinks} == TAKEN.keys() - {"stdout"}
 

@@ -68,6 +68,18 @@ class _Bounded:
 _seen: dict[str, set[str]] = {}
 
 
+def source_label(source: str) -> str:
+    """Of which kind a source is, which may be a path or a URL.
+
+    >>> [source_label(one) for one in ("webhook", "s3://logs/a", "/var/log/audit.log")]
+    ['webhook', 'bucket', 'file']
+    """
+    if source in KNOWN["source"]:
+        return source
+    scheme, remote, _ = source.partition("://")
+    return ("kafka" if scheme == "kafka" else "bucket") if remote else "file"
+
+
 class Counter(_Bounded, prometheus_client.Counter):
     pass
 

@@ -34,6 +34,7 @@ from kubewitness.lake.store import Lake
 from kubewitness.service import metrics
 from kubewitness.service.admin import Pulse
 from kubewitness.service.feeds.feed import in_thread
+from kubewitness.service.lookout import Lookout
 from kubewitness.service.spool import Batch, Position, Spool
 from kubewitness.service.witness import Judgement, Witness
 from kubewitness.sources.reading import Chunk
@@ -75,20 +76,24 @@ class Pipeline:
         wanted: Sequence[Wanted] = (),
         *,
         told: Callable[[], None] = lambda: None,
+        lookout: Lookout | None = None,
     ) -> None:
-        """``told`` is called when there is something in the state that ``wanted`` sinks want."""
+        """``told`` is called when there is something in the state that ``wanted`` sinks want;
+        ``lookout`` sees what is new in the lake."""
         self._lake = lake
         self._spool = spool
         self._state = state
         self._settings = settings
         self._wanted = tuple(wanted)
         self._told = told
+        self._lookout = lookout
         self._pulse = Pulse("taking what arrives")
         self._turn = asyncio.Lock()
         self._witnesses: dict[str, Witness] = {}
         self._clocks: dict[str, _Clock] = defaultdict(_Clock)
         # Incidents that the state has not taken yet, by cluster and id.
         self._untold: dict[str, dict[str, Incident]] = defaultdict(dict)
+        self._taking: float | None = None
         self.ready = asyncio.Event()
         self.trouble = ""
 
@@ -117,6 +122,15 @@ class Pipeline:
             return self.trouble or "what the lake holds is being heard"
         return self.trouble or await self._pulse.check()
 
+    def waiting(self) -> float:
+        """For how many seconds the oldest of what arrived has not been put into the lake."""
+        return 0.0 if self._taking is None else max(time.time() - self._taking, 0.0)
+
+    async def tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
+        """Have the state keep what somebody else has found, and the sinks hear of it."""
+        async with self._turn:
+            await in_thread(self._tell, cluster, incidents)
+
     async def _take_all(self) -> None:
         after: Position | None = None
         while True:
@@ -128,8 +142,10 @@ class Pipeline:
             entries = self._spool.read(after, most_bytes=MOST_BYTES)
             if entries:
                 begun = time.monotonic()
+                self._taking = min(batch.received for _, batch in entries)
                 async with self._turn:
                     await self._patiently(self._take, entries)
+                self._taking = None
                 after = entries[-1][0]
                 self._spool.discard(after)
                 metrics.CHUNK_DURATION.observe(time.monotonic() - begun)
@@ -197,6 +213,8 @@ class Pipeline:
         known = {unquote(day.folder.parent.name.partition("=")[2]) for day in self._lake.days()}
         for cluster in sorted({one.name for one in self._settings.clusters} | known):
             self._witness(cluster).catch_up()
+        if self._lookout is not None:
+            self._lookout.begin(self._database.cursor())
 
     def _witness(self, cluster: str) -> Witness:
         if cluster not in self._witnesses:
@@ -215,6 +233,9 @@ class Pipeline:
             metrics.EVENTS_DUPLICATE.inc(added.duplicates)
             if not added.parts:
                 continue
+            if self._lookout is not None:
+                received = max(batch.received for batch in batches)
+                self._lookout.see(added.parts, received)
             witness = self._witness(cluster)
             self._clocks[cluster].heard = True
             alerts = witness.hear(added.parts)

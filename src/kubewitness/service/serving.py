@@ -17,6 +17,7 @@ from kubewitness.service.feeds.bucket import BucketFeed
 from kubewitness.service.feeds.follow import FollowFeed
 from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.intake import Intake
+from kubewitness.service.lookout import Lookout
 from kubewitness.service.pipeline import Pipeline
 from kubewitness.service.receiver import Receiver
 from kubewitness.service.spool import Spool
@@ -56,7 +57,10 @@ async def serve(
         most = settings.listen.unpacked_bytes if settings.listen else 128 << 20
         intake = Intake(lake.quarantine, lake.redactor, most_bytes=most)
         courier = Courier(state, sinks, count=_count)
-        pipeline = Pipeline(lake, spool, state, settings, settings.sinks, told=courier.wake)
+        lookout = Lookout(lake, state)
+        pipeline = Pipeline(
+            lake, spool, state, settings, settings.sinks, told=courier.wake, lookout=lookout
+        )
 
         receiver = _receiver(settings, intake, spool)
         observed = _admin(settings, pipeline, state)
@@ -65,7 +69,10 @@ async def serve(
         async with asyncio.TaskGroup() as tasks:
             working = [
                 tasks.create_task(work)
-                for work in (pipeline.run(), courier.run(), _measure(spool), *feeds)
+                for work in (
+                    *(pipeline.run(), courier.run(), lookout.run(pipeline.tell, pipeline.waiting)),
+                    *(_measure(spool, pipeline), *feeds),
+                )
             ]
             doors = [tasks.create_task(one.run(stop)) for one in (receiver, observed) if one]
             await pipeline.ready.wait()
@@ -136,7 +143,8 @@ def _count(name: str, outcome: str) -> None:
     metrics.SINK_DELIVERIES.labels(sink=name, status=outcome).inc()
 
 
-async def _measure(spool: Spool) -> None:
+async def _measure(spool: Spool, pipeline: Pipeline) -> None:
     while True:
         metrics.SPOOL_BACKLOG.set(spool.backlog_bytes)
+        metrics.SPOOL_OLDEST.set(pipeline.waiting())
         await asyncio.sleep(MEASURED_EVERY)

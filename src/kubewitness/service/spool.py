@@ -189,7 +189,8 @@ class Spool:
                         future.set_exception(_refusal(error, self.folder))
             else:
                 for (batch, _, future), end in zip(group, ends, strict=True):
-                    metrics.EVENTS_INGESTED.labels(source=batch.source).inc(len(batch.lines))
+                    source = metrics.source_label(batch.source)
+                    metrics.EVENTS_INGESTED.labels(source=source).inc(len(batch.lines))
                     if not future.done():
                         future.set_result(end)
                 self._grown.set()
