@@ -22,6 +22,7 @@ from kubewitness.activity.table import load
 from kubewitness.config.settings import Detection as Settings
 from kubewitness.incidents.detection import Detection, Judge
 from kubewitness.incidents.model import Incident
+from kubewitness.lake.day import replaced
 from kubewitness.lake.store import Lake
 from kubewitness.service.archive import Archive, Standing
 
@@ -83,20 +84,26 @@ class Witness:
         """Of a slot."""
         return timedelta(seconds=self.standing.width)
 
-    def catch_up(self) -> None:
-        """Hear what the lake holds and was not heard yet. At the first start that is all of it, of
-        which nothing is judged if it is long enough to learn from."""
-        parts = [part for part in self._parts() if part.name not in self.standing.heard]
+    def catch_up(self) -> tuple[Incident, ...]:
+        """Hear what the lake holds and was not heard yet, whoever added it; returns as ``hear``.
+
+        At the first start that is all of it, of which nothing is judged if it is long enough to
+        learn from."""
+        heard = self.standing.heard
+        parts = [part for part in self._parts() if part.name not in heard]
+        # What others were merged into has nothing new.
+        heard.update(part.name for part in parts if replaced(part) and replaced(part) <= heard)
+        parts = [part for part in parts if part.name not in heard]
         if self.standing.last is not None:
-            for _, of_a_day in groupby(parts, key=lambda part: part.parent.name):
-                self.hear(list(of_a_day))
-            return
+            by_day = groupby(parts, key=lambda part: part.parent.name)
+            return tuple(one for _, of_a_day in by_day for one in self.hear(list(of_a_day)))
         self._learn(parts)
         standing = self.standing
         if standing.first and standing.last and self._enough(standing.last - standing.first):
             standing.since = standing.last + _MICROSECOND
         # From when on to judge is decided once.
         self.save()
+        return ()
 
     def hear(self, parts: Sequence[Path]) -> tuple[Incident, ...]:
         """Hear new parts of the lake; returns the alerts that they opened or made grow."""
@@ -166,6 +173,10 @@ class Witness:
         self.standing = self._from_nothing()
         self.catch_up()
         self.standing.since = since
+
+    def merged(self, part: Path) -> None:
+        """Some parts that were heard have become this one."""
+        self.standing.heard.add(part.name)
 
     def save(self) -> None:
         """Keep where it stands."""
