@@ -38,9 +38,10 @@ from kubewitness.report.inert import plain
 from kubewitness.service import metrics
 from kubewitness.service.admin import Pulse
 from kubewitness.service.feeds.feed import in_thread
+from kubewitness.service.judgement import Judgement, all_of
 from kubewitness.service.lookout import Lookout
 from kubewitness.service.spool import Batch, Position, Spool
-from kubewitness.service.witness import Judgement, Witness
+from kubewitness.service.witness import Witness
 from kubewitness.sources.reading import Chunk
 from kubewitness.state.database import State
 from kubewitness.state.keeping import Wanted
@@ -225,7 +226,7 @@ class Pipeline:
             work = await in_thread(witness.snapshot)
         clock.heard = False
         try:
-            await in_thread(witness.judge, work)
+            await in_thread(work.reach)
         except (duckdb.Error, OSError, KubewitnessError) as error:
             logger.warning(
                 "cluster %s could not be judged, which is tried again: %s", cluster, error
@@ -309,11 +310,10 @@ class Pipeline:
             return add([chunk], self._lake, self._writer, cluster=cluster)
 
     def _adopt(self, cluster: str, witness: Witness, work: Judgement) -> None:
-        found = work.detection.incidents
+        found = work.incidents
         if work.since is None:  # nobody knows yet what is usual
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
-        recent = {one.id: one for one in witness.adopt(work)}
-        self._tell(cluster, [recent.pop(one.id, one) for one in found] + [*recent.values()])
+        self._tell(cluster, all_of(found, witness.adopt(work)))
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""
