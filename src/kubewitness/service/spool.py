@@ -21,7 +21,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,7 @@ class Spool:
         self._segment_bytes = segment_bytes
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _sync(folder.parent)
             self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._state = threading.Lock()  # of the segments, which a thread adds to
         self._lock()
@@ -126,7 +127,7 @@ class Spool:
         """What is durable behind ``after`` (``None``: from the beginning), in order.
 
         No more than ``most_bytes`` of lines, but one batch at least. Damaged records are passed
-        over, kept aside and counted.
+        over, kept aside and counted. Raises ``LakeError`` where the disk cannot be read at all.
         """
         found: list[tuple[Position, Batch]] = []
         room = most_bytes
@@ -134,23 +135,34 @@ class Spool:
         for one in self._listed():
             if one.number < number:
                 continue
-            at = offset if one.number == number else 0
-            end = one.end
-            for entry in segment.entries(one.path, one.number, at, end):
-                batch = _understood(entry)
-                if batch is None:
-                    self._keep_aside(one, entry.offset, entry.size)
-                    continue
-                size = sum(map(len, batch.lines))
-                if found and size > room:
-                    return found
-                at = entry.offset + entry.size
-                found.append((Position(one.number, at), batch))
-                room -= size
-            if at < end:  # damage up to the end: nobody has to wait for what is there
-                with self._state:
-                    one.end = at if one.end == end else one.end
+            try:
+                for entry in self._entries(one, offset if one.number == number else 0):
+                    size = sum(map(len, entry[1].lines))
+                    if found and size > room:
+                        return found
+                    found.append(entry)
+                    room -= size
+            except FileNotFoundError:
+                _log.error("%s: gone, with all that waited there", one.path)
+                self._delete(one)
+            except OSError as error:
+                raise LakeError(
+                    f"cannot be read: {error.strerror}", where=str(one.path), remedy="see the disk"
+                ) from error
         return found
+
+    def _entries(self, one: _Segment, begin: int) -> Iterator[tuple[Position, Batch]]:
+        end, whole = one.end, begin
+        for entry in segment.entries(one.path, one.number, begin, end):
+            batch = _understood(entry)
+            if batch is None:
+                self._keep_aside(one, entry.offset, entry.size)
+            else:
+                whole = entry.offset + entry.size
+                yield Position(one.number, whole), batch
+        if whole < end:  # damage up to the end: nobody has to wait for what is there
+            with self._state:
+                one.end = whole if one.end == end else one.end
 
     async def wait(self, after: Position | None) -> None:
         """Until there is something behind ``after``."""
@@ -264,7 +276,7 @@ class Spool:
             _log.warning("%s: cannot be deleted: %s", one.path, error.strerror)
         else:
             with self._state:
-                self._segments.remove(one)
+                self._segments = [other for other in self._segments if other is not one]
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -336,6 +348,14 @@ def _understood(entry: segment.Entry) -> Batch | None:
         return segment.batch(entry.payload)
     except (msgspec.MsgspecError, zstandard.ZstdError):  # whole, but of another version
         return None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:
