@@ -21,9 +21,8 @@ from audit_log import event, quiet_days, write
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
 from kubewitness.analysis import opened
 from kubewitness.cli import cli
-from kubewitness.config.environment import plain_type
 from kubewitness.config.reading import read
-from kubewitness.config.scalar import scalar
+from kubewitness.config.scalar import plain_type, scalar
 from kubewitness.config.settings import (
     Admin,
     Bucket,

@@ -234,6 +234,8 @@ def test_a_client_certificate_is_taken_instead_of_a_token(
         (("--generate", "--server", "http://127.0.0.1"), "is no URL like https"),
         (("--generate", "--server", "https://a?b=c"), "is no URL like https"),
         (("--generate", "--server", "https://me@a"), "is no URL like https"),
+        (("--generate", "--server", "https://[a"), "is no URL like https"),
+        (("--generate", "--cluster", "a b"), "is no name of a cluster"),
     ],
 )
 def test_what_does_not_fit_is_a_mistake_of_usage(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from kubewitness.config import material
-from kubewitness.config.inquiry import doubtful, loopback
+from kubewitness.config.inquiry import doubtful, loopback, url_of
 from kubewitness.config.origin import Origins
 from kubewitness.config.problem import Problem
 from kubewitness.config.settings import Settings
@@ -44,7 +44,7 @@ def _secretive(settings: Settings) -> Iterator[tuple[str, bool]]:
                     yield f"clusters[{n}].{kind}[{m}].options.{name}", _is_secretive(name)
     for n, sink in enumerate(settings.sinks):
         # Whoever knows the URL of a Slack webhook can post.
-        slack = sink.type == "slack" and not loopback(urlsplit(sink.url).hostname or "")
+        slack = sink.type == "slack" and not loopback(url_of(sink.url).hostname or "")
         yield f"sinks[{n}].url", slack or _tells(sink.url)
         for name in sink.headers:
             yield f"sinks[{n}].headers.{name}", _is_secretive(name)
@@ -68,7 +68,7 @@ def _tells(url: str) -> bool:
     >>> _tells("http://falcosidekick:2801/"), _tells("https://example.org/hooks/8Kd92ksPq01mZx7Yw3Tt")
     (False, True)
     """
-    parts = urlsplit(url)
+    parts = url_of(url)
     return (
         bool(parts.password)
         or any(_is_secretive(name) for name, _ in parse_qsl(parts.query))

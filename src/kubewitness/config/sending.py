@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kubewitness.config import material
-from kubewitness.config.inquiry import Doubts, doubtful, loopback, secret_doubts, token_doubts
+from kubewitness.config.inquiry import (
+    Doubts,
+    doubtful,
+    loopback,
+    secret_doubts,
+    token_doubts,
+    url_of,
+)
 from kubewitness.config.origin import Origins, below
 from kubewitness.config.problem import Problem
 from kubewitness.config.settings import Settings, Sink
@@ -38,6 +44,7 @@ _ONLY_FOR: dict[str, tuple[tuple[str, ...], Doubts | None]] = {
 
 
 def sinks(settings: Settings, origins: Origins) -> Iterator[Problem]:
+    """Each sink has its place and what its type takes."""
     for n, sink in enumerate(settings.sinks):
         key = f"sinks[{n}]"
         yield from _place(sink, origins, key)
@@ -76,7 +83,7 @@ def _place(sink: Sink, origins: Origins, key: str) -> Iterator[Problem]:
             )
     if not sink.url or "url" not in places:
         return
-    parts = urlsplit(sink.url)
+    parts = url_of(sink.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         yield Problem(origins.of(f"{key}.url"), f"{key}.url", "no http:// or https:// URL")
     elif parts.scheme == "http" and sink.token_file and not loopback(parts.hostname):
