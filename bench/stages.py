@@ -42,7 +42,7 @@ def analyze(path: str) -> dict[str, float]:
 
     seconds: Counter[str] = Counter()
     rows: Counter[str] = Counter()
-    timed(ingest, "_stage", "read and store", seconds)
+    timed(ingest, "stage", "read and store", seconds)
     timed(ingest, "settle", "settle", seconds)
     timed(analysis, "rollup", "rollup", seconds)
     timed(analysis, "detect", "detect", seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.config.reading import read
 from kubewitness.config.scalar import plain_type, scalar
+from kubewitness.config.sending import TAKEN
 from kubewitness.config.settings import (
     Admin,
     Bucket,
@@ -53,6 +55,7 @@ from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.grammar import parse
 from kubewitness.query.writing import written
 from kubewitness.report.model import Coverage, Summary
+from kubewitness.sinks.sink import sink
 from kubewitness.surprise.registry import FACTORS
 
 ROOT = Path(__file__).parents[1]
@@ -304,15 +307,40 @@ def test_the_query_of_the_lake_runs(tmp_path: Path) -> None:
     assert found[0][2] == max(n for _, _, n in found)
 
 
-@pytest.fixture(scope="module")
-def walk() -> ModuleType:
-    """``bench/walk.py``, which is a script and no package."""
-    spec = importlib.util.spec_from_file_location("walk", ROOT / "bench" / "walk.py")
+def script(name: str) -> ModuleType:
+    """A script in ``bench``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "bench" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def walk() -> ModuleType:
+    return script("walk")
+
+
+def test_the_payloads_of_the_documentation_are_what_the_sinks_make() -> None:
+    for name, content in script("payloads").payloads():
+        assert (DOCS / "sinks" / name).read_bytes() == content, "run 'make docs'"
+
+
+def test_every_type_of_sink_is_documented_and_in_the_example(tmp_path: Path) -> None:
+    documented = first_words(section(page("docs/serve.md"), "## Sinks"))[: len(TAKEN)]
+    assert documented == list(TAKEN)
+    for template in (DOCS / "sinks").glob("*.j2"):
+        shutil.copy(template, tmp_path)
+    text = re.sub(r"/(etc|var/\w+)/kubewitness", str(tmp_path), page("docs/sinks/kubewitness.yaml"))
+    for path in re.findall(rf"(?:_file|file): ({tmp_path}/[\w-]+)", text):
+        Path(path).write_text("https://chat.example/0123456789abcdef")
+    for path in re.findall(rf"token_file: ({tmp_path}/[\w-]+)", text):
+        Path(path).write_text("0123456789abcdef0123456789")
+    (tmp_path / "kubewitness.yaml").write_text(text)
+    known = read(tmp_path / "kubewitness.yaml", environment={}, overrides={})
+    assert {sink(one).name for one in known.sinks} == {one.name for one in known.sinks}
+    assert {one.type for one in known.sinks} == TAKEN.keys() - {"stdout"}
 
 
 def test_the_walk_of_one_event_is_what_the_pipeline_does(walk: Any) -> None:

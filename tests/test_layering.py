@@ -47,7 +47,10 @@ ROOMS["__main__"] = {"cli"}
 # Names that say nothing of what is in there.
 VAGUE = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc", "base"}
 
-HEAVY = {"numpy", "duckdb", "rich", "sklearn", "scipy", "jinja2", "msgspec", "zstandard", "yaml"}
+HEAVY = {
+    *("numpy", "duckdb", "rich", "sklearn", "scipy", "jinja2", "msgspec", "zstandard", "yaml"),
+    *("sqlalchemy", "alembic", "psycopg"),
+}
 
 
 def modules() -> Iterator[Path]:

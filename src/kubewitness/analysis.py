@@ -25,7 +25,7 @@ from kubewitness.incidents.tracing import traced
 from kubewitness.lake.engine import engine
 from kubewitness.lake.ingest import Progress, ingest
 from kubewitness.lake.settling import Added
-from kubewitness.lake.store import Lake, lake_at
+from kubewitness.lake.store import ATTEMPTS, Lake, lake_at
 from kubewitness.report.model import Analysis, Intake, Rejected, Summary
 from kubewitness.report.summary import summarise
 from kubewitness.sources.reading import Reader
@@ -200,24 +200,38 @@ def _undamaged(
     """What ``work`` finds in the parts that can be read, and a warning for each that cannot.
 
     That a part begins and ends well says little of what is between; reading all of every part in
-    advance would cost more than the work.
+    advance would cost more than the work. A part that is gone is no damage: its events are in a
+    merged one, and the work begins anew.
     """
-    try:
-        return work(), []
-    except duckdb.InterruptException:
-        raise
-    except duckdb.Error as error:
-        damaged = home.set_damaged_aside(connection, thoroughly=True)
-        if damaged:
-            home.attach(connection)
+    damaged: list[str] = []
+    attempts = ATTEMPTS
+    while True:
+        try:
             return work(), damaged
-        if not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+        except duckdb.InterruptException:
             raise
-        raise LakeError(
-            f"reading stopped: {str(error).splitlines()[0]}",
-            where=str(home.root),
-            remedy="free some disk space, or choose another place for temporary files with TMPDIR",
-        ) from error
+        except duckdb.Error as error:
+            attempts -= 1
+            if not attempts or not _mended(home, connection, damaged):
+                if not isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException):
+                    raise
+                raise LakeError(
+                    f"reading stopped: {str(error).splitlines()[0]}",
+                    where=str(home.root),
+                    remedy="free some disk space, or choose another place for temporary files"
+                    " with TMPDIR",
+                ) from error
+            home.attach(connection)
+
+
+def _mended(home: Lake, connection: duckdb.DuckDBPyConnection, damaged: list[str]) -> bool:
+    """Whether asking again will go better: parts have been merged meanwhile, or are damaged and
+    out of the way now, of which ``damaged`` tells."""
+    if home.outdated:
+        return True
+    found = home.set_damaged_aside(connection, thoroughly=home.parts())
+    damaged += found
+    return bool(found)
 
 
 def _warned(intake: Intake, damaged: Iterable[str]) -> Intake:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kubewitness.report.model import Analysis
 
 FAIL_ON = 3
-FORMATS = ("table", "wide", "json", "yaml", "jsonl", "name")
+FORMATS = ("table", "wide", "json", "yaml", "jsonl", "ocsf", "name")
 
 
 @click.command()

@@ -19,6 +19,7 @@ from kubewitness.config.settings import Settings
 # (settings, where they were said) → what is wrong
 Check = Callable[[Settings, Origins], Iterator[Problem]]
 
+_DATABASES = ("postgresql", "postgres", "postgresql+psycopg")
 # (the smaller, the larger, how they are written)
 _ORDERED: tuple[tuple[str, str, Callable[..., str]], ...] = (
     ("listen.body_bytes", "listen.unpacked_bytes", spelled_size),
@@ -79,7 +80,7 @@ def _storage(settings: Settings, origins: Origins) -> Iterator[Problem]:
         material.writable_folder(settings.data)
     except ValueError as error:
         yield Problem(origins.of("data"), "data", str(error), "name a folder of the service's own")
-    if settings.state and url_of(settings.state).scheme.partition("+")[0] != "postgresql":
+    if settings.state and url_of(settings.state).scheme not in _DATABASES:
         yield Problem(
             origins.of("state"),
             "state",

@@ -116,7 +116,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Sink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where incidents are sent. ``url`` or ``path`` is the place, by ``type``.
+    """Where incidents are sent. ``url`` or ``path`` is the place, by ``type``; ``url_file`` holds
+    a URL that is itself a secret.
 
     ``secret_file`` signs a webhook, ``token_file`` is sent as a bearer token, ``template`` (Jinja,
     a file) makes a webhook's body; ``min_severity`` and ``alerts_only`` choose what is sent;
@@ -125,7 +126,8 @@ class Sink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     name: str
     type: Literal["falco", "alertmanager", "webhook", "slack", "ocsf", "file", "stdout"]
-    url: Secret = ""
+    url: str = ""
+    url_file: Path | None = None
     path: Path | None = None
     format: Literal["json", "falco", "ocsf"] = "json"
     secret_file: Path | None = None

@@ -1,16 +1,22 @@
-"""Every event once: staged parts are compared with what the lake holds and renamed into place."""
+"""Every event once: staged parts are compared with what the lake holds and renamed into place.
+
+A record's time is part of what it is, so staged events are compared only with those of the same
+minutes: what it costs to add them depends on them, not on how much the day holds already.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
 import duckdb
 
 from kubewitness.events.normalisation import quoted
+from kubewitness.lake.day import Span
 from kubewitness.lake.locks import alone
 from kubewitness.lake.store import Lake
 
@@ -26,20 +32,33 @@ _CONTENT = (
     " received_at)"
 )
 
+# Late events lie far apart; each stretch of time costs a look at the parts in it.
+_SPANS = 16
+_APART = timedelta(minutes=1)
+
 
 @dataclass(slots=True)
 class Added:
     """What an ingest did. ``forged`` counts auditIDs that stood on records of other content;
-    ``damaged`` tells of parts of the lake that had to be set aside."""
+    ``damaged`` tells of parts of the lake that had to be set aside; ``parts`` hold the events that
+    are new, and nothing else."""
 
     events: int = 0
     duplicates: int = 0
     forged: int = 0
     damaged: list[str] = field(default_factory=list)
+    parts: list[Path] = field(default_factory=list)
 
 
-def settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection, added: Added) -> None:
-    """Rename the staged parts into the lake, without what it already holds.
+def settle(
+    run: Path,
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    added: Added,
+    *,
+    number: int | None = None,
+) -> None:
+    """Rename the staged parts into the lake, without what it already holds (``Lake.place``).
 
     Parts that lie in ``run`` itself, as those of a temporary lake do, were not split by day: they
     stay whole unless something in them comes twice.
@@ -48,24 +67,14 @@ def settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection, added: 
     whole = sorted(run.glob("*.parquet"))
     if whole and not _staged(run) and not _any_repeated(whole, connection):
         added.events += count(connection, Lake.relation(whole))
-        _move(whole, lake.events / _partition("any", "any"))
+        added.parts += lake.place(whole, lake.events / _partition("any", "any"))
         return
     for part in whole:
         split(part, run, connection)
-    # Two processes that settle the same events at once would both find them new.
-    with alone(lake.events):
-        for partition in sorted({part.parent.relative_to(run / "parts") for part in _staged(run)}):
-            try:
-                _settle_day(partition, run, lake, connection, added)
-            except duckdb.InterruptException:
-                raise
-            except duckdb.Error:
-                # A part whose schema can be read may be damaged all the same.
-                damaged = lake.set_damaged_aside(connection, thoroughly=True)
-                if not damaged:
-                    raise
-                added.damaged += damaged
-                _settle_day(partition, run, lake, connection, added)
+    for partition in sorted({part.parent.relative_to(run / "parts") for part in _staged(run)}):
+        # Two processes that settle the same events at once would both find them new.
+        with alone(lake.events):
+            _settle_day(partition, run, lake, connection, added, number)
 
 
 def _settle_day(
@@ -74,19 +83,53 @@ def _settle_day(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
     added: Added,
+    number: int | None,
 ) -> None:
     staged = sorted((run / "parts" / partition).glob("*.parquet"))
-    home = lake.events / partition
-    present = [part for part in lake.parts() if part.parent == home]
-    total = count(connection, Lake.relation(staged))
-    fresh, kept, forged = staged, total, 0
-    if _repeated(connection, [*staged, *present]):
-        fresh, kept, forged = _distinct(connection, run, staged, present)
+    day = lake.day(lake.events / partition)
+    spans, total = _spans(staged, connection)
+    while True:
+        present = day.overlapping(spans, connection)
+        try:
+            fresh, kept, forged = _new(staged, present, spans, total, run, connection)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error:
+            # A part whose footer can be read may be damaged all the same.
+            damaged = lake.set_damaged_aside(connection, thoroughly=present)
+            if not damaged:
+                raise
+            added.damaged += damaged
+        else:
+            break
     if kept:
-        _move(fresh, home)
+        added.parts += lake.place(fresh, day.folder, number=number)
     added.events += kept
     added.duplicates += total - kept
     added.forged += forged
+
+
+def _spans(staged: list[Path], connection: duckdb.DuckDBPyConnection) -> tuple[list[Span], int]:
+    """The stretches of time that the events of one day lie in, and how many events there are."""
+    minutes = connection.execute(
+        f"""SELECT min(stage_at), max(stage_at), count(*) FROM ({Lake.relation(staged)})
+        GROUP BY date_trunc('minute', stage_at) ORDER BY 1"""
+    ).fetchall()
+    gaps = sorted(
+        ((later[0] - earlier[1], at) for at, (earlier, later) in enumerate(pairwise(minutes), 1)),
+        reverse=True,
+    )
+    cuts = sorted(at for gap, at in gaps[: _SPANS - 1] if gap > _APART)
+    return [
+        (minutes[begin][0], minutes[end - 1][1])
+        for begin, end in pairwise([0, *cuts, len(minutes)])
+    ], sum(n for *_, n in minutes)
+
+
+def _within(spans: list[Span]) -> str:
+    return " OR ".join(
+        f"stage_at BETWEEN TIMESTAMP '{begin}' AND TIMESTAMP '{end}'" for begin, end in spans
+    )
 
 
 def _staged(run: Path) -> list[Path]:
@@ -99,9 +142,7 @@ def _any_repeated(parts: list[Path], connection: duckdb.DuckDBPyConnection) -> b
     return any(_repeated(connection, parts, f"date = DATE '{day}'") for (day,) in days)
 
 
-def _repeated(
-    connection: duckdb.DuckDBPyConnection, parts: list[Path], condition: str = "true"
-) -> bool:
+def _repeated(connection: duckdb.DuckDBPyConnection, parts: list[Path], condition: str) -> bool:
     """Whether any identity may occur twice; a hash of 8 bytes a row keeps this cheap."""
     found = connection.execute(
         f"SELECT count(*) - count(DISTINCT hash(cluster, {_IDENTITY}))"
@@ -110,21 +151,29 @@ def _repeated(
     return bool(found and found[0])
 
 
-def _distinct(
-    connection: duckdb.DuckDBPyConnection,
-    run: Path,
+def _new(
     staged: list[Path],
     present: list[Path],
+    spans: list[Span],
+    total: int,
+    run: Path,
+    connection: duckdb.DuckDBPyConnection,
 ) -> tuple[list[Path], int, int]:
-    """Rewrite the staged parts of one day so that each record comes once.
+    """The parts with those of the ``total`` staged events of one day that are new, and how many.
 
     Records with the same identity but other content are all kept: that is a forged auditID, and
     their number is the third value.
     """
+    condition = _within(spans)
+    if not _repeated(connection, [*staged, *present], condition):
+        return staged, total, 0
     folder = run / "distinct"
     folder.mkdir(exist_ok=True)
     merged = folder / f"part-{uuid.uuid4()}.parquet"
-    known = f"SELECT {_IDENTITY}, {_CONTENT} AS content FROM ({Lake.relation(present)})"
+    known = (
+        f"SELECT {_IDENTITY}, {_CONTENT} AS content"
+        f" FROM ({Lake.relation(present)}) WHERE {condition}"
+    )
     row = connection.execute(
         f"""COPY (
             WITH ranked AS (
@@ -138,7 +187,7 @@ def _distinct(
     kept = int(row[0]) if row else 0
     forged = connection.execute(
         f"""SELECT count(*) FROM (
-            SELECT {_IDENTITY} FROM ({Lake.relation([*staged, *present])})
+            SELECT {_IDENTITY} FROM ({Lake.relation([*staged, *present])}) WHERE {condition}
             GROUP BY ALL HAVING count(DISTINCT {_CONTENT}) > 1)"""
     ).fetchone()
     return [merged], kept, int(forged[0]) if forged else 0
@@ -157,19 +206,14 @@ def split(draft: Path, run: Path, connection: duckdb.DuckDBPyConnection) -> None
             continue
         home = run / "parts" / _partition(name, date)
         if len(days) == 1:
-            _move([draft], home)
+            home.mkdir(parents=True, exist_ok=True)
+            draft.replace(home / draft.name)
             return
         home.mkdir(parents=True, exist_ok=True)
         kept = f"cluster = {quoted(name)} AND date = DATE '{date}'"
         part = home / f"part-{uuid.uuid4()}.parquet"
         copied(connection, f"{rows} WHERE {kept}", part)
     draft.unlink()
-
-
-def _move(parts: Iterable[Path], home: Path) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    for part in parts:
-        part.replace(home / part.name)
 
 
 def count(connection: duckdb.DuckDBPyConnection, select: str) -> int:

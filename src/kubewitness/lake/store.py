@@ -2,11 +2,12 @@
 
     LAKE/
       lake.json                 the format's version and the redaction key
-      events/cluster=NAME/date=YYYY-MM-DD/part-UUID.parquet
+      events/cluster=NAME/date=YYYY-MM-DD/part-UUID.parquet     (lake/day.py)
       quarantine/               lines that were no audit events, one JSON Lines file a run
       staging/                  parts being written; whatever a killed run left here is deleted
 
-A part appears under its final name only when it is whole (written aside, then renamed).
+A part appears under its final name only when it is whole (written aside, then renamed), and never
+changes afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import secrets
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -28,11 +29,15 @@ from kubewitness.errors import LakeError
 from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.events.normalisation import quoted
 from kubewitness.events.redaction import Redactor
+from kubewitness.lake.day import Day
 from kubewitness.lake.locks import together
+from kubewitness.sources.spool import REMEDY
 
 VERSION = 1
 
-_PART_COLUMNS = {**EVENT_COLUMNS, "date": "DATE"}
+# Parts are merged now and then, and what they were is kept for minutes: a reader that has lost one
+# hardly loses another in its second attempt.
+ATTEMPTS = 5
 
 
 class _Header(msgspec.Struct):
@@ -43,19 +48,25 @@ class _Header(msgspec.Struct):
 class Lake:
     """One lake folder; made when missing. Parts of one that is not ``lasting`` are of any day.
 
-    Without ``bodies`` only what is told of them is kept.
+    Without ``bodies`` only what is told of them is kept. Of a ``durable`` one, parts outlive a
+    power failure from the moment they are placed: whoever acknowledges events needs that, a run
+    that can be repeated does not.
 
     Raises ``LakeError`` when the folder cannot be made, is no lake, or is of a newer version.
     """
 
-    def __init__(self, root: Path, *, lasting: bool = True, bodies: bool = True) -> None:
+    def __init__(
+        self, root: Path, *, lasting: bool = True, bodies: bool = True, durable: bool = False
+    ) -> None:
         self.root = root
         self.lasting = lasting
         self.bodies = bodies
+        self.durable = durable
         self.events = root / "events"
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
-        self._left_out: set[Path] = set()
+        self._days: dict[Path, Day] = {}
+        self._attached: list[Path] = []
         self._header = self._open()
 
     @property
@@ -63,10 +74,20 @@ class Lake:
         """Replaces secrets under this lake's own key."""
         return Redactor(bytes.fromhex(self._header.redaction_key))
 
+    def days(self) -> list[Day]:
+        """Every cluster's days, in a stable order."""
+        folders = sorted(self.events.glob("cluster=*/date=*"))
+        for folder in self._days.keys() - set(folders):
+            self._days.pop(folder, None)
+        return [self.day(folder) for folder in folders]
+
+    def day(self, folder: Path) -> Day:
+        """The one in ``folder``, with what is known of it already."""
+        return self._days.setdefault(folder, Day(folder))
+
     def parts(self) -> list[Path]:
         """The event files, in a stable order."""
-        found = set(self.events.glob("cluster=*/date=*/*.parquet")) - self._left_out
-        return sorted(part for part in found if part.is_file())
+        return [part for day in self.days() for part in day.parts()]
 
     @contextmanager
     def run(self) -> Iterator[Path]:
@@ -83,26 +104,85 @@ class Lake:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turns what the engine and the disk say into a ``LakeError``."""
+        try:
+            yield
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise LakeError(
+                f"writing stopped: {str(error).splitlines()[0]}",
+                where=str(self.root),
+                remedy=REMEDY,
+            ) from error
+        except OSError as error:
+            raise LakeError(
+                f"writing stopped: {error.strerror or error}",
+                where=str(error.filename or self.root),
+                remedy=REMEDY,
+            ) from error
+
+    def place(self, drafts: Iterable[Path], home: Path, *, number: int | None = None) -> list[Path]:
+        """Rename whole files into ``home``, which is made; returns where they are now.
+
+        A ``number`` becomes part of their names.
+        """
+        drafts = list(drafts)
+        if self.durable:
+            for draft in drafts:
+                synced(draft)
+        home.mkdir(parents=True, exist_ok=True)
+        names = [draft.name for draft in drafts]
+        if number is not None:
+            names = [name.replace("part-", f"part-{number:020}-", 1) for name in names]
+        placed = [draft.replace(home / name) for draft, name in zip(drafts, names, strict=True)]
+        if self.durable:
+            for folder in (home, *home.relative_to(self.root).parents):
+                synced(self.root / folder)
+        return placed
+
     def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the view ``events`` (``EVENT_COLUMNS`` + ``date``) over all parts."""
-        connection.execute(f"CREATE OR REPLACE VIEW events AS {self.relation(self.parts())}")
+        for left in reversed(range(ATTEMPTS)):
+            self._attached = self.parts()
+            try:
+                connection.execute(
+                    f"CREATE OR REPLACE VIEW events AS {self.relation(self._attached)}"
+                )
+            except duckdb.IOException:
+                if not left or not self.outdated:
+                    raise
+            else:
+                return
+
+    @property
+    def outdated(self) -> bool:
+        """Whether parts of the view ``events`` are gone: merged into others, or too old. Then
+        ``attach`` again and ask again."""
+        return not all(part.exists() for part in self._attached)
 
     def set_damaged_aside(
-        self, connection: duckdb.DuckDBPyConnection, *, thoroughly: bool = False
+        self, connection: duckdb.DuckDBPyConnection, *, thoroughly: Iterable[Path] = ()
     ) -> list[str]:
         """Move parts that cannot be read into the quarantine, so that none hides the others.
 
-        Looks at the schema of each part, ``thoroughly`` at every value. Returns a warning for each.
+        Looks at the schema of each part, of those to be looked at ``thoroughly`` at every value.
+        Returns a warning for each.
         """
-        warnings = []
-        for part in self.parts():
-            problem = _problem(part, connection, thoroughly=thoroughly)
-            if problem:
-                warnings.append(
-                    f"damaged lake part {self._set_aside(part)} ({problem}): ingest the logs of"
-                    f" {part.parent.name.partition('=')[2]} again to have its events back"
-                )
-        return warnings
+        problems = {
+            part: footer.problem
+            for day in self.days()
+            for part, footer in day.fresh_footers(connection).items()
+            if footer.problem
+        }
+        for part in thoroughly:
+            if part not in problems and (problem := _problem(part, connection)):
+                problems[part] = problem
+        return [
+            f"damaged lake part {self._set_aside(part)} ({problem}): ingest the logs of"
+            f" {part.parent.name.partition('=')[2]} again to have its events back"
+            for part, problem in sorted(problems.items())
+        ]
 
     def _set_aside(self, part: Path) -> str:
         aside = self.quarantine / f"{part.parent.name}-{part.name}.damaged"
@@ -110,7 +190,7 @@ class Lake:
             self.quarantine.mkdir(exist_ok=True)
             return f"set aside as {part.replace(aside)}"
         except OSError:  # a lake that may only be read
-            self._left_out.add(part)
+            self.day(part.parent).leave_out(part)
             return f"left out: {part}"
 
     def _clear_staging(self) -> None:
@@ -175,17 +255,26 @@ class Lake:
             draft.unlink(missing_ok=True)
 
 
-def _problem(part: Path, connection: duckdb.DuckDBPyConnection, *, thoroughly: bool) -> str:
-    """Why a part cannot be read, or ''."""
-    table = f"read_parquet({quoted(str(part))}, hive_partitioning=false)"
+def synced(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        found = {row[0]: row[1] for row in connection.execute(f"DESCRIBE FROM {table}").fetchall()}
-        if thoroughly:
-            connection.execute(f"SELECT bit_xor(hash(part)) FROM {table} AS part").fetchall()
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _problem(part: Path, connection: duckdb.DuckDBPyConnection) -> str:
+    """Why a value of a part cannot be read, or ''."""
+    try:
+        connection.execute(
+            f"SELECT bit_xor(hash(part)) FROM ({Lake.relation([part])}) AS part"
+        ).fetchall()
+    except duckdb.InterruptException:
+        raise
     except duckdb.Error as error:
-        return str(error).splitlines()[0]
-    wrong = [name for name, kind in _PART_COLUMNS.items() if found.get(name) != kind]
-    return f"its columns {', '.join(wrong)} are not those of an event" if wrong else ""
+        return str(error).splitlines()[0] if part.exists() else ""
+    return ""
 
 
 def _is_utf8(path: Path) -> bool:

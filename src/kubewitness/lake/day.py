@@ -1,0 +1,208 @@
+"""One day of one cluster: a folder of parts, and what is known of them without opening them again.
+
+    events/cluster=NAME/date=YYYY-MM-DD/
+      part-UUID.parquet        as it came
+      merged-UUID.parquet      many parts in one (lake/compaction.py)
+      merged-UUID.replaces     the names of those, one a line: they do not count any longer
+
+What a merged part replaces is deleted some time after it appeared, so that whoever has listed it
+before can read it to the end. From its rename on, nobody who lists the folder counts it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.events.normalisation import quoted
+
+MERGED = "merged-"
+REPLACES = ".replaces"
+_PART_COLUMNS = {**EVENT_COLUMNS, "date": "DATE"}
+
+# The finest difference that the times of a folder can be trusted to show.
+_TICK = 2_000_000_000
+
+Span = tuple[datetime, datetime]
+
+
+class Footer(NamedTuple):
+    """What a part tells of itself: its rows and the range of their ``stage_at``, if it does, and
+    why it cannot be read, or ''. ``stamp``: of the file that was read."""
+
+    rows: int
+    first: datetime | None
+    last: datetime | None
+    problem: str
+    stamp: tuple[int, int]
+
+    def overlaps(self, spans: Iterable[Span]) -> bool:
+        """Whether it may hold an event of ``spans``; who does not tell may hold any."""
+        first, last = self.first, self.last
+        return (
+            first is None
+            or last is None
+            or any(first <= end and begin <= last for begin, end in spans)
+        )
+
+
+class Day:
+    """The parts in ``folder``, which need not exist. Nothing is read twice: a part never changes
+    under its name (``fresh_footers`` makes sure), a folder shows by its time that it did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._left_out: set[str] = set()
+        self._time = -1
+        self._names: frozenset[str] = frozenset()
+        self._parts: dict[str, Path] = {}
+        self._footers: dict[Path, Footer] = {}
+
+    def parts(self) -> list[Path]:
+        """Those that count, in a stable order."""
+        self._look()
+        return [self._parts[name] for name in sorted(self._parts)]
+
+    def replacing(self) -> list[Path]:
+        """The lists of what merged parts replace, whether the merged part is there or not."""
+        self._look()
+        return sorted(self.folder / name for name in self._names if name.endswith(REPLACES))
+
+    def overlapping(
+        self, spans: Collection[Span], connection: duckdb.DuckDBPyConnection
+    ) -> list[Path]:
+        """The parts that may hold events of ``spans`` (and those that cannot be read)."""
+        return [part for part, footer in self.footers(connection).items() if footer.overlaps(spans)]
+
+    def footers(self, connection: duckdb.DuckDBPyConnection) -> dict[Path, Footer]:
+        """Of all parts; each is opened once."""
+        self._look()
+        parts = self._parts.values()
+        unread = [part for part in parts if part not in self._footers]
+        self._footers.update(_read(unread, connection))
+        return {part: self._footers[part] for part in parts if part in self._footers}
+
+    def fresh_footers(self, connection: duckdb.DuckDBPyConnection) -> dict[Path, Footer]:
+        """As ``footers``, with those read again whose file is another one by now."""
+        for part, footer in list(self._footers.items()):
+            if _stamp(part) != footer.stamp:
+                del self._footers[part]
+        return self.footers(connection)
+
+    def leave_out(self, part: Path) -> None:
+        """Count a part no longer that can neither be read nor moved away."""
+        self._left_out.add(part.name)
+        self._time = -1
+
+    def _look(self) -> None:
+        """List the folder, unless its time says that nothing has come or gone."""
+        changed = _time(self.folder)
+        if changed == self._time:
+            return
+        while True:
+            names = _names(self.folder)
+            again = _time(self.folder)
+            if again == changed:
+                break
+            changed = again  # it changed meanwhile: what came may replace what had been seen
+        present = {name for name in names if name.endswith(".parquet")} - self._left_out
+        for name in [name for name in present if name.startswith(MERGED)]:
+            present -= replaced(self.folder / name)
+        parts = {name: self._parts[name] for name in present & self._parts.keys()}
+        for name in present - parts.keys():
+            part = self.folder / name
+            if part.is_file():
+                parts[name] = part
+        for name in self._parts.keys() - parts.keys():
+            self._footers.pop(self._parts[name], None)
+        self._names, self._parts = names, parts
+        # Another change within the same tick would not show.
+        self._time = changed if time.time_ns() - changed > _TICK else -1
+
+
+def replaced(merged: Path) -> set[str]:
+    """The names that a merged part stands for and that may still be in its folder."""
+    with suppress(FileNotFoundError):
+        return set(merged.with_suffix(REPLACES).read_text(encoding="utf-8").split("\n")) - {""}
+    return set()
+
+
+def _names(folder: Path) -> frozenset[str]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return frozenset(os.listdir(folder))
+    return frozenset()
+
+
+def _time(folder: Path) -> int:
+    with suppress(FileNotFoundError):
+        return folder.stat().st_mtime_ns
+    return 0
+
+
+def _stamp(part: Path) -> tuple[int, int]:
+    with suppress(FileNotFoundError):
+        status = part.stat()
+        return status.st_mtime_ns, status.st_size
+    return (0, 0)
+
+
+def _read(parts: list[Path], connection: duckdb.DuckDBPyConnection) -> dict[Path, Footer]:
+    """The footers of ``parts``, without those that have vanished."""
+    if not parts:
+        return {}
+    stamps = {part: _stamp(part) for part in parts}
+    try:
+        return _told(parts, stamps, connection)
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as error:
+        # One of them cannot be read: halves find it among thousands.
+        if len(parts) > 1:
+            middle = len(parts) // 2
+            return {**_read(parts[:middle], connection), **_read(parts[middle:], connection)}
+        (part,) = parts
+        if not part.exists():
+            return {}
+        return {part: Footer(0, None, None, str(error).splitlines()[0], stamps[part])}
+
+
+def _told(
+    parts: list[Path],
+    stamps: dict[Path, tuple[int, int]],
+    connection: duckdb.DuckDBPyConnection,
+) -> dict[Path, Footer]:
+    files = f"[{', '.join(quoted(str(part)) for part in parts)}]"
+    wanted = ", ".join(f"({quoted(name)}, {quoted(kind)})" for name, kind in _PART_COLUMNS.items())
+    columns: dict[str, set[str]] = dict(
+        connection.execute(
+            f"""SELECT file_name, list(name) FROM parquet_schema({files})
+            WHERE (name, duckdb_type) IN ({wanted}) GROUP BY ALL"""
+        ).fetchall()
+    )
+    ranges = {
+        name: (rows, first, last)
+        for name, rows, first, last in connection.execute(
+            f"""SELECT file_name, sum(row_group_num_rows)::BIGINT,
+                CASE WHEN count(first) = count(*) THEN min(first) END,
+                CASE WHEN count(last) = count(*) THEN max(last) END
+            FROM (SELECT *, try_cast(stats_min_value AS TIMESTAMP) AS first,
+                    try_cast(stats_max_value AS TIMESTAMP) AS last
+                FROM parquet_metadata({files}) WHERE path_in_schema = 'stage_at')
+            GROUP BY ALL"""
+        ).fetchall()
+    }
+    footers = {}
+    for part in parts:
+        wrong = [name for name in _PART_COLUMNS if name not in columns.get(str(part), ())]
+        problem = f"its columns {', '.join(wrong)} are not those of an event" if wrong else ""
+        rows, first, last = ranges.get(str(part), (0, None, None))
+        footers[part] = Footer(rows, first, last, problem, stamps[part])
+    return footers
