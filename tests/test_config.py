@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 import string
 from collections.abc import Callable
@@ -638,7 +639,7 @@ def test_what_the_example_leaves_out_is_the_default_or_can_be_taken(
 def _is_setting(line: str) -> bool:
     """Whether a line is a comment that is no sentence."""
     words = line.strip().removeprefix("#").strip().removeprefix("- ").split(" ")
-    return line.strip().startswith("#") and words[0].endswith(":")
+    return line.strip().startswith("#") and re.fullmatch(r"[\w.]+:", words[0]) is not None
 
 
 def test_the_command_says_where_each_value_is_from(
