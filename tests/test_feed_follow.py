@@ -18,11 +18,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from feeding import Log, Positions, Spool, intake, running, until
+from kubewitness.config.settings import Cluster
 from kubewitness.service.feeds.follow import FollowFeed
 from kubewitness.service.feeds.lines import BODY, Cutter
 from kubewitness.service.feeds.log_file import Mark
+from kubewitness.service.feeds.opening import feeds
 from kubewitness.service.feeds.rotation import families, generation
 from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.feeds.trail import Trail
@@ -448,6 +451,21 @@ def test_logs_that_begin_alike_are_told_apart(follow: Follow, tmp_path: Path) ->
     assert {b"b%d" % n for n in range(60)} <= set(reader.look())
 
 
+def test_who_may_not_enter_a_folder_says_so(
+    log: Log, reader: Reader, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.numbered(1)
+
+    def refuse(paths: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kubewitness.service.feeds.rotation.expand", refuse)
+        assert reader.look() == []
+    assert "nothing to follow yet: permission denied" in caplog.text
+    assert reader.look() == log.written
+
+
 # Where it goes on ------------------------------------------------------------------------------
 
 
@@ -682,3 +700,34 @@ def test_a_pipe_that_says_nothing_does_not_keep_the_program_from_ending() -> Non
     assert time.monotonic() - begun < 5
     os.close(out)
     os.close(into)
+
+
+# Which feeds there are -------------------------------------------------------------------------
+
+
+def test_the_configuration_of_the_documentation_makes_the_feeds_it_says() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    section = page.partition("## Other sources")[2]
+    example = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+    (cluster,) = msgspec.convert(
+        example["clusters"], tuple[Cluster, ...], dec_hook=lambda kind, value: kind(value)
+    )
+    opened = feeds(cluster, intake, Spool(), Positions())
+    assert [(type(one).__name__, one.name, one.behind) for one in opened] == [
+        ("FollowFeed", "follow/prod//var/log/kubernetes/audit/audit.log", 0),
+        ("BucketFeed", "bucket/prod/s3://company-audit/AWSLogs/prod", 0),
+        ("KafkaFeed", "kafka/prod/audit", 0),
+    ]
+
+
+def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "given").open("w+") as given:
+        monkeypatch.setattr("sys.stdin", given)
+        (feed,) = feeds(Cluster(name="a", follow=(Path("-"),)), intake, Spool(), Positions())
+        assert isinstance(feed, StandardInputFeed)
+        given.write("1\n")
+        given.seek(0)
+        spool = Spool()
+        (feed,) = feeds(Cluster(name="a", follow=(Path("-"),)), intake, spool, Positions())
+        asyncio.run(feed.run())
+    assert spool.lines == [b"1"]
