@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import logging
 import os
 import shutil
 import signal
@@ -13,8 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -422,24 +422,43 @@ def test_parts_of_a_line_are_kept_together(log: Log, reader: Reader) -> None:
     assert reader.look() == log.written
 
 
-def test_who_may_not_read_a_file_says_so_once_and_tries_again(
-    log: Log, reader: Reader, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Whoever tests as root may read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_who_may_not_read_says_so_once_and_tries_again(
+    what: str, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log.numbered(1)
-    real = os.open
-
-    def refuse(path: Path, *rest: int) -> int:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr("os.open", refuse)  # whoever tests as root may read everything
-    assert reader.look() == reader.look() == []
-    monkeypatch.setattr("os.open", real)
-    with caplog.at_level(logging.INFO):
-        assert reader.look() == log.written
-    assert [record.message for record in caplog.records] == [
-        f"{log.path}: cannot be read: permission denied",
-        f"{log.path}: is read again",
-    ]
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        log = Log(Path(folder) / "audit.log")
+        log.numbered(1)
+        log.path.chmod(0o644)
+        reader = follow(log.path)
+        locked = log.path if what == "file" else Path(folder)
+        mode = locked.stat().st_mode
+        locked.chmod(0)
+        with as_nobody():
+            assert reader.look() == reader.look() == []
+        assert [record.message.partition(": ")[2] for record in caplog.records] in (
+            ["cannot be read: permission denied"],
+            ["nothing to follow yet: permission denied"],
+        )
+        locked.chmod(mode)
+        with as_nobody():
+            assert reader.look() == log.written
+        reader.close()
+        log.close()
 
 
 def test_logs_that_begin_alike_are_told_apart(follow: Follow, tmp_path: Path) -> None:
@@ -449,21 +468,6 @@ def test_logs_that_begin_alike_are_told_apart(follow: Follow, tmp_path: Path) ->
     reader.look()
     (tmp_path / "b.log").write_bytes(banner + b"".join(b"b%d\n" % n for n in range(60)))
     assert {b"b%d" % n for n in range(60)} <= set(reader.look())
-
-
-def test_who_may_not_enter_a_folder_says_so(
-    log: Log, reader: Reader, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log.numbered(1)
-
-    def refuse(paths: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("kubewitness.service.feeds.rotation.expand", refuse)
-        assert reader.look() == []
-    assert "nothing to follow yet: permission denied" in caplog.text
-    assert reader.look() == log.written
 
 
 # Where it goes on ------------------------------------------------------------------------------
