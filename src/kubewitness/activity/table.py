@@ -259,25 +259,22 @@ def follow(
     """Add the rows of one cluster in the table ``arrivals`` (``ACTIVITY_COLUMNS``) to the table
     ``activity``, which ``load`` has ``begun``, and load their ids.
 
-    What is there as the same activity is not added: the table ``repeated`` has its ``row`` there
-    and what is new about it. Rows that lie in none of the first ``slices`` slices are left out.
+    What is there as the same activity is not added: the table ``heard`` has the ``row`` there of
+    each ``id``, which is the rowid in ``arrivals``. Rows that lie in none of the first ``slices``
+    slices are left out.
     """
     start, width = begun.start, begun.slice_width
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE heard AS
-        SELECT arrived.*, activity.row AS known
-        FROM (SELECT *, hash({_SAME}) AS id FROM arrivals WHERE cluster = ?
+        SELECT arrived.id, activity.row
+        FROM (SELECT rowid AS id, hash({_SAME}) AS same FROM arrivals WHERE cluster = ?
             AND epoch_us(first) >= ? AND epoch_us(first) < ?) AS arrived
-        LEFT JOIN activity ON activity.same = arrived.id""",
+        LEFT JOIN activity USING (same)""",
         [cluster, start, start + slices * width],
     )
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE repeated AS SELECT known AS row, n, names, first, last,"
-        " audit_ids, name_samples FROM heard WHERE known IS NOT NULL"
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE fresh AS"
-        " SELECT * EXCLUDE (id, known) FROM heard WHERE known IS NULL"
+        """CREATE OR REPLACE TEMP TABLE fresh AS SELECT arrivals.* FROM arrivals
+        WHERE rowid IN (SELECT id FROM heard WHERE row IS NULL)"""
     )
     ((offset,),) = connection.execute("SELECT count(*) FROM activity").fetchall()
     follow_issues(connection, "fresh")

@@ -190,9 +190,9 @@ class Judge:
         """Add to the lines what goes on of them; that is no news."""
         line_of = {int(row): line for line, row in enumerate(self._ledger.rows)}
         for row, n, last, audit_ids, names in self._connection.execute(
-            """SELECT repeated.row, repeated.n, epoch_us(repeated.last), repeated.audit_ids,
-                repeated.name_samples
-            FROM repeated WHERE row IN (SELECT unnest(?))""",
+            """SELECT row, n, epoch_us(last), audit_ids, name_samples
+            FROM arrivals JOIN (FROM heard WHERE row IN (SELECT unnest(?))) AS known
+            ON arrivals.rowid = known.id""",
             [[*line_of]],
         ).fetchall():
             self._ledger.repeat(line_of[row], n, last, audit_ids, names)

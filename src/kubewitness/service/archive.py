@@ -61,24 +61,29 @@ class Archive:
             there = home / "activity.parquet"
             listed = ", ".join(f"TIMESTAMP '{slot}'" for slot in times)
             select = f"SELECT * FROM {table} WHERE slot IN ({listed})"
-            if _is_whole(there, connection):
-                kept = f"SELECT * FROM read_parquet({quoted(str(there))})"
+            if there.exists():
+                kept = f"SELECT * FROM {self.relation([there])}"
                 select = f"{kept} WHERE slot NOT IN ({listed}) UNION ALL BY NAME {select}"
             _copied(connection, f"{select} ORDER BY slot", there)
 
-    def days(self, since: datetime | None, connection: duckdb.DuckDBPyConnection) -> list[Path]:
-        """The files of the days from ``since`` on that can be read."""
-        found = sorted(self.folder.glob("date=*/activity.parquet"))
+    def days(self, since: datetime | None) -> list[Path]:
+        """The files of the days from ``since`` on."""
         begin = "" if since is None else f"date={since.date()}"
-        return [path for path in found if path.parent.name >= begin and _is_whole(path, connection)]
+        found = sorted(self.folder.glob("date=*/activity.parquet"))
+        return [path for path in found if path.parent.name >= begin]
+
+    @staticmethod
+    def relation(days: Iterable[Path]) -> str:
+        """SQL: the activity in some files, of which there is one at least."""
+        listed = ", ".join(quoted(str(path)) for path in days)
+        return f"read_parquet([{listed}], hive_partitioning=false)"
 
     def slots(self, connection: duckdb.DuckDBPyConnection) -> set[datetime]:
         """All slots of which there is activity."""
-        days = self.days(None, connection)
+        days = self.days(None)
         if not days:
             return set()
-        listed = ", ".join(quoted(str(path)) for path in days)
-        found = connection.execute(f"SELECT DISTINCT slot FROM read_parquet([{listed}])")
+        found = connection.execute(f"SELECT DISTINCT slot FROM {self.relation(days)}")
         return {slot for (slot,) in found.fetchall()}
 
     def forget(self) -> None:
@@ -109,8 +114,9 @@ class Archive:
             text = (self.folder / "standing.json").read_bytes()
             standing = msgspec.json.decode(text, type=Standing)
             for table in ("groups", "met"):
-                path = quoted(str(self._table(table, standing.generation)))
-                connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM read_parquet({path})")
+                found = self.relation([self._table(table, standing.generation)])
+                connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {found}")
+            self.slots(connection)
         except (OSError, msgspec.MsgspecError, duckdb.Error):
             return None
         return standing
@@ -124,17 +130,6 @@ def _by_day(slots: Iterable[datetime]) -> dict[date, list[datetime]]:
     for slot in sorted(set(slots)):
         days.setdefault(slot.date(), []).append(slot)
     return days
-
-
-def _is_whole(path: Path, connection: duckdb.DuckDBPyConnection) -> bool:
-    if not path.exists():
-        return False
-    try:
-        connection.execute(f"DESCRIBE FROM read_parquet({quoted(str(path))})")
-    except duckdb.Error:
-        path.replace(path.with_suffix(".damaged"))
-        return False
-    return True
 
 
 def _copied(connection: duckdb.DuckDBPyConnection, select: str, target: Path) -> None:

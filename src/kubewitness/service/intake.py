@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,7 +27,7 @@ from kubewitness.service import metrics
 from kubewitness.service.segment import Batch
 from kubewitness.sources.compression import Blocks, compression
 from kubewitness.sources.encoding import utf8
-from kubewitness.sources.quarantine import Quarantine
+from kubewitness.sources.quarantine import DailyQuarantine
 from kubewitness.sources.sifting import Sieve
 from kubewitness.sources.tally import Rejection, Tally
 
@@ -65,11 +63,9 @@ class Intake:
     def __init__(
         self, quarantine: Path, redactor: Redactor, *, most_bytes: int = 128 << 20
     ) -> None:
-        self._folder = quarantine
+        self._quarantine = DailyQuarantine(quarantine, redactor)
         self._redactor = redactor
         self._most_bytes = most_bytes
-        self._sifting = threading.Lock()
-        self._quarantine: Quarantine | None = None
 
     def read(self, cluster: str, source: str, body: bytes, *, cut: bool = False) -> Batch:
         """The events in ``body``, without their secrets.
@@ -94,8 +90,10 @@ class Intake:
         except Exception:
             _log.exception("a delivery of %s could not be read", cluster)
             self._reject(cluster, source, "broken", _FAULT, kept)
-        metrics.EVENTS_INGESTED.labels(source=metrics.source_label(source)).inc(len(lines))
         return Batch(cluster, source, received, tuple(lines))
+
+    def close(self) -> None:
+        self._quarantine.close()
 
     def _read(self, cluster: str, source: str, data: bytes) -> Iterator[bytes]:
         try:
@@ -128,15 +126,13 @@ class Intake:
 
     def _sifted(self, cluster: str, source: str, data: bytes) -> Iterator[bytes]:
         tally = Tally()
-        with self._sifting:
-            quarantine = self._todays_quarantine()
-            sieve = Sieve(f"{cluster}/{source}", tally, quarantine)
-            for line in sieve.events(utf8((data,), data[:_HEAD])):
-                try:
-                    yield self._plain(line)
-                except _OddError:
-                    yield redacted(line, self._redactor)
-            quarantine.flush()
+        sieve = Sieve(f"{cluster}/{source}", tally, self._quarantine)
+        for line in sieve.events(utf8((data,), data[:_HEAD])):
+            try:
+                yield self._plain(line)
+            except _OddError:
+                yield redacted(line, self._redactor)
+        self._quarantine.flush()
         for reason, rejections in (("foreign", tally.skipped), ("broken", tally.broken)):
             for rejection in rejections:
                 _tell(cluster, reason, rejection)
@@ -145,19 +141,9 @@ class Intake:
 
     def _reject(self, cluster: str, source: str, kind: str, reason: str, raw: bytes) -> None:
         """Count a delivery of which something is lost, and keep what there is of it."""
-        with self._sifting:
-            quarantine = self._todays_quarantine()
-            quarantine.keep(f"{cluster}/{source}", 1, reason, raw)
-            quarantine.flush()
+        self._quarantine.keep(f"{cluster}/{source}", 1, reason, raw)
+        self._quarantine.flush()
         _tell(cluster, kind, Rejection(f"{cluster}/{source}", reason, 1, ()))
-
-    def _todays_quarantine(self) -> Quarantine:
-        path = self._folder / f"received-{datetime.now(UTC):%Y-%m-%d}.jsonl"
-        if self._quarantine is None or self._quarantine.path != path:
-            if self._quarantine is not None:
-                self._quarantine.close()
-            self._quarantine = Quarantine(path, self._redactor)
-        return self._quarantine
 
 
 def _tell(cluster: str, kind: str, rejection: Rejection) -> None:

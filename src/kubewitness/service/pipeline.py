@@ -181,6 +181,8 @@ class Pipeline:
             clock.heard = True
             async with self._turn:
                 await in_thread(witness.abandon, work)
+                if isinstance(error, duckdb.Error):
+                    await self._patiently(witness.begin_anew)
         else:
             async with self._turn:
                 await self._patiently(self._adopt, cluster, witness, work)

@@ -97,6 +97,7 @@ class Receiver:
         if request.method != "POST":
             raise _Refusal(405, "post audit events", {"allow": "POST"})
         door.admit(request)
+        request.state.welcome()
         _check_form(request)
         if self._spool.full:
             raise _Refusal(429, "too much waits to be stored", _RETRY_AFTER)
@@ -167,7 +168,7 @@ class _Door:
         if self._token is not None and not self._token.matches(request):
             _log.warning("%s: wrong token from %s", self.cluster.name, _peer(request))
             raise _Refusal(401, "wrong token", {"www-authenticate": "Bearer"})
-        known = request.scope.get("state", {}).get("peer_names", ())
+        known = request.state.peer_names
         if not self._open or (self.cluster.client and self.cluster.client not in known):
             _log.warning("%s: wrong client from %s", self.cluster.name, _peer(request))
             raise _Refusal(403, "wrong client")

@@ -188,7 +188,9 @@ class Spool:
                     if not future.done():
                         future.set_exception(_refusal(error, self.folder))
             else:
-                for (_, _, future), end in zip(group, ends, strict=True):
+                for (batch, _, future), end in zip(group, ends, strict=True):
+                    source = metrics.source_label(batch.source)
+                    metrics.EVENTS_INGESTED.labels(source=source).inc(len(batch.lines))
                     if not future.done():
                         future.set_result(end)
                 self._grown.set()

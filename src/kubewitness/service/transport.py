@@ -1,9 +1,12 @@
 """HTTP/1.1 over TCP and TLS, in the event loop of the service.
 
 uvicorn speaks HTTP; what a service at the edge of a network needs besides stands here: each
-connection is admitted under the certificates of the moment, and there are only so many; one whose
-request does not arrive in time, or with a head without end, is closed; who the client's certificate
-names is told to the application as ``scope["state"]["peer_names"]``.
+connection is admitted under the certificates of the moment; one whose request does not arrive in
+time, or with a head without end, is closed; and there are only so many.
+
+The application finds in ``scope["state"]`` who the client's certificate names (``peer_names``), and
+calls ``welcome`` once it knows who that is: where there are too many connections, the oldest of
+those that were not welcomed makes room. So whoever only holds connections keeps nobody out.
 """
 
 from __future__ import annotations
@@ -107,19 +110,33 @@ class Transport:
             if len(self._admitting) + len(self._server.server_state.connections) >= (
                 self._connections
             ):
-                _log.warning("a connection from %s is one too many", address[0])
-                connection.close()
-                continue
-            task = asyncio.create_task(self._admit(connection, address[0]))
+                _log.warning("with a connection from %s there are too many", address[0])
+                if not self._make_room():
+                    connection.close()
+                    continue
+            protocol = self._server.protocol()
+            task = asyncio.create_task(self._admit(protocol, connection, address[0]))
             self._admitting.add(task)
             task.add_done_callback(self._admitting.discard)
+            self._server.strangers[protocol] = task
+            await asyncio.sleep(0)  # a task that never began would not close its connection
 
-    async def _admit(self, connection: socket.socket, peer: str) -> None:
+    def _make_room(self) -> bool:
+        """End the oldest connection of somebody unknown, if there is one."""
+        for protocol, task in self._server.strangers.items():
+            del self._server.strangers[protocol]
+            task.cancel()
+            if protocol.transport is not None:
+                protocol.transport.abort()
+            return True
+        return False
+
+    async def _admit(self, protocol: _Protocol, connection: socket.socket, peer: str) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         context = self._certificates.context() if self._certificates else None
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._server.protocol,
+                lambda: protocol,
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=HEAD_TIMEOUT if context else None,
@@ -129,10 +146,17 @@ class Transport:
             _log.warning("TLS with %s: %s", peer, (error.reason or "no TLS").lower())
         except OSError as error:
             _log.info("the connection with %s ended early: %s", peer, error)
+        finally:
+            if protocol.transport is None:
+                self._server.strangers.pop(protocol, None)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's, without sockets and signal handlers of its own."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.strangers: dict[_Protocol, asyncio.Task[None]] = {}
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -145,14 +169,15 @@ class _Server(uvicorn.Server):
         self.should_exit = self.should_exit or self.lifespan.should_exit
 
     def protocol(self) -> _Protocol:
-        return _Protocol(self.config, self.server_state, self.lifespan.state)
+        return _Protocol(self.strangers, self.config, self.server_state, self.lifespan.state)
 
 
 class _Protocol(HttpToolsProtocol):
     """Closes connections that keep nobody busy but us."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, strangers: dict[_Protocol, asyncio.Task[None]], *args: Any) -> None:
         super().__init__(*args)
+        self._strangers = strangers
         self._timer: asyncio.TimerHandle | None = None
         self._in_body = False
         self._passed = 0  # bytes since the last head or body was complete
@@ -165,6 +190,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_wait()
+        self._welcome()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -179,7 +205,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["state"]["peer_names"] = self._peer_names
+        self.scope["state"].update(peer_names=self._peer_names, welcome=self._welcome)
 
     def on_headers_complete(self) -> None:
         self._cancel_wait()
@@ -191,6 +217,9 @@ class _Protocol(HttpToolsProtocol):
         self._passed = 0
         self._in_body = False
         super().on_message_complete()
+
+    def _welcome(self) -> None:
+        self._strangers.pop(self, None)
 
     def _wait(self) -> None:
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.abort)

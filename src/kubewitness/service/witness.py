@@ -20,7 +20,6 @@ from kubewitness.activity.grouping import group, merged
 from kubewitness.activity.rollup import finish, found_proxies, slot_width
 from kubewitness.activity.table import load
 from kubewitness.config.settings import Detection as Settings
-from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.detection import Detection, Judge
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.store import Lake
@@ -96,6 +95,8 @@ class Witness:
         standing = self.standing
         if standing.first and standing.last and self._enough(standing.last - standing.first):
             standing.since = standing.last + _MICROSECOND
+        # From when on to judge is decided once.
+        self.save()
 
     def hear(self, parts: Sequence[Path]) -> tuple[Incident, ...]:
         """Hear new parts of the lake; returns the alerts that they opened or made grow."""
@@ -158,6 +159,13 @@ class Witness:
         """Forget a judgement that failed; what it should have archived is made from the lake."""
         self._judging = False
         self._live.execute(f"DETACH {work.schema}")
+
+    def begin_anew(self) -> None:
+        """Forget everything, and hear what the lake holds: what was kept cannot be read."""
+        since = self.standing.since
+        self.standing = self._from_nothing()
+        self.catch_up()
+        self.standing.since = since
 
     def save(self) -> None:
         """Keep where it stands."""
@@ -351,11 +359,10 @@ class Witness:
         begin = _EVER[0]
         if self.standing.last is not None:
             begin = self.standing.last - timedelta(seconds=self._settings.history)
-        days = self._archive.days(begin, cursor)
+        days = self._archive.days(begin)
         if days:
-            listed = ", ".join(quoted(str(path)) for path in days)
             cursor.execute(
-                f"CREATE TABLE activities AS FROM read_parquet([{listed}]) WHERE slot >= ?",
+                f"CREATE TABLE activities AS FROM {Archive.relation(days)} WHERE slot >= ?",
                 [_floor(begin, self.width)],
             )
         finish(cursor, "groups", "activities", proxies=work.proxies, stretches=[_EVER], met="met")
