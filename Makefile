@@ -27,6 +27,7 @@ test: check
 docs: $(BIN)/kubewitness
 	$(BIN)/python bench/walk.py
 	$(BIN)/python bench/picture.py
+	$(BIN)/python bench/payloads.py
 
 bench: $(BIN)/kubewitness
 	$(BIN)/python bench/throughput.py

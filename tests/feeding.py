@@ -61,7 +61,7 @@ class Positions:
             raise LakeError("the database is locked", where="state")
 
 
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
     """Waits until something is ``true``; fails after ``seconds``."""
     async with asyncio.timeout(seconds):
         while not true():

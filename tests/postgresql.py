@@ -115,8 +115,9 @@ def programs() -> Path | None:
 @contextmanager
 def running(where: Path) -> Iterator[Server]:
     """A server that is up, made of the programs in ``where``, and is gone afterwards."""
-    # Not below pytest's own folder: the name of a socket may have about a hundred characters.
-    with tempfile.TemporaryDirectory(prefix="kubewitness-") as folder:
+    # Not below pytest's own folder, which its owner cannot enter, and in which the name of the
+    # socket might have more than the hundred characters that it may.
+    with tempfile.TemporaryDirectory(prefix="kubewitness-", dir="/tmp") as folder:
         server = Server(where, Path(folder))
         server.start()
         try:

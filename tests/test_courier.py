@@ -96,6 +96,9 @@ class Receiver:
         self._clock = clock
         self._answer = answer
 
+    def show(self, notice: Notice) -> str:
+        return notice.headline
+
     async def send(self, notice: Notice) -> None:
         self.asked.append(self._clock.now())
         if self._answer:

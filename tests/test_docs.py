@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from audit_log import event, quiet_days, write
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
 from kubewitness.analysis import opened
 from kubewitness.cli import cli
+from kubewitness.config.reading import read
 from kubewitness.errors import QueryError
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
@@ -37,12 +39,28 @@ from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.grammar import parse
 from kubewitness.query.writing import written
 from kubewitness.report.model import Coverage, Summary
+from kubewitness.sinks.sink import TAKEN, sink
 from kubewitness.surprise.registry import FACTORS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("bench/*.md")])
 COMMANDS = cli.list_commands(click.Context(cli))
+
+
+def leaves(name: str, command: click.Command | None) -> Iterator[tuple[str, click.Command]]:
+    """A command, or those of a group, with the words that call them."""
+    assert command is not None
+    if isinstance(command, click.Group):
+        for word, one in command.commands.items():
+            yield from leaves(f"{name} {word}", one)
+    else:
+        yield name, command
+
+
+LEAVES = dict(
+    leaf for name in COMMANDS for leaf in leaves(name, cli.get_command(click.Context(cli), name))
+)
 
 
 def page(path: str) -> str:
@@ -101,10 +119,9 @@ def test_every_field_of_an_answer_is_documented(struct: type[msgspec.Struct]) ->
     assert first_words(text) == list(struct.__struct_fields__)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", LEAVES)
 def test_every_option_of_a_command_is_documented(name: str) -> None:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
+    command = LEAVES[name]
     text = section(page("docs/commands.md"), f"## kubewitness {name}")
     documented = [
         flag for row in rows(text) for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row[0])
@@ -203,15 +220,35 @@ def test_the_query_of_the_lake_runs(tmp_path: Path) -> None:
     assert found[0][2] == max(n for _, _, n in found)
 
 
-@pytest.fixture(scope="module")
-def walk() -> ModuleType:
-    """``bench/walk.py``, which is a script and no package."""
-    spec = importlib.util.spec_from_file_location("walk", ROOT / "bench" / "walk.py")
+def script(name: str) -> ModuleType:
+    """A script in ``bench``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "bench" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def walk() -> ModuleType:
+    return script("walk")
+
+
+def test_the_payloads_of_the_documentation_are_what_the_sinks_make() -> None:
+    for name, content in script("payloads").payloads():
+        assert (DOCS / "sinks" / name).read_bytes() == content, "run 'make docs'"
+
+
+def test_every_type_of_sink_is_documented_and_in_the_example(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    documented = first_words(section(page("docs/serve.md"), "## Sinks"))[: len(TAKEN)]
+    assert documented == list(TAKEN)
+    known = read(DOCS / "sinks" / "kubewitness.yaml", environment={}, overrides={})
+    assert {sink(one).name for one in known.sinks} == {one.name for one in known.sinks}
+    assert {one.type for one in known.sinks} == TAKEN.keys() - {"stdout"}
 
 
 def test_the_walk_of_one_event_is_what_the_pipeline_does(walk: Any) -> None:

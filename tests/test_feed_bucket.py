@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,14 @@ class Polled:
     def __init__(self, store: Any = None, url: str = "memory:///", **options: str) -> None:
         self.spool = Spool()
         self.positions = Positions()
-        self._made: Callable[[], BucketFeed] = lambda: BucketFeed(
-            *("here", Bucket(url=url, every=EVERY, options=options)),
-            *(intake, self.spool, self.positions),
-            store=store,
-        )
-        self.feed = self._made()
+        self._settings = Bucket(url=url, every=EVERY, options=options)
+        self._store = store
+        self.restart()
 
     def restart(self) -> None:
-        self.feed = self._made()
+        self.feed = BucketFeed(
+            "here", self._settings, intake, self.spool, self.positions, store=self._store
+        )
 
     @property
     def lines(self) -> list[bytes]:
@@ -86,7 +85,7 @@ def test_objects_are_read_in_the_order_they_were_written(
         time.sleep(0.002)
     polled.until(b"c", b"a", b"b")
     assert polled.lines == [b"c", b"a", b"b"]
-    assert polled.spool.batches[0].source == "memory:/c"
+    assert polled.spool.batches[0].source == "bucket:memory:/c"
     assert polled.feed.behind == 0
 
 
@@ -158,7 +157,7 @@ def test_a_damaged_object_gives_what_can_be_read_and_says_so(
 ) -> None:
     store.put("a.gz", gzip.compress(b"1\n" * 1000)[:-8])
     polled.until(*[b"1"] * 1000)
-    assert "memory:/a.gz: cut off: the gzip stream does not end" in caplog.text
+    assert "bucket:memory:/a.gz: cut off: the gzip stream does not end" in caplog.text
 
 
 def test_many_objects_are_read_page_by_page(store: MemoryStore, polled: Polled) -> None:
@@ -354,7 +353,7 @@ def test_a_folder_is_a_store(tmp_path: Path) -> None:
     (folder / "a").write_bytes(b"1\n")
     polled = Polled(url=f"file://{folder}")
     polled.until(b"1")
-    assert polled.spool.batches[0].source == f"file://{folder}/a"
+    assert polled.spool.batches[0].source == f"bucket:file://{folder}/a"
     (folder / "below").mkdir()
     (folder / "below" / "b").write_bytes(b"2\n")
     polled.until(b"1", b"2")

@@ -24,6 +24,7 @@ from kubewitness.service.feeds.follow import FollowFeed
 from kubewitness.service.feeds.lines import BODY, Cutter
 from kubewitness.service.feeds.log_file import Mark
 from kubewitness.service.feeds.rotation import families, generation
+from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.feeds.trail import Trail
 
 
@@ -438,6 +439,15 @@ def test_who_may_not_read_a_file_says_so_once_and_tries_again(
     ]
 
 
+def test_logs_that_begin_alike_are_told_apart(follow: Follow, tmp_path: Path) -> None:
+    reader = follow(tmp_path)
+    banner = b"# the same banner in every file\n" * 100
+    (tmp_path / "a.log").write_bytes(banner + b"".join(b"a%d\n" % n for n in range(50)))
+    reader.look()
+    (tmp_path / "b.log").write_bytes(banner + b"".join(b"b%d\n" % n for n in range(60)))
+    assert {b"b%d" % n for n in range(60)} <= set(reader.look())
+
+
 # Where it goes on ------------------------------------------------------------------------------
 
 
@@ -618,3 +628,57 @@ def test_nothing_is_lost_to_kill_9(tmp_path: Path) -> None:
     assert set(log.written) <= read()
     lines = out.read_bytes().split(b"\n")
     assert len(lines) < 1.5 * len(log.written)  # it did not read everything again
+
+
+# Standard input --------------------------------------------------------------------------------
+
+
+def test_standard_input_is_read_to_its_end(tmp_path: Path) -> None:
+    spool = Spool()
+    given = tmp_path / "given"
+    given.write_bytes(b'{"a":1}\n\xff\n{"last":1}')
+    with given.open("rb") as file:
+        asyncio.run(StandardInputFeed("here", file.fileno(), intake, spool, Positions()).run())
+    assert spool.lines == [b'{"a":1}', b"\xff", b'{"last":1}']
+    assert {batch.source for batch in spool.batches} == {"stdin"}
+
+
+def test_a_line_in_a_pipe_is_taken_at_once_and_its_writer_kept_waiting() -> None:
+    spool = Spool()
+    out, into = os.pipe()
+    sent = 0
+
+    def write() -> None:
+        nonlocal sent
+        for n in range(1000):
+            sent += os.write(into, b"%d" % n + b"x" * 1000 + b"\n")
+        os.close(into)
+
+    async def then() -> None:
+        os.write(into, b"first\n")
+        await until(lambda: spool.lines == [b"first"])
+        spool.full = True
+        writer = asyncio.create_task(asyncio.to_thread(write))
+        await until(lambda: spool.refused > 1)
+        await asyncio.sleep(0.2)
+        assert sent < 900_000  # what a pipe holds, and one body
+        spool.full = False
+        await writer
+        await until(lambda: len(spool.lines) == 1001)
+
+    async def both() -> None:
+        feed = StandardInputFeed("here", out, intake, spool, Positions())
+        await asyncio.gather(feed.run(), then())
+
+    asyncio.run(both())
+    os.close(out)
+
+
+def test_a_pipe_that_says_nothing_does_not_keep_the_program_from_ending() -> None:
+    out, into = os.pipe()
+    feed = StandardInputFeed("here", out, intake, Spool(), Positions())
+    begun = time.monotonic()
+    asyncio.run(running(feed.run(), asyncio.sleep(0.1)))
+    assert time.monotonic() - begun < 5
+    os.close(out)
+    os.close(into)

@@ -37,16 +37,20 @@ ROOMS["report"] = {*ROOMS["incidents"], "query", "incidents"}
 ROOMS["analysis"] = {"sources", "lake", *ROOMS["report"], "report"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}
 ROOMS["config"] = {"errors", "times", "incidents"}
+ROOMS["policy"] = {"sources", *ROOMS["report"], "report", "config"}
 ROOMS["state"] = {"errors", "times", "incidents"}
 ROOMS["sinks"] = {*ROOMS["report"], "report", "config", "state"}
 ROOMS["service"] = {*ROOMS["analysis"], "analysis", "config", "state", "sinks"}
-ROOMS["cli"] = {*ROOMS["evaluate"], "evaluate", "config", "state", "sinks", "service"}
+ROOMS["cli"] = {*ROOMS["evaluate"], "evaluate", "config", "policy", "state", "sinks", "service"}
 ROOMS["__main__"] = {"cli"}
 
 # Names that say nothing of what is in there.
 VAGUE = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc", "base"}
 
-HEAVY = {"numpy", "duckdb", "rich", "sklearn", "scipy", "jinja2", "msgspec", "zstandard", "yaml"}
+HEAVY = {
+    *("numpy", "duckdb", "rich", "sklearn", "scipy", "jinja2", "msgspec", "zstandard", "yaml"),
+    *("sqlalchemy", "alembic", "psycopg"),
+}
 
 
 def modules() -> Iterator[Path]:

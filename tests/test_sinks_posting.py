@@ -143,8 +143,7 @@ def test_a_huge_answer_is_read_to_its_first_words_only() -> None:
     def floods(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(500)
         handler.end_headers()
-        for _ in range(2000):
-            sent.append(handler.wfile.write(b"no \x1b[31m" + b"x" * 65536))
+        sent.extend(handler.wfile.write(b"no \x1b[31m" + b"x" * 65536) for _ in range(2000))
 
     with receiver(floods) as there:
         error = fault(to(there.url))
@@ -232,6 +231,24 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
         assert "certificate verify failed" in error.what
 
 
+def test_authorities_that_cannot_be_read_are_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").touch()
+    for place in (tmp_path / "none", tmp_path / "empty", tmp_path):
+        monkeypatch.setenv("SSL_CERT_FILE", str(place))
+        error = fault(to("https://127.0.0.1:9"))
+        assert "authorities to trust" in error.what
+        assert (error.permanent, error.retry_after) == (False, SLOWLY)
+
+
+def test_a_proxy_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "sock://user:proxy-secret@nowhere:99999")
+    error = fault(to("http://127.0.0.1:9"))
+    assert not error.permanent
+    assert "proxy-secret" not in str(error)
+
+
 def test_a_proxy_is_used_only_where_the_environment_names_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -289,9 +306,7 @@ SECRETS = {
 }
 
 
-@pytest.mark.parametrize(
-    "manners", [200, 302, 400, 401, 500, "reset", "slow"], ids=lambda manners: str(manners)
-)
+@pytest.mark.parametrize("manners", [200, 302, 400, 401, 500, "reset", "slow"], ids=str)
 def test_secrets_are_in_no_error_no_log_and_no_dry_run(
     manners: int | str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

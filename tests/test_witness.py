@@ -21,7 +21,8 @@ from kubewitness.incidents.model import Incident
 from kubewitness.lake.adding import add
 from kubewitness.lake.engine import engine
 from kubewitness.lake.store import Lake
-from kubewitness.service.witness import Judgement, Witness
+from kubewitness.service.judgement import Judgement
+from kubewitness.service.witness import Witness
 from kubewitness.sources.reading import Chunk
 from kubewitness.times import Moment
 
@@ -55,7 +56,7 @@ class Cluster:
             self.told |= {one.id: one for one in self.witness.hear(added.parts)}
 
     def judges(self) -> Judgement:
-        judgement = self.witness.judge(self.witness.snapshot())
+        judgement = self.witness.snapshot().reach()
         self.told |= {one.id: one for one in self.witness.adopt(judgement)}
         return judgement
 
@@ -124,9 +125,11 @@ def test_what_is_heard_live_is_judged_as_analyze_judges_it(cluster: Cluster) -> 
             if number == 7:
                 cluster.judges()
         found = cluster.judges().detection.incidents
+        judged = cluster.judges()
     assert found == cluster.as_analyzed()
     assert alerts(found).keys() == cluster.told.keys()
     assert len(cluster.told) == 1
+    assert [one.cause is not None for one in judged.incidents] == [one.alert for one in found]
     (stolen,) = cluster.told.values()
     assert stolen.principals == ("ada",)
     assert stolen.opened_at - STOLEN_AT < timedelta(minutes=5)

@@ -8,7 +8,8 @@
     ├── StateError              the state database is no such thing, damaged, or of a newer version
     │   └── StateUnavailable    it is locked, full or gone for now: try again later
     ├── ConfigError             the configuration of the service, or an audit policy, has mistakes
-    └── QueryError              a query that cannot be read; exit code 2
+    ├── QueryError              a query that cannot be read; exit code 2
+    └── DeliveryError           a notice that did not reach its sink (``sinks.sink``)
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
 exits with ``exit_code``. A usage mistake is click's own ``UsageError`` (exit code 2).

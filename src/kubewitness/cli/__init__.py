@@ -20,7 +20,8 @@ _COMMANDS = {
     "ingest": "Add audit logs to a lake.",
     "summary": "Trends, statistics and coverage of audit logs.",
     "query": "Find events: by who, what, where, when and how it ended.",
-    "incident": "Everything about one incident of the last analysis.",
+    "incident": "Everything about one incident of the last analysis, or of a service.",
+    "incidents": "List the incidents of a running service.",
     "history": "Every change of an object: who, how, allowed by what.",
     "state": "An object as it was at a time.",
     "diff": "What changed about an object between two times.",
@@ -32,6 +33,8 @@ _COMMANDS = {
     "sinks": "Try out where incidents are sent to.",
     "serve": "Receive, store and judge audit logs as they come, and tell of incidents.",
     "config": "Check the settings of the service, or print a file to begin with.",
+    "init": "Write what makes a cluster send its audit log.",
+    "policy": "Say what an audit policy costs, and what it blinds.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }

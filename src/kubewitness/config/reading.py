@@ -54,7 +54,9 @@ def configuration(
     problems: list[Problem] = []
     table = Table({}, DEFAULT) if path is None else _file(path, problems)
     said = from_environment(environment, problems) | from_flags(overrides, problems)
-    settings, origins = understood(table, said, problems) if table else (None, Origins({}, {}))
+    settings, origins = (
+        understood(table, said, problems) if table is not None else (None, Origins({}, {}))
+    )
     warnings: list[Problem] = []
     if settings is not None:
         for problem in check(settings, origins):

@@ -49,7 +49,17 @@ class Archive:
     """The folder of one cluster. Times in it are UTC without a zone, as in the lake."""
 
     def __init__(self, lake: Lake, cluster: str) -> None:
+        self._lake = lake
         self.folder = lake.root / "activity" / f"cluster={quote(cluster, safe='')}"
+
+    def parts(self, since: datetime | None = None) -> list[Path]:
+        """The parts of the lake that hold this cluster's events, of the days from ``since`` on."""
+        begin = "" if since is None else f"date={since.date()}"
+        return [
+            part
+            for part in self._lake.parts()
+            if part.parent.parent.name == self.folder.name and part.parent.name >= begin
+        ]
 
     def put(
         self, connection: duckdb.DuckDBPyConnection, table: str, slots: Iterable[datetime]

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -28,15 +29,19 @@ from kubewitness.config.settings import Settings
 from kubewitness.errors import KubewitnessError, LakeError, StateUnavailable
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.adding import add
+from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
+from kubewitness.lake.retention import expire
 from kubewitness.lake.settling import Added
 from kubewitness.lake.store import Lake
+from kubewitness.report.inert import plain
 from kubewitness.service import metrics
 from kubewitness.service.admin import Pulse
 from kubewitness.service.feeds.feed import in_thread
+from kubewitness.service.judgement import Judgement, all_of
 from kubewitness.service.lookout import Lookout
 from kubewitness.service.spool import Batch, Position, Spool
-from kubewitness.service.witness import Judgement, Witness
+from kubewitness.service.witness import Witness
 from kubewitness.sources.reading import Chunk
 from kubewitness.state.database import State
 from kubewitness.state.keeping import Wanted
@@ -51,6 +56,9 @@ MOST_BYTES = 16 << 20
 JUDGING_SHARE = 0.2
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
 _BEAT = 10.0
+# Seconds between two looks at what may be merged, and at what may be deleted.
+HOUSEKEEPING, EXPIRING = 60.0, 3600.0
+MERGES = 10
 _T = TypeVar("_T")
 
 
@@ -111,6 +119,7 @@ class Pipeline:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._take_all())
                     tasks.create_task(self._judge_all())
+                    tasks.create_task(self._keep_house())
             finally:
                 async with self._turn:
                     for witness in self._witnesses.values():
@@ -160,6 +169,50 @@ class Pipeline:
                     await in_thread(self._tell_again)
             await asyncio.sleep(1)
 
+    async def _keep_house(self) -> None:
+        """Keep the lake in few files and as long as it shall be kept, and where witnesses stand."""
+        expired = -math.inf
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            try:
+                async with self._turn:
+                    await in_thread(self._look_around)
+                merged = await in_thread(self._compact)
+                async with self._turn:
+                    for part in merged:
+                        cluster = unquote(part.parent.parent.name.partition("=")[2])
+                        self._witness(cluster).merged(part)
+                if time.monotonic() - expired >= EXPIRING:
+                    await in_thread(self._expire)
+                    expired = time.monotonic()
+            except (LakeError, OSError, duckdb.Error) as error:
+                logger.warning("the lake is not tidied up now: %s", plain(str(error)))
+            metrics.LAKE_PARTS.set(len(self._lake.parts()))
+
+    def _look_around(self) -> None:
+        """Hear what others have added, and save where witnesses stand."""
+        for cluster, witness in self._witnesses.items():
+            self._tell(cluster, witness.catch_up())
+            witness.save()
+
+    def _compact(self) -> list[Path]:
+        """Merge parts that have been heard, as was saved by now; returns what they became."""
+        found: list[Path] = []
+        settled = timedelta(seconds=2 * HOUSEKEEPING)
+        with engine(self._scratch / "merging") as connection:
+            while len(found) < MERGES and (one := compact(self._lake, connection, settled=settled)):
+                found.append(one.part)
+        return found
+
+    def _expire(self) -> None:
+        kept = self._settings.retention
+        for gone in expire(
+            self._lake,
+            events=timedelta(seconds=kept.events),
+            activity=timedelta(seconds=kept.activity),
+        ):
+            logger.info("%s is older than it shall be and was deleted", plain(str(gone.path)))
+
     def _due(self, cluster: str) -> bool:
         """Whether a witness has heard something since it judged, and judging is not all it does."""
         clock = self._clocks[cluster]
@@ -173,7 +226,7 @@ class Pipeline:
             work = await in_thread(witness.snapshot)
         clock.heard = False
         try:
-            await in_thread(witness.judge, work)
+            await in_thread(work.reach)
         except (duckdb.Error, OSError, KubewitnessError) as error:
             logger.warning(
                 "cluster %s could not be judged, which is tried again: %s", cluster, error
@@ -257,11 +310,10 @@ class Pipeline:
             return add([chunk], self._lake, self._writer, cluster=cluster)
 
     def _adopt(self, cluster: str, witness: Witness, work: Judgement) -> None:
-        found = work.detection.incidents
+        found = work.incidents
         if work.since is None:  # nobody knows yet what is usual
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
-        recent = {one.id: one for one in witness.adopt(work)}
-        self._tell(cluster, [recent.pop(one.id, one) for one in found] + [*recent.values()])
+        self._tell(cluster, all_of(found, witness.adopt(work)))
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""

@@ -15,6 +15,7 @@ from kubewitness.service import metrics
 from kubewitness.service.admin import Check, admin, writable
 from kubewitness.service.feeds.bucket import BucketFeed
 from kubewitness.service.feeds.follow import FollowFeed
+from kubewitness.service.feeds.kafka import KafkaFeed
 from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.gauges import measure
 from kubewitness.service.intake import Intake
@@ -54,6 +55,7 @@ async def serve(
         cleanup.push_async_callback(spool.close)
         most = settings.listen.unpacked_bytes if settings.listen else 128 << 20
         intake = Intake(lake.quarantine, lake.redactor, most_bytes=most)
+        cleanup.callback(intake.close)
         courier = Courier(state, sinks, count=_count)
         lookout = Lookout(lake, state)
         pipeline = Pipeline(
@@ -124,6 +126,7 @@ def _feeds(
         place = (read, spool, positions)
         feeds += [FollowFeed(cluster.name, one, *place).run() for one in cluster.follow]
         feeds += [BucketFeed(cluster.name, one, *place).run() for one in cluster.buckets]
+        feeds += [KafkaFeed(cluster.name, one, *place).run() for one in cluster.kafka]
     if stdin is not None:
         read = partial(intake.read, stdin)
         feeds.append(StandardInputFeed(stdin, 0, read, spool, positions).run())

@@ -44,9 +44,8 @@ class Appender:
 
 
 def _append(path: Path, line: bytes) -> None:
-    # A pipe that nobody reads must not keep us waiting.
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o600)
+    # For reading, too: to see how the file ends, and a pipe that nobody reads keeps nobody waiting.
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(0, "it is no regular file")

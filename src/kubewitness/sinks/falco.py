@@ -79,11 +79,12 @@ def _fields(notice: Notice) -> dict[str, str | float]:
 def _deed(event: Moment) -> dict[str, str | float]:
     action, name = deed(event)
     verb, _, target = action.partition(" ")
-    resource, _, subresource = target.partition("/")
+    kind, _, subresource = target.partition("/")
+    resource = kind.partition(".")[0]  # its API group has no field
     if verb in ("exec", "attach", "portforward"):
         # One deed, whichever verb the client used for it.
         verb, subresource = "", verb
-    if resource.startswith("/") or target.startswith("/"):
+    if target.startswith("/"):
         resource, subresource = "", ""
     return {
         "ka.auditid": plain(event.audit_ids[0]) if event.audit_ids else "",

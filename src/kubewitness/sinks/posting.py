@@ -94,8 +94,7 @@ class Poster:
 
     async def send(self, notice: Notice) -> None:
         request = await asyncio.to_thread(self.request, notice, datetime.now(UTC))
-        tls = await asyncio.to_thread(lambda: self._tls)
-        await self._post(request, tls)
+        await self._post(request, await asyncio.to_thread(self._trusting))
 
     def show(self, notice: Notice) -> str:
         request = self.request(notice, datetime.now(UTC))
@@ -114,7 +113,7 @@ class Poster:
     def request(self, notice: Notice, now: datetime) -> Request:
         """What is sent at this time. Raises ``DeliveryError`` where a file cannot be read."""
         wanted = self._wanted
-        url = self._address(wanted.url or self.secret(wanted.url_file))
+        url = self._address(wanted.url or self._secret(wanted.url_file))
         message = self._compose(notice, now)
         headers = {
             "content-type": "application/json",
@@ -125,14 +124,16 @@ class Poster:
         }
         hidden = {name.lower() for name in wanted.headers} | {"authorization", "webhook-signature"}
         if wanted.token_file is not None:
-            headers["authorization"] = f"Bearer {self.secret(wanted.token_file)}"
+            headers["authorization"] = f"Bearer {self._secret(wanted.token_file)}"
         parts = urlsplit(url)
         values = [headers[name] for name in hidden if name in headers]
         kept = {*values, *(value.rpartition(" ")[2] for value in values), url, parts.path}
-        secrets = sorted({one for one in {*kept, parts.query} if len(one) > 3}, key=len)
-        return Request(url, headers, message.body, frozenset(hidden), tuple(secrets[::-1]))
+        # The longest first: one may be a part of another.
+        told = {one for one in {*kept, parts.query} if len(one) > 3}
+        secrets = tuple(sorted(told, key=len, reverse=True))
+        return Request(url, headers, message.body, frozenset(hidden), secrets)
 
-    def secret(self, path: Path | None) -> str:
+    def _secret(self, path: Path | None) -> str:
         """What a file holds, read anew each time: it may be renewed while we run."""
         try:
             text = path.read_text(encoding="ascii").strip() if path else ""
@@ -146,6 +147,15 @@ class Poster:
 
     def _not_yet(self, what: str, remedy: str = "") -> DeliveryError:
         return DeliveryError(what, where=f"sink {self.name}", remedy=remedy, retry_after=SLOWLY)
+
+    def _trusting(self) -> ssl.SSLContext:
+        try:
+            return self._tls
+        except OSError as error:
+            raise self._not_yet(
+                f"cannot read the authorities to trust: {error.strerror or error}",
+                "see SSL_CERT_FILE and SSL_CERT_DIR",
+            ) from None
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from typing import Any
 from kubewitness.config import settings
 from kubewitness.report import exports, tactics
 from kubewitness.report.inert import ends, plain
-from kubewitness.report.wording import period, plural, principal
+from kubewitness.report.wording import brief, period, plural, principal
 from kubewitness.sinks.posting import Message, Poster
 from kubewitness.sinks.sink import Notice
 
@@ -51,7 +51,7 @@ def _blocks(notice: Notice, headline: str) -> Iterator[dict[str, Any]]:
     yield {"type": "header", "text": _text(headline, HEADER)}
     yield from _section(plain(incident.summary, 2 * TEXT))
     yield {"type": "section", "fields": list(_fields(notice))}
-    why = [f"• {plain(reason.sentence, 300)}" for reason in incident.reasons[:4]]
+    why = [f"• {plain(brief(reason.sentence), 300)}" for reason in incident.reasons[:4]]
     yield from _section("\n".join(why))
     steps = [f"{n}. {plain(step, 300)}" for n, step in enumerate(incident.next_steps[:4], 1)]
     yield from _section("\n".join(steps))
@@ -65,14 +65,14 @@ def _fields(notice: Notice) -> Iterator[dict[str, Any]]:
     for label, value in (
         ("Who", _listed(map(principal, incident.principals))),
         ("From", _listed(incident.source_ips)),
-        ("Touched", _listed(incident.objects)),
+        ("Touched", _listed(map(brief, incident.objects))),
         ("Tactics", _listed(tactics.touched(incident))),
         (
             "When",
             f"{period(incident.opened_at, incident.updated_at)}, cluster {plain(incident.cluster)}",
         ),
     ):
-        if value:
+        if value.strip():
             yield {"type": "mrkdwn", "text": f"*{label}*", "verbatim": True}
             yield _text(value, FIELD)
 
@@ -85,7 +85,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 def _section(text: str) -> Iterator[dict[str, Any]]:
     # Slack refuses a message with an empty text.
-    if text:
+    if text.strip():
         yield {"type": "section", "text": _text(text, TEXT)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from kubewitness.config import settings
@@ -33,8 +34,10 @@ class Stdout:
 
 
 def _write(line: bytes) -> None:
-    sys.stdout.buffer.write(line)
-    sys.stdout.flush()
+    # Not through its buffer, which would keep what could not be written and write it later.
+    descriptor = sys.stdout.fileno()
+    while line:
+        line = line[os.write(descriptor, line) :]
 
 
 def sink(wanted: settings.Sink) -> Stdout:

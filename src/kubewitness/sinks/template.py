@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError, Undefined
+from jinja2 import (
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+    Undefined,
+    pass_eval_context,
+)
 from jinja2.exceptions import TemplateNotFound
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
@@ -24,6 +31,7 @@ from kubewitness.sinks.sink import SLOWLY, DeliveryError, Notice
 
 if TYPE_CHECKING:
     from jinja2 import Template as JinjaTemplate
+    from jinja2.nodes import EvalContext
 
 
 class Template:
@@ -86,12 +94,13 @@ class Template:
         )
 
 
-def _json(value: Any) -> Markup:
+@pass_eval_context  # so that constants, too, come here before they are escaped for HTML
+def _json(_: EvalContext, value: Any) -> Markup:
     """A text as it stands within the quotes of JSON, anything else as JSON."""
     if hasattr(value, "__html__"):
         return Markup(value)
     if isinstance(value, Undefined):
-        str(value)  # raises, as it is undefined
+        return Markup(str(value))  # '' for an "if" without "else", else it raises
     if isinstance(value, str):
         return Markup(json.dumps(value)[1:-1])
     return Markup(json.dumps(value, default=list))

@@ -225,5 +225,5 @@ def _storable(text: str) -> str:
 
 
 def state_at(data: Path, url: str = "", *, existing: bool = False) -> State:
-    """The state of the service whose folder is ``data``, or that of ``url`` if there is one."""
+    """The state of a service: the database at ``url``, without one a file in its folder."""
     return State(url or data / "state.sqlite", existing=existing)

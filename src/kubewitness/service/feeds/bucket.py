@@ -181,7 +181,7 @@ class BucketFeed:
         return failing.tries if failing else 0, written(meta), meta["path"]
 
     async def _read(self, store: ObjectStore, meta: ObjectMeta) -> None:
-        source = f"{self._settings.url.rstrip('/')}/{meta['path']}"
+        source = f"bucket:{self._settings.url.rstrip('/')}/{meta['path']}"
         stored = StoredObject(store, meta)
         bodies = await in_thread(stored.bodies)
         while (body := await in_thread(next, bodies, None)) is not None:

@@ -23,7 +23,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Intake: TypeAlias = Callable[[str, bytes], Any]
-"""``(source, body)`` to a batch of ``lines``: it counts and sets aside what is no event."""
+"""``(source, body)`` to a batch of ``lines``: it counts and sets aside what is no event.
+
+``source`` is the kind of feed (``file``, ``bucket``, ``kafka``, ``stdin``), a colon, and the place.
+"""
 
 
 class Spool(Protocol):

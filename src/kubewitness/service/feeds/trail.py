@@ -53,7 +53,7 @@ class Piece(NamedTuple):
 
     @property
     def source(self) -> str:
-        return str(self.file.path).encode("utf-8", "backslashreplace").decode()
+        return "file:" + str(self.file.path).encode("utf-8", "backslashreplace").decode()
 
 
 class Trail:

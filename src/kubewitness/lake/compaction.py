@@ -1,0 +1,200 @@
+"""Many small parts of a day become few large ones, a little at a time, while others read and add.
+
+A service that adds a part a second would leave 86,400 a day. Parts are merged with others of about
+their size, sixteen or more at once, as in a log-structured merge tree: on its way from a second's
+part to a final one an event is written two or three times, whatever the day holds. A day that
+nothing has come to for an hour is tidied up.
+
+What is merged appears by one rename, and from then on no list of the day's parts has both the
+merged part and what it was made of (``lake/day.py``): every event is there once at every instant,
+for whoever reads and whenever a process is killed. Others add meanwhile; they wait only for the
+rename, and for deleting.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import duckdb
+
+from kubewitness.errors import LakeError
+from kubewitness.lake.day import MERGED, REPLACES, Day, Footer, replaced
+from kubewitness.lake.locks import alone
+from kubewitness.lake.settling import copied
+from kubewitness.lake.store import Lake, synced
+
+FANIN = 16
+FINAL_ROWS = 1_000_000
+_MOST_PARTS = 512
+
+# More are merged in the order of their parts, which is nearly that of time: sorting wide rows takes
+# twice the time, and 2 KB a row of memory.
+_SORTED_ROWS = 131_072
+
+GRACE = timedelta(minutes=10)
+"""For how long what was merged stays readable for those who had listed it before."""
+
+_QUIET = timedelta(hours=1)
+_FEW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """``parts`` of ``rows`` events that became ``part``."""
+
+    part: Path
+    parts: int
+    rows: int
+
+
+def compact(
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    settled: timedelta = timedelta(),
+    grace: timedelta = GRACE,
+) -> Merged | None:
+    """Merge some parts of one day, where it is worth it, and delete what was merged long ago.
+
+    One call is a bounded piece of work; None says that there is nothing to do. Parts younger than
+    ``settled`` are left alone. Give it a connection of its own: it has to keep rows in order.
+    Raises ``LakeError`` when the disk is full or not writable; nothing has changed then.
+    """
+    if not lake.events.exists():
+        return None
+    with lake.writing(), alone(lake.root):
+        sweep(lake, grace)
+        for day in sorted(lake.days(), key=lambda day: len(day.parts()), reverse=True):
+            if len(day.parts()) < _FEW:
+                break
+            chosen = worth_merging(day.footers(connection), settled=settled)
+            if chosen and (merged := _merge(chosen, day, lake, connection)):
+                return merged
+    return None
+
+
+def worth_merging(
+    footers: dict[Path, Footer], *, settled: timedelta = timedelta(), now: float | None = None
+) -> dict[Path, Footer]:
+    """Parts of one day that should be one, in the order of time; none is a fine answer, too."""
+    now = time.time() if now is None else now
+    age = {part: now - footer.stamp[0] / 1e9 for part, footer in footers.items()}
+    small = sorted(
+        (
+            (part, footer)
+            for part, footer in footers.items()
+            if footer.rows < FINAL_ROWS
+            and not footer.problem
+            and age[part] >= settled.total_seconds()
+        ),
+        key=lambda one: (_tier(one[1]), *_time(one)),
+    )
+    for _, alike in groupby(small, key=lambda one: _tier(one[1])):
+        found = list(alike)
+        if len(found) >= FANIN:
+            return _bounded(found)
+    if len(small) >= _FEW and min(age.values()) >= _QUIET.total_seconds():
+        return _bounded(sorted(small, key=_time))
+    return {}
+
+
+def _time(one: tuple[Path, Footer]) -> tuple[bool, datetime | None, Path]:
+    part, footer = one
+    return footer.first is not None, footer.first, part
+
+
+def _tier(footer: Footer) -> int:
+    """How many times sixteen.
+
+    >>> [_tier(Footer(rows, None, None, "", (0, 0))) for rows in (0, 15, 16, 255, 256, 65_536)]
+    [0, 0, 1, 1, 2, 4]
+    """
+    tier, rows = 0, footer.rows
+    while rows >= FANIN:
+        tier, rows = tier + 1, rows // FANIN
+    return tier
+
+
+def _bounded(parts: Iterable[tuple[Path, Footer]]) -> dict[Path, Footer]:
+    taken: dict[Path, Footer] = {}
+    rows = 0
+    for part, footer in parts:
+        taken[part] = footer
+        rows += footer.rows
+        if rows >= FINAL_ROWS or len(taken) >= _MOST_PARTS:
+            break
+    return taken
+
+
+def _merge(
+    chosen: dict[Path, Footer], day: Day, lake: Lake, connection: duckdb.DuckDBPyConnection
+) -> Merged | None:
+    with lake.run() as run:
+        draft = run / f"{MERGED}{uuid.uuid4()}.parquet"
+        expected = sum(footer.rows for footer in chosen.values())
+        try:
+            rows = _written(list(chosen), draft, connection, ordered=expected <= _SORTED_ROWS)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error:
+            # Damaged, or gone: others go on.
+            if lake.set_damaged_aside(connection, thoroughly=chosen) or set(chosen) - set(
+                day.parts()
+            ):
+                return None
+            raise
+        if rows != expected:
+            raise LakeError(
+                f"{expected} events were to be merged, but {rows} were read: nothing was changed",
+                where=str(day.folder),
+                remedy="please report this",
+            )
+        synced(draft)
+        gone = {part.name for part in chosen}
+        gone |= {name for part in chosen for name in replaced(part)}
+        listed = draft.with_suffix(REPLACES)
+        listed.write_text("".join(f"{name}\n" for name in sorted(gone)), encoding="utf-8")
+        synced(listed)
+        with alone(lake.events):
+            if set(chosen) - set(day.parts()):
+                return None
+            # The list first: without its part it means nothing, the part without it too much.
+            listed.replace(day.folder / listed.name)
+            synced(day.folder)
+            part = draft.replace(day.folder / draft.name)
+            synced(day.folder)
+    return Merged(part, len(chosen), rows)
+
+
+def _written(
+    parts: list[Path], draft: Path, connection: duckdb.DuckDBPyConnection, *, ordered: bool
+) -> int:
+    select = Lake.relation(parts)
+    connection.execute("SET preserve_insertion_order = true")
+    if ordered:
+        try:
+            return copied(connection, f"{select} ORDER BY stage_at", draft)
+        except duckdb.OutOfMemoryException:
+            draft.unlink(missing_ok=True)
+    return copied(connection, select, draft)
+
+
+def sweep(lake: Lake, grace: timedelta = GRACE) -> None:
+    """Delete what has been merged for longer than ``grace``, and lists of what never was."""
+    for day in lake.days():
+        for listed in day.replacing():
+            merged = listed.with_suffix(".parquet")
+            with alone(lake.events):
+                if merged.exists():
+                    if time.time() - listed.stat().st_mtime < grace.total_seconds():
+                        continue
+                    for name in replaced(merged):
+                        (day.folder / name).unlink(missing_ok=True)
+                    synced(day.folder)
+                listed.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""What is too old goes, by whole days: events, activity, and what lies in quarantine.
+
+    LAKE/events/cluster=NAME/date=YYYY-MM-DD/
+    LAKE/activity/cluster=NAME/date=YYYY-MM-DD/
+
+A day's age is counted from the newest day that any cluster has in the lake, or from today if that
+is earlier: a clock that runs ahead deletes nothing, and neither does an event of the year 2099.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from kubewitness.lake.locks import alone
+from kubewitness.lake.store import Lake
+
+log = logging.getLogger(__name__)
+
+QUARANTINE_BYTES = 1 << 30
+_IN_USE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What went: a path in the lake, and its size in files and bytes."""
+
+    path: Path
+    files: int
+    size: int
+
+
+def expire(
+    lake: Lake,
+    *,
+    events: timedelta,
+    activity: timedelta,
+    quarantine: int = QUARANTINE_BYTES,
+    now: datetime | None = None,
+) -> list[Expired]:
+    """Delete days of events that ended longer than ``events`` ago, of activity than ``activity``,
+    and of the quarantine what is older than ``events`` or beyond ``quarantine`` bytes.
+
+    A day disappears at once for whoever lists the lake; who is reading it loses it, and begins
+    anew (``Lake.outdated``). Raises ``LakeError`` where nothing may be deleted.
+    """
+    now = now or datetime.now(UTC)
+    gone = []
+    with lake.writing(), alone(lake.root):
+        days = {root: dict(_days(root)) for root in (lake.events, lake.root / "activity")}
+        newest = max((day for found in days.values() for day in found.values()), default=None)
+        today = min(now.date(), newest or now.date())
+        for found, kept in zip(days.values(), (events, activity), strict=True):
+            # A day is over when the next begins, and its age is that of its end.
+            gone += [_deleted(folder, lake) for folder, day in found.items() if today - day > kept]
+        gone += _emptied(lake.quarantine, oldest=today - events, most=quarantine)
+    for one in gone:
+        log.info(
+            "deleted %s: %d files, %d bytes", one.path.relative_to(lake.root), one.files, one.size
+        )
+    return gone
+
+
+def _days(root: Path) -> Iterator[tuple[Path, date]]:
+    for folder in sorted(root.glob("cluster=*/date=*/")):
+        with suppress(ValueError):
+            yield folder, date.fromisoformat(folder.name.removeprefix("date="))
+
+
+def _deleted(folder: Path, lake: Lake) -> Expired:
+    """Out of the way by one rename; what a killed process leaves of it in staging is cleared."""
+    sizes = []
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
+    lake.staging.mkdir(exist_ok=True)
+    away = lake.staging / f"expired-{uuid.uuid4().hex}"
+    with alone(lake.events):
+        folder.rename(away)
+        with suppress(OSError):  # other days are left
+            folder.parent.rmdir()
+    shutil.rmtree(away, ignore_errors=True)
+    return Expired(folder, len(sizes), sum(sizes))
+
+
+def _emptied(folder: Path, *, oldest: date, most: int) -> Iterator[Expired]:
+    """Delete files from before ``oldest``, and the oldest until ``most`` bytes are left; none that
+    may be written to."""
+    if not folder.exists():
+        return
+    files = sorted((file.stat().st_mtime, file) for file in folder.iterdir() if file.is_file())
+    left = sum(file.stat().st_size for _, file in files)
+    for written, file in files:
+        if time.time() - written < _IN_USE.total_seconds():
+            break
+        if left > most or datetime.fromtimestamp(written, UTC).date() < oldest:
+            size = file.stat().st_size
+            file.unlink()
+            left -= size
+            yield Expired(file, 1, size)
