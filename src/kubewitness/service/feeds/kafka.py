@@ -19,6 +19,7 @@ from kubewitness.errors import SourceError
 from kubewitness.events.formats.decoding import UndecodableError, decode
 from kubewitness.events.formats.plain import is_plain
 from kubewitness.report.inert import plain
+from kubewitness.service import metrics
 from kubewitness.service.feeds.feed import Inlet, Intake, Positions, Spool, delays, in_thread
 from kubewitness.service.feeds.lines import BODY
 
@@ -222,6 +223,7 @@ class KafkaFeed:
 
     def _warn(self, error: KafkaError) -> None:
         """librdkafka says the same every second for as long as it is so."""
+        metrics.FEED_ERRORS.labels(source="kafka").inc()
         if error.name() != self._trouble:
             self._trouble = error.name()
             logger.warning("%s: %s", plain(self.name), plain(error.str()))
