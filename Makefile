@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check docs bench lock clean
+.PHONY: demo test check docs bench soak lock clean
 
 $(BIN)/kubewitness: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ docs: $(BIN)/kubewitness
 
 bench: $(BIN)/kubewitness
 	$(BIN)/python bench/throughput.py
+
+soak: $(BIN)/kubewitness
+	$(BIN)/python bench/live.py --seconds 3600 --history 30 --attacks 40 --every 300
 
 lock: pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \

@@ -324,6 +324,8 @@ def test_a_clock_that_is_ahead_of_ours() -> None:
     assert opened(gaps) == ["clock"]
     assert "25 s ahead" in gaps[0].title
     assert opened(told(shifted(30, world, 1.0))) == []
+    # An hour that was left out is no hole.
+    assert [gap.kind for gap in told(shifted(30, world, 3600.0))] == ["clock"]
 
 
 def test_a_clock_that_has_always_been_ahead_is_told_as_well() -> None:

@@ -99,10 +99,14 @@ class Lookout:
             self._vigil.backlog(waiting, now)
             changes = self._vigil.changes(now)
             gaps, skews, late = self._vigil.open, self._vigil.skews(), self._vigil.late
+            arrived = self._vigil.arrived()
         for kind in get_args(Kind):
             metrics.GAPS_OPEN.labels(kind=kind).set(sum(gap.kind == kind for gap in gaps))
         for cluster, seconds in skews.items():
             metrics.CLOCK_SKEW.labels(cluster=cluster).set(seconds)
+        for cluster, (at, _) in arrived.items():
+            metrics.LAST_EVENT.labels(cluster=cluster).set(at)
+        metrics.INGEST_LAG.set(max((lag for _, lag in arrived.values()), default=0.0))
         metrics.EVENTS_LATE.inc(max(late - self._late, 0))
         self._late = late
         for gap in changes:

@@ -17,6 +17,7 @@ from kubewitness.service.feeds.bucket import BucketFeed
 from kubewitness.service.feeds.follow import FollowFeed
 from kubewitness.service.feeds.kafka import KafkaFeed
 from kubewitness.service.feeds.standard_input import StandardInputFeed
+from kubewitness.service.gauges import measure
 from kubewitness.service.intake import Intake
 from kubewitness.service.lookout import Lookout
 from kubewitness.service.pipeline import Pipeline
@@ -29,9 +30,6 @@ from kubewitness.sinks.sink import sink
 from kubewitness.state.database import State
 
 logger = logging.getLogger(__name__)
-
-MEASURED_EVERY = 2.0
-"""Seconds between two looks at what waits."""
 
 
 async def serve(
@@ -73,7 +71,8 @@ async def serve(
                 tasks.create_task(work)
                 for work in (
                     *(pipeline.run(), courier.run(), lookout.run(pipeline.tell, pipeline.waiting)),
-                    *(_measure(spool, pipeline), *feeds),
+                    measure(spool, pipeline.waiting, lake, state, [one.name for one, _ in sinks]),
+                    *feeds,
                 )
             ]
             doors = [tasks.create_task(one.run(stop)) for one in (receiver, observed) if one]
@@ -144,10 +143,3 @@ class _Positions:
 
 def _count(name: str, outcome: str) -> None:
     metrics.SINK_DELIVERIES.labels(sink=name, status=outcome).inc()
-
-
-async def _measure(spool: Spool, pipeline: Pipeline) -> None:
-    while True:
-        metrics.SPOOL_BACKLOG.set(spool.backlog_bytes)
-        metrics.SPOOL_OLDEST.set(pipeline.waiting())
-        await asyncio.sleep(MEASURED_EVERY)

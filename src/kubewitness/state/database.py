@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-from sqlalchemy import Connection, desc, select
+from sqlalchemy import Connection, desc, func, select
 
 from kubewitness.errors import StateError
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import SEVERITIES, Incident, Severity
 from kubewitness.state import engine as engines
 from kubewitness.state import keeping, migration, outbox
 from kubewitness.state.failure import told
@@ -119,6 +119,14 @@ class State:
             if incident is None:
                 _log.warning("incident %s of %s was stored by another version", identity, name)
         return [incident for *_, incident in found if incident is not None]
+
+    def counted(self) -> dict[Severity, int]:
+        """How many incidents there are of each severity."""
+        column = incidents.c.severity
+        with self._reading() as connection:
+            rows = connection.execute(select(column, func.count()).group_by(column)).all()
+        found = {row[0]: row[1] for row in rows}
+        return {severity: found.get(severity, 0) for severity in SEVERITIES}
 
     def due(
         self, sink: str, now: datetime, *, clusters: Sequence[str] | None = None

@@ -24,6 +24,7 @@ from obstore.store import from_url
 
 from kubewitness.config.settings import Bucket
 from kubewitness.report.inert import plain
+from kubewitness.service import metrics
 from kubewitness.service.feeds.feed import Inlet, Intake, Positions, Spool, delays, in_thread
 from kubewitness.service.feeds.seen import Seen, version, written
 from kubewitness.service.feeds.stored_object import (
@@ -106,6 +107,7 @@ class BucketFeed:
             try:
                 more = await self._sweep()
             except (ObjectUnreadableError, *FAULTS) as error:
+                metrics.FEED_ERRORS.labels(source="bucket").inc()
                 if told(error) != trouble:
                     trouble = told(error)
                     logger.warning("%s: cannot be read: %s", plain(self.name), plain(trouble))
@@ -196,6 +198,7 @@ class BucketFeed:
     def _fail(self, meta: ObjectMeta, error: ObjectUnreadableError, *, blame: bool) -> None:
         failing = self._failing.setdefault(version(meta), _Failing(written(meta)))
         failing.tries += 1
+        metrics.FEED_ERRORS.labels(source="bucket").inc()
         failing.blamed += blame
         name = plain(meta["path"])
         if failing.blamed < ATTEMPTS:

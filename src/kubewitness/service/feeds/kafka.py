@@ -20,6 +20,7 @@ from kubewitness.errors import SourceError
 from kubewitness.events.formats.decoding import UndecodableError, decode
 from kubewitness.events.formats.plain import is_plain
 from kubewitness.report.inert import plain
+from kubewitness.service import metrics
 from kubewitness.service.feeds.feed import Inlet, Intake, Positions, Spool, delays, in_thread
 from kubewitness.service.feeds.lines import BODY
 
@@ -223,6 +224,7 @@ class KafkaFeed:
 
     def _warn(self, error: KafkaError) -> None:
         """librdkafka says the same every second for as long as it is so: we, every minute."""
+        metrics.FEED_ERRORS.labels(source="kafka").inc()
         now = time.monotonic()
         if now - self._told.get(error.name(), -inf) >= _REPEAT:
             self._told[error.name()] = now

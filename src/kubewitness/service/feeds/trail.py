@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from kubewitness.errors import SourceError
 from kubewitness.report.inert import plain
+from kubewitness.service import metrics
 from kubewitness.service.feeds.lines import Cut
 from kubewitness.service.feeds.log_file import Identity, LogFile, Mark
 from kubewitness.service.feeds.rotation import Family, families
@@ -197,6 +198,7 @@ class Trail:
             self._past.append(file.mark())
 
     def _trouble(self, path: Path, what: str) -> None:
+        metrics.FEED_ERRORS.labels(source="file").inc()
         if self._troubles.get(path) != what:
             self._troubles[path] = what
             logger.warning("%s: cannot be read: %s", plain(str(path)), plain(what))

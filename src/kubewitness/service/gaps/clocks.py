@@ -37,6 +37,11 @@ class Clock(msgspec.Struct):
     usual: Usual = msgspec.field(default_factory=Usual)
     told: float = 0.0
 
+    @property
+    def ahead(self) -> bool:
+        """Whether events are of the future."""
+        return self.told > 0 and self.lag < 0
+
     def arrive(self, newest: float, received: float) -> None:
         """Events arrived, the newest of them of ``newest``."""
         # What comes from the future needs no waiting for something better.
@@ -63,7 +68,7 @@ class Clock(msgspec.Struct):
             return
         whose = f"API server {plain(server, 60)}" if server else "the API server"
         by = duration(timedelta(seconds=abs(self.lag)))
-        if self.lag < 0:
+        if self.ahead:
             yield Finding(
                 "clock",
                 server,

@@ -136,7 +136,9 @@ class Cluster(msgspec.Struct):
         long = self.pauses.n >= PLENTY and pause > self.pauses.limit(HOLE)
         if long:
             self.resumed = minute.first
-            if not self.silent:
+            # A clock that is set leaves out a time that never was.
+            clock = self.clocks.get("")
+            if not self.silent and not (clock and clock.ahead):
                 yield _hole(self.last, minute.first)
         if minute.first > self.silent:
             self.silent = 0.0

@@ -81,6 +81,13 @@ class Vigil:
             if "" in cluster.clocks
         }
 
+    def arrived(self) -> dict[str, tuple[float, float]]:
+        """By cluster, when events last arrived, and how old the newest of all was then."""
+        return {
+            name: (cluster.arrived, max(cluster.arrived - cluster.newest, 0.0))
+            for name, cluster in self._state.clusters.items()
+        }
+
     def surveyed(self) -> dict[str, float]:
         """By cluster, the time of the newest event that was taken in."""
         return {name: cluster.newest for name, cluster in self._state.clusters.items()}
