@@ -18,7 +18,6 @@ import pytest
 
 from audit_log import event, quiet_days, write
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
-from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.errors import QueryError
 from kubewitness.evaluate.figures import BEGIN, END
@@ -32,6 +31,7 @@ from kubewitness.incidents.model import (
     Reason,
     Refused,
 )
+from kubewitness.inquiry import opened
 from kubewitness.query import grammar
 from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.grammar import parse

@@ -14,7 +14,6 @@ import pytest
 
 from activities import START
 from audit_log import Event, event, write
-from kubewitness.analysis import opened
 from kubewitness.errors import KubewitnessError
 from kubewitness.forensics.kind import of
 from kubewitness.forensics.objects.history import history
@@ -27,6 +26,7 @@ from kubewitness.forensics.objects.selection import selects
 from kubewitness.forensics.objects.state import difference, snapshot
 from kubewitness.forensics.objects.writing import written
 from kubewitness.forensics.target import Target, find
+from kubewitness.inquiry import opened
 
 EXAMPLE = Path(__file__).parents[1] / "examples"
 CAPTURE = Path(__file__).parents[2] / "shared" / "data" / "capture"

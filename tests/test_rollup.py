@@ -10,7 +10,7 @@ import pytest
 from audit_log import quiet_days
 from kubewitness.activity import rollup as rolling
 from kubewitness.activity.rollup import rollup, slot_width
-from kubewitness.analysis import opened
+from kubewitness.inquiry import opened
 
 
 def activities(log: Path) -> list[Any]:

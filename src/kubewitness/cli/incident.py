@@ -21,28 +21,16 @@ from kubewitness.cli import streams
 @click.option("-o", "--output", type=click.Choice(("json", "yaml", "jsonl")), help="Data.")
 def incident(identity: str, lake: Path | None, output: str | None) -> None:
     """Everything about one incident of the last analysis; the beginning of its ID is enough."""
-    from kubewitness import analysis as library
     from kubewitness.cli.analyze import last_analysis
-    from kubewitness.errors import KubewitnessError
-    from kubewitness.report import exports, terminal
+    from kubewitness.report import exports, kept
+    from kubewitness.report.terminal.incident import incident_detail
 
     path = lake / "analysis.json" if lake else last_analysis()
     if path is None:
         raise click.UsageError("without a home directory, say with --lake which analysis is meant")
-    known = library.recall(path)
-    identity = identity.removeprefix("incident/")  # as -o name writes it
-    everything = (*known.incidents, *known.queue)
-    found = [one for one in everything if one.id.startswith(identity)]
-    if len(found) != 1:
-        what = "several incidents begin" if found else "no incident begins"
-        names = ", ".join(one.id for one in (found or everything)[:8])
-        raise KubewitnessError(
-            f"{what} with {identity!r}",
-            where=str(path),
-            remedy=f"there are: {names}" if names else "the last analysis found none",
-        )
+    found = kept.named(kept.recall(path), identity, path)
     with streams.data() as console:
         if output:
-            exports.write(found, output, sys.stdout.buffer)
+            exports.write([found], output, sys.stdout.buffer)
         else:
-            terminal.incident_detail(found[0], console)
+            incident_detail(found, console)

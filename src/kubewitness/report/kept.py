@@ -1,0 +1,55 @@
+"""An analysis that is kept, for questions about its incidents later on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from kubewitness.errors import KubewitnessError
+from kubewitness.incidents.model import Incident
+from kubewitness.report.model import Analysis
+
+
+def save(analysis: Analysis, path: Path) -> None:
+    """Keep an analysis for ``kubewitness incident``; readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    try:
+        draft.touch(mode=0o600)
+        draft.write_bytes(msgspec.json.encode(analysis))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def recall(path: Path) -> Analysis:
+    """Load what ``save`` kept. Raises ``KubewitnessError`` when there is nothing."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Analysis)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise KubewitnessError(
+            "no analysis is kept here",
+            where=str(path),
+            remedy="run 'kubewitness analyze PATH...' first, with the same --lake",
+        ) from error
+
+
+def named(known: Analysis, identity: str, where: Path) -> Incident:
+    """The incident whose ID begins so, ``incident/`` before it or not.
+
+    Raises ``KubewitnessError`` where there is none, or several.
+    """
+    everything = (*known.incidents, *known.queue)
+    wanted = identity.removeprefix("incident/")  # as -o name writes it
+    found = [one for one in everything if one.id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    what = "several incidents begin" if found else "no incident begins"
+    names = ", ".join(one.id for one in (found or everything)[:8])
+    raise KubewitnessError(
+        f"{what} with {wanted!r}",
+        where=str(where),
+        remedy=f"there are: {names}" if names else "the last analysis found none",
+    )
