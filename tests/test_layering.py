@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
 }
 ROOMS["report"] = {*ROOMS["incidents"], "query", "incidents"}
 ROOMS["inquiry"] = {"sources", "lake", *ROOMS["report"], "report"}
+ROOMS["assistant"] = {*ROOMS["inquiry"], "inquiry"}
 ROOMS["analysis"] = {*ROOMS["inquiry"], "inquiry"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}
 ROOMS["config"] = {"errors", "times", "incidents"}
@@ -44,6 +45,7 @@ ROOMS["state"] = {"errors", "times", "incidents"}
 ROOMS["sinks"] = {*ROOMS["report"], "report", "config", "state"}
 ROOMS["service"] = {*ROOMS["analysis"], "analysis", "config", "state", "sinks"}
 ROOMS["cli"] = {*ROOMS["evaluate"], "evaluate", "config", "state", "sinks", "service"}
+ROOMS["cli"] |= {"assistant"}
 ROOMS["__main__"] = {"cli"}
 
 # Names that say nothing of what is in there.

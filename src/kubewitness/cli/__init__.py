@@ -29,6 +29,7 @@ _COMMANDS = {
     "access": "What a principal is granted, what it used, and the least role that does.",
     "cause": "The causal chain back to who began it.",
     "blast-radius": "What a principal, credential, request or change touched and caused.",
+    "mcp": "Answer an assistant's questions, as tools of the Model Context Protocol.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }

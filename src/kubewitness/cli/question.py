@@ -61,7 +61,7 @@ def known_incident(identity: str, paths: tuple[str, ...], lake: Path | None) -> 
     from kubewitness.report import kept
 
     path = lake / "analysis.json" if lake else last_analysis()
-    if path is None or len(identity.removeprefix("incident/")) < 4:
+    if path is None or len(identity.removeprefix("incident/")) < kept.TELLING:
         return None
     try:
         return kept.named(kept.recall(path), identity, path)

@@ -11,6 +11,9 @@ from kubewitness.errors import KubewitnessError
 from kubewitness.incidents.model import Incident
 from kubewitness.report.model import Analysis
 
+TELLING = 4
+"""A beginning of an ID as long as that says which incident is meant among other names."""
+
 
 def save(analysis: Analysis, path: Path) -> None:
     """Keep an analysis for ``kubewitness incident``; readable by its owner only."""
