@@ -304,15 +304,22 @@ def _fetch_certified(record: Record, one: Deed) -> None:
         until=one.at + _AT_ONCE,
     )
     record.read_bodies(near)
-    prints = {
-        told.fingerprint
-        for deed in near
-        if (told := record.bodies.get(deed.key)) is not None and told.fingerprint
-    }
+    bodies = [told for deed in near if (told := record.bodies.get(deed.key)) is not None]
+    prints = {told.fingerprint for told in bodies} - {""}
+    bearers = {told.bearer for told in bodies} - {""}
     for fingerprint in sorted(prints):
         used = f"contains(CAST(extra AS VARCHAR), {quoted(fingerprint)})"
         record.find(used, since=one.at, most=1000)
-    if not prints and one.source_ip:
+    if prints:
+        return
+    for bearer in sorted(bearers):
+        record.find(
+            f"\"user\" = {quoted(bearer)} AND contains(CAST(extra AS VARCHAR), 'X509SHA256=')",
+            since=one.at,
+            until=one.at + CERTIFIED,
+            most=1000,
+        )
+    if not bearers and one.source_ip:
         # Where no body tells which certificate it was: one that is used at the same address, and
         # that was never used before.
         here = f"list_contains(source_ips, {quoted(one.source_ip)})"
