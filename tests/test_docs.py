@@ -22,6 +22,7 @@ from kubewitness.cli import cli
 from kubewitness.errors import QueryError
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.objects import condition
 from kubewitness.forensics.rbac.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
 from kubewitness.incidents.model import (
     Expected,
@@ -225,6 +226,11 @@ QUERIES = "docs/query.md"
 def test_every_field_of_a_query_is_documented() -> None:
     documented = [tuple(row) for row in rows(section(page(QUERIES), "## Fields"))]
     assert documented == [(f"`{f.name}`", told(f), f.what) for f in FIELDS.values()]
+
+
+def test_the_fields_of_workloads_are_documented() -> None:
+    documented = rows(section(page("docs/forensics.md"), "## Inventory"))
+    assert documented == [[f"`{f.name}`", told(f), f.what] for f in condition.FIELDS.values()]
 
 
 def told(field: Field) -> str:

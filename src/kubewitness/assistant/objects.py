@@ -19,6 +19,7 @@ from kubewitness.assistant.parameters import (
 )
 from kubewitness.assistant.told import Told
 from kubewitness.assistant.witness import Witness
+from kubewitness.forensics.objects import condition as conditions
 from kubewitness.forensics.objects import history as changes
 from kubewitness.forensics.objects import inventory as workloads
 from kubewitness.forensics.objects.state import difference, snapshot
@@ -114,7 +115,7 @@ class Objects:
 
         def asked(connection: duckdb.DuckDBPyConnection) -> Mapping[str, Any]:
             last = last_event(connection)
-            condition = workloads.where(where)
+            condition = conditions.where(where)
             if where and at is None:
                 return plain(
                     workloads.holdings(connection, condition, cluster=cluster, namespace=namespace)
