@@ -20,7 +20,6 @@ import pytest
 
 from audit_log import event, quiet_days, write
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
-from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.config.reading import read
 from kubewitness.config.scalar import plain_type, scalar
@@ -41,6 +40,7 @@ from kubewitness.config.webhook import flags
 from kubewitness.errors import ConfigError, QueryError
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.objects import condition
 from kubewitness.forensics.rbac.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
 from kubewitness.incidents.model import (
     Expected,
@@ -50,6 +50,7 @@ from kubewitness.incidents.model import (
     Reason,
     Refused,
 )
+from kubewitness.inquiry import opened
 from kubewitness.query import grammar
 from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.grammar import parse
@@ -354,6 +355,11 @@ QUERIES = "docs/query.md"
 def test_every_field_of_a_query_is_documented() -> None:
     documented = [tuple(row) for row in rows(section(page(QUERIES), "## Fields"))]
     assert documented == [(f"`{f.name}`", told(f), f.what) for f in FIELDS.values()]
+
+
+def test_the_fields_of_workloads_are_documented() -> None:
+    documented = rows(section(page("docs/forensics.md"), "## Inventory"))
+    assert documented == [[f"`{f.name}`", told(f), f.what] for f in condition.FIELDS.values()]
 
 
 def told(field: Field) -> str:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import duckdb
@@ -249,14 +250,10 @@ def _between(begin: datetime, end: datetime) -> tuple[Question, Question]:
 
 
 def _condition(connection: duckdb.DuckDBPyConnection, expression: Expression) -> Condition:
-    prepare(connection)
-    moments = (
-        value
-        for question in questions(expression)
-        for value in question.values
-        if isinstance(value, Moment)
-    )
-    if any(value.when is None for value in moments):
+    values = [value for question in questions(expression) for value in question.values]
+    if any(isinstance(value, IPv4Network | IPv6Network) for value in values):
+        prepare(connection)
+    if any(isinstance(value, Moment) and value.when is None for value in values):
         last = connection.execute("SELECT max(stage_at) FROM events").fetchone()
         # Without any event there is nothing that a duration could leave out.
         expression = settled(expression, _utc(last[0]) if last and last[0] else datetime.now(UTC))

@@ -25,7 +25,9 @@ _DONE = (
 )
 """SQL: what changes something, or gets in somewhere."""
 _ENOUGH = 4000
-_LATEST = 12
+_FIRST, _LATEST = 3, 12
+BIRTHS = 50
+"""Of the objects of one name so many are told apart."""
 _SAMPLE = 20_000
 
 
@@ -149,14 +151,30 @@ class Record:
         ).fetchall()
         return [_literal(at.replace(tzinfo=UTC)) for (at,) in rows]
 
-    @cached_property
-    def permissions(self) -> list[Deed]:
-        """Every change of RBAC objects: they are few."""
-        return self.find(
-            "api_group = 'rbac.authorization.k8s.io' AND verb IN ('create', 'update', 'patch')"
-            " AND resource IN ('roles', 'clusterroles', 'rolebindings', 'clusterrolebindings')",
-            latest=True,
-        )
+    def life(self, where: str, until: datetime | None = None) -> list[Deed]:
+        """What made, changed and ended the object of ``where``: of each kind of deed the first few
+        since the object's last creation and the latest few, and the latest creations."""
+        rows = self._connection.execute(
+            f"""WITH own AS (
+                SELECT coalesce(namespace, '') AS namespace, verb, subresource, stage_at,
+                    coalesce(code < 400, true) AS served
+                FROM events WHERE {self._conditions(where, None, until)}
+            ), born AS (
+                SELECT *, max(stage_at) FILTER (verb = 'create' AND subresource IS NULL AND served)
+                    OVER (PARTITION BY namespace) AS birth FROM own
+            )
+            SELECT DISTINCT stage_at FROM (
+                SELECT stage_at, verb = 'create' AND subresource IS NULL AS birth,
+                    row_number() OVER (kinds ORDER BY stage_at) AS first,
+                    row_number() OVER (kinds ORDER BY stage_at DESC) AS latest
+                FROM born WINDOW kinds AS
+                    (PARTITION BY namespace, verb, subresource, served, stage_at >= birth))
+            WHERE first <= {_FIRST} OR latest <= {_LATEST} OR (birth AND latest <= {BIRTHS})"""
+        ).fetchall()
+        if not rows:
+            return []
+        times = ", ".join(_literal(at.replace(tzinfo=UTC)) for (at,) in rows)
+        return self.find(f"{where} AND stage_at IN ({times})", until=until, latest=True)
 
     def around(
         self, prefix: str, namespace: str, since: datetime, until: datetime, most: int = _ENOUGH
