@@ -39,7 +39,8 @@ def chunks_of(folder: Path, *names: str) -> list[Chunk]:
             for name in names
         ]
         connection.execute(
-            f"CREATE TABLE sorted AS SELECT {COLUMNS}, floor(epoch(stage_at) / {CHUNK})::INT AS chunk"
+            f"CREATE TABLE sorted AS SELECT {COLUMNS},"
+            f" floor(epoch(stage_at) / {CHUNK})::INT AS chunk"
             f" FROM ({' UNION ALL '.join(f'({log})' for log in logs)}) ORDER BY chunk"
         )
         ((first, last),) = connection.execute(
