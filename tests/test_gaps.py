@@ -328,6 +328,15 @@ def test_a_clock_that_is_ahead_of_ours() -> None:
     assert [gap.kind for gap in told(shifted(30, world, 3600.0))] == ["clock"]
 
 
+def test_how_far_a_clock_is_ahead_is_a_number_as_soon_as_it_is_known() -> None:
+    vigil = Vigil()
+    world = shifted(0, quiet(30, servers=1), 60.0)
+    told(world[:3], vigil)
+    assert vigil.skews() == {}
+    told(world[3:], vigil)
+    assert vigil.skews()[CLUSTER] == pytest.approx(55, abs=1)
+
+
 def test_a_clock_that_has_always_been_ahead_is_told_as_well() -> None:
     assert opened(told(shifted(0, quiet(30), 60.0)))[0] == "clock"
 

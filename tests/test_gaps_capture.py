@@ -19,31 +19,43 @@ CAPTURE = Path(__file__).parents[2] / "shared" / "data" / "capture"
 pytestmark = pytest.mark.skipif(not CAPTURE.exists(), reason="the shared data is not here")
 
 CHUNK = 20.0
+COLUMNS = (
+    'cluster, stage_at, level, stage, code, verb, "user", user_uid, api_group, resource,'
+    " subresource, namespace, name"
+)
+
+
+def chunks_of(folder: Path, *names: str) -> list[Chunk]:
+    """Chunks that arrive two seconds after their end."""
+    chunks: list[Chunk] = []
+    with engine(folder / "spill", Lake(folder / "lake").redactor) as connection:
+        logs = [
+            event_rows(
+                json_lines(str(CAPTURE / f"{name}.jsonl.zst"), "zstd"),
+                cluster="capture",
+                source=name,
+                bodies=False,
+            )
+            for name in names
+        ]
+        connection.execute(
+            f"CREATE TABLE sorted AS SELECT {COLUMNS},"
+            f" floor(epoch(stage_at) / {CHUNK})::INT AS chunk"
+            f" FROM ({' UNION ALL '.join(f'({log})' for log in logs)}) ORDER BY chunk"
+        )
+        ((first, last),) = connection.execute(
+            "SELECT min(chunk), max(chunk) FROM sorted"
+        ).fetchall()
+        for chunk in range(first, last + 1):
+            of_chunk = f"(SELECT * FROM sorted WHERE chunk = {chunk})"
+            chunks.append(((chunk + 1) * CHUNK + 2, survey(connection, of_chunk)))
+    return chunks
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> list[Chunk]:
-    """An hour in chunks that arrive two seconds after their end."""
-    folder = tmp_path_factory.mktemp("capture")
-    chunks: list[Chunk] = []
-    with engine(folder / "spill", Lake(folder / "lake").redactor) as connection:
-        for number, name in enumerate(("train", "test")):
-            log = json_lines(str(CAPTURE / f"{name}.jsonl.zst"), "zstd")
-            rows = event_rows(log, cluster="capture", source=name, bodies=False)
-            verb = f"CREATE TABLE all_events AS {rows}"
-            connection.execute(verb if not number else f"INSERT INTO all_events {rows}")
-        span = "SELECT min(epoch(stage_at)), max(epoch(stage_at)) FROM all_events"
-        ((begin, end),) = connection.execute(span).fetchall()
-        begin -= begin % CHUNK
-        connection.execute(
-            "CREATE TABLE sorted AS SELECT *, floor(epoch(stage_at) / ?) AS chunk FROM all_events"
-            " ORDER BY chunk",
-            [CHUNK],
-        )
-        for chunk in range(int(begin / CHUNK), int(end / CHUNK) + 1):
-            of_chunk = f"(SELECT * FROM sorted WHERE chunk = {chunk})"
-            chunks.append(((chunk + 1) * CHUNK + 2, survey(connection, of_chunk)))
-    return chunks
+    """The hour in which nothing is missing."""
+    return chunks_of(tmp_path_factory.mktemp("recording"), "train", "test")
 
 
 def middle(recording: list[Chunk]) -> float:
@@ -125,3 +137,17 @@ def test_a_clock_that_is_set(recording: list[Chunk]) -> None:
 
     gaps = changed(recording, sightings=later, marks=mark_later)
     assert [gap.kind for gap in gaps] == ["clock"]
+
+
+def test_an_api_server_that_begins_again_with_another_policy(
+    recording: list[Chunk], tmp_path: Path
+) -> None:
+    """This one happened: four minutes later, all is of level Metadata."""
+    again = chunks_of(tmp_path, "policy_b_sample")
+    silent = [
+        (recording[-1][0] + CHUNK * n, Survey([], []))
+        for n in range(1, round((again[0][0] - recording[-1][0]) / CHUNK))
+    ]
+    gaps = told([*recording, *silent, *again])
+    assert opened(gaps) == ["silence", "level"]
+    assert "now Metadata" in gaps[1].why

@@ -17,6 +17,7 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
 from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
 from kubewitness.forensics.causes.scene import PAUSE, SITTING, Key, Scene
+from kubewitness.forensics.target import bounds
 
 _READ = "verb IN ('get', 'list', 'watch')"
 _DONE = (
@@ -59,14 +60,7 @@ class Record:
     @cached_property
     def bounds(self) -> tuple[datetime, datetime] | None:
         """When the log begins and ends."""
-        row = self._connection.execute(
-            """SELECT
-            (SELECT min(stage_at) FROM events WHERE date = (SELECT min(date) FROM events)),
-            (SELECT max(stage_at) FROM events WHERE date = (SELECT max(date) FROM events))"""
-        ).fetchone()
-        if not row or row[0] is None:
-            return None
-        return row[0].replace(tzinfo=UTC), row[1].replace(tzinfo=UTC)
+        return bounds(self._connection)
 
     def scene(self) -> Scene:
         """Everything that was asked for so far."""

@@ -155,9 +155,9 @@ class Cluster(msgspec.Struct):
             # An only API server has the clock of the cluster.
             if not server or len(self.clocks) > 2:
                 yield from clock.judge(server)
+        yield from self.levels.judge(self.newest)
         if not self.silent:
             yield from self.heartbeats.judge(self.closed, self.resumed)
-            yield from self.levels.judge(self.closed)
             yield from self.requests.judge(self.closed)
 
     def wake(self, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -78,7 +79,7 @@ class Vigil:
         return {
             name: max(-cluster.clocks[""].lag, 0.0)
             for name, cluster in self._state.clusters.items()
-            if "" in cluster.clocks
+            if "" in cluster.clocks and not math.isnan(cluster.clocks[""].lag)
         }
 
     def arrived(self) -> dict[str, tuple[float, float]]:
