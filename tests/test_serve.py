@@ -24,6 +24,7 @@ from kubewitness.analysis import analyze
 from kubewitness.incidents.model import Incident
 from kubewitness.state.database import State
 from kubewitness.times import Moment
+from postgresql import Server
 from serving import CLUSTER, Service, identities
 from test_witness import everything, last_day, pieces, received
 
@@ -146,6 +147,26 @@ def test_a_locked_state_keeps_no_event_and_no_incident_away(service: Service) ->
         held.close()
         service.until(service.notices, "nobody is told")
         assert service.stop() == 0
+
+
+def test_incidents_are_kept_in_a_postgresql_that_goes_away_and_comes_back(
+    tmp_path: Path, history: Path, database: str, postgresql: Server, kubewitness: Command
+) -> None:
+    (tmp_path / "state.url").write_text(database)
+    (tmp_path / "state.url").chmod(0o600)
+    service = Service(tmp_path, state={"file": str(tmp_path / "state.url")})
+    shutil.copytree(history, service.data / "lake")
+    with service.running():
+        service.until(lambda: service.metric("judgement_duration_seconds_count") > 0, "no judge")
+        postgresql.kill()
+        for piece in pieces(last_day(), 4):
+            assert service.post(piece) == 200
+        service.until(lambda: service.metric("spool_backlog_bytes") == 0, "the spool is full")
+        postgresql.start()
+        service.until(service.notices, "nobody is told")
+        assert service.stop() == 0
+    (stolen,) = {one["id"] for one in service.notices()}
+    assert stolen in kubewitness("incidents", "--state", database, "-o", "name").text
 
 
 @pytest.fixture

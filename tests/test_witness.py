@@ -21,6 +21,7 @@ from kubewitness.incidents.model import Incident
 from kubewitness.lake.adding import add
 from kubewitness.lake.engine import engine
 from kubewitness.lake.store import Lake
+from kubewitness.service import witness
 from kubewitness.service.judgement import Judgement
 from kubewitness.service.witness import Witness
 from kubewitness.sources.reading import Chunk
@@ -240,6 +241,20 @@ def test_a_proxy_that_shows_only_later_changes_who_spoke_before(cluster: Cluster
         assert cluster.witness.standing.proxies == {"192.0.2.1"}
     assert found == cluster.as_analyzed()
     assert any(OUTSIDE in one.source_ips for one in alerts(found).values())
+
+
+def test_a_clock_that_runs_ahead_hides_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "_now", lambda: (START + 4 * DAY).replace(tzinfo=None))
+    ahead = lines([event(START + 400 * DAY, "ben", "get", "pods")]).splitlines()
+    with cluster.running():
+        cluster.judges()
+        for piece in pieces(last_day(), 3):
+            cluster.hears([*ahead, *piece])
+            cluster.judges()
+        assert len(cluster.told) == 1
+        assert alerts(cluster.judges().detection.incidents).keys() == cluster.told.keys()
 
 
 def test_a_failed_judgement_leaves_the_last_one_in_charge(cluster: Cluster) -> None:

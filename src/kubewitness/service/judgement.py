@@ -44,10 +44,10 @@ class Judgement:
     """Of one cluster, in the schema ``schema`` of ``database``, which has the tables ``groups``
     (of slots that are not in the archive) and ``met``.
 
-    Rows from ``begin`` on are judged by, what opens at or after ``since`` is told; where that is
-    None, the cluster is only learnt. ``ended``: slots whose groups are here for the archive,
-    ``late``: slots that have to be made again from the lake. ``before``: what was taken for proxies
-    until now. ``traced``: alerts whose causes are known.
+    Rows from ``begin`` to ``end`` are judged by, what opens at or after ``since`` is told; where
+    that is None, the cluster is only learnt. ``ended``: slots whose groups are here for the
+    archive, ``late``: slots that have to be made again from the lake. ``before``: what was taken
+    for proxies until now. ``traced``: alerts whose causes are known.
     """
 
     cluster: str
@@ -56,6 +56,7 @@ class Judgement:
     archive: Archive
     width: timedelta
     begin: datetime
+    end: datetime
     since: datetime | None
     ended: frozenset[datetime]
     late: frozenset[datetime]
@@ -140,6 +141,8 @@ class Judgement:
                 [floor(self.begin, self.width)],
             )
         self.finish(cursor, "groups", "activities")
+        # Of a clock that runs ahead: they would make weeks of an hour.
+        cursor.execute("DELETE FROM activities WHERE first > ?", [self.end])
 
     def _caused(self, cursor: duckdb.DuckDBPyConnection) -> tuple[Incident, ...]:
         """The incidents, with the causes of alerts that are new or have grown."""

@@ -112,6 +112,7 @@ class Witness:
             archive=self._archive,
             width=self.width,
             begin=EVER[0] if standing.last is None else standing.last - history,
+            end=standing.last or EVER[1],
             since=self._judged_since(),
             ended=ended,
             late=late,
@@ -213,7 +214,9 @@ class Witness:
         if first is None:
             return
         standing.first = min(filter(None, (standing.first, first)))
-        standing.last = max(filter(None, (standing.last, last)))
+        # What a clock that runs ahead says is no reason to forget the present.
+        present = min(last, max(first, _now()))
+        standing.last = max(filter(None, (standing.last, present)))
         standing.answered |= answers
         closed = standing.closed or EVER[0]
         late = {slot for slot in self._slots("fresh") if slot < closed}
@@ -239,7 +242,7 @@ class Witness:
 
     def _over_at(self, last: datetime) -> datetime:
         """Slots before this are over. A clock that runs ahead ends none before its time."""
-        now = min(last, datetime.now(UTC).replace(tzinfo=None))
+        now = min(last, _now())
         return floor(now - CLOSE_AFTER, self.width)
 
     def _end_slots(self, schema: str) -> frozenset[datetime]:
@@ -292,3 +295,7 @@ class Witness:
     def _view(self, parts: Sequence[Path]) -> None:
         """Make the view ``events`` over some parts."""
         self._live.execute(f"CREATE OR REPLACE TEMP VIEW events AS {Lake.relation([*parts])}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
