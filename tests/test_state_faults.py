@@ -383,6 +383,24 @@ def test_no_password_is_ever_told() -> None:
     assert told.value.where == "postgresql+psycopg://witness:***@127.0.0.1:1/db"
 
 
+def test_an_error_does_not_repeat_what_was_to_be_written(place: Path | str) -> None:
+    refusal = "RAISE(ABORT, 'refused')"
+    with State(place) as state:
+        with connected(place) as connection:
+            if isinstance(place, Path):
+                trigger = f"CREATE TRIGGER t BEFORE INSERT ON incidents BEGIN SELECT {refusal}; END"
+                connection.execute(sa.text(trigger))
+            else:
+                connection.execute(sa.text("ALTER TABLE incidents ADD CHECK (cluster = '')"))
+        with pytest.raises(StateError) as caught:
+            state.keep("s3cret", [incident()], [])
+        assert not isinstance(caught.value, StateUnavailable)
+        assert "s3cret" not in str(caught.value)
+        if isinstance(place, Path):  # PostgreSQL itself quotes the row, for whoever debugs
+            assert "s3cret" not in str(caught.value.__cause__)
+        assert state.incidents() == []
+
+
 def test_a_driver_that_is_missing_is_told_with_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
