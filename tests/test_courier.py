@@ -408,10 +408,18 @@ def test_a_state_that_is_away_is_waited_for(
 
 def test_a_courier_serves_its_own_clusters(state: State, clock: Simulation) -> None:
     pager = Receiver(sink(), clock)
-    for cluster in ("mine", "other"):
+    mine = {"mine": 1}
+
+    async def course(_: Courier) -> None:
+        await clock.sleep(30)
+        assert pager.stories == [("opened", "mine", 1)]
+        mine["new"] = 1
+        await clock.sleep(30)
+
+    for cluster in ("mine", "new", "other"):
         state.keep(cluster, [incident(cluster, cluster=cluster)], [pager.settings])
-    simulate(state, clock, [pager], waiting(clock, 60), clusters=["mine"])
-    assert pager.stories == [("opened", "mine", 1)]
+    simulate(state, clock, [pager], course, clusters=mine.keys())
+    assert pager.stories == [("opened", "mine", 1), ("opened", "new", 1)]
 
 
 PROCESS = """

@@ -339,6 +339,17 @@ def test_a_server_that_was_restarted_between_two_calls_is_not_noticed(
         assert len(state.incidents()) == 2
 
 
+def test_a_server_whose_transactions_see_no_news_by_default_is_used_all_the_same(
+    database: str, postgresql: Server
+) -> None:
+    name = database.partition("@/")[2].partition("?")[0]
+    postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    State(database).close()
+    code = "for n in range(20): state.set_position(f'f{n}', sys.argv[2].encode())"
+    for child in [process(code, database, n) for n in range(3)]:
+        ended(child)
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_writer_that_holds_a_server_is_waited_for_only_so_long(database: str) -> None:
     with State(database) as state, State(database) as other:
