@@ -345,7 +345,7 @@ def test_a_server_whose_transactions_see_no_news_by_default_is_used_all_the_same
     name = database.partition("@/")[2].partition("?")[0]
     postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
     State(database).close()
-    code = "for n in range(20): state.set_position(f'f{n}', sys.argv[2].encode())"
+    code = "for n in range(300): state.set_position('feed', sys.argv[2].encode())"
     for child in [process(code, database, n) for n in range(3)]:
         ended(child)
 
