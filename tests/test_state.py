@@ -108,12 +108,22 @@ def test_slow_growth_is_told_in_the_end(state: State) -> None:
 
 
 def test_what_was_told_before_is_no_news_again(state: State) -> None:
-    both = ("ada", "eve")
-    for principals in (both, ("ada",), both, ("eve",), both):
-        state.keep("prod", [incident(principals=principals)], [PAGER])
-    for severity in ("critical", "low", "critical", "high"):
-        state.keep("prod", [incident(principals=both, severity=severity)], [PAGER])
-    assert due(state).revision == 2
+    most = {"principals": ("ada", "eve"), "objects": ("pods a/b", "pods a/c"), "score": 50.0}
+    told = [
+        change.revision
+        for fields in (
+            most,
+            {"objects": ("pods a/b",)},
+            most,
+            {"severity": "critical", "objects": ()},
+            {**most, "severity": "critical"},
+            {**most, "severity": "low"},
+            {**most, "severity": "high", "techniques": ("T1098",)},
+            {**most, "severity": "critical", "techniques": ("T1552", "T1098")},
+        )
+        for change in state.keep("prod", [incident(**fields)], [])
+    ]
+    assert told == [1, 2, 3]
 
 
 def test_an_incident_that_grows_without_end_is_told_a_few_dozen_times() -> None:

@@ -339,6 +339,17 @@ def test_a_server_that_was_restarted_between_two_calls_is_not_noticed(
         assert len(state.incidents()) == 2
 
 
+def test_a_server_whose_transactions_see_no_news_by_default_is_used_all_the_same(
+    database: str, postgresql: Server
+) -> None:
+    name = database.partition("@/")[2].partition("?")[0]
+    postgresql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    State(database).close()
+    code = "for n in range(300): state.set_position('feed', sys.argv[2].encode())"
+    for child in [process(code, database, n) for n in range(3)]:
+        ended(child)
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_writer_that_holds_a_server_is_waited_for_only_so_long(database: str) -> None:
     with State(database) as state, State(database) as other:
@@ -381,6 +392,24 @@ def test_no_password_is_ever_told() -> None:
     with pytest.raises(StateUnavailable) as told:
         State("postgres://witness:s3cret@127.0.0.1:1/db")
     assert told.value.where == "postgresql+psycopg://witness:***@127.0.0.1:1/db"
+
+
+def test_an_error_does_not_repeat_what_was_to_be_written(place: Path | str) -> None:
+    refusal = "RAISE(ABORT, 'refused')"
+    with State(place) as state:
+        with connected(place) as connection:
+            if isinstance(place, Path):
+                trigger = f"CREATE TRIGGER t BEFORE INSERT ON incidents BEGIN SELECT {refusal}; END"
+                connection.execute(sa.text(trigger))
+            else:
+                connection.execute(sa.text("ALTER TABLE incidents ADD CHECK (cluster = '')"))
+        with pytest.raises(StateError) as caught:
+            state.keep("s3cret", [incident()], [])
+        assert not isinstance(caught.value, StateUnavailable)
+        assert "s3cret" not in str(caught.value)
+        if isinstance(place, Path):  # PostgreSQL itself quotes the row, for whoever debugs
+            assert "s3cret" not in str(caught.value.__cause__)
+        assert state.incidents() == []
 
 
 def test_a_driver_that_is_missing_is_told_with_how_to_install_it(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -69,7 +69,8 @@ class WallClock:
 
 
 class Courier:
-    """Serves ``sinks``, of these ``clusters`` only: several processes may share a state.
+    """Serves ``sinks``, with messages of ``clusters`` only: several services may share a state,
+    each with its own clusters, and sinks that are called the same. More may be added meanwhile.
 
     ``count`` is called with the name of a sink and the outcome of each attempt.
     """
@@ -79,7 +80,7 @@ class Courier:
         state: State,
         sinks: Iterable[tuple[settings.Sink, Sink]],
         *,
-        clusters: Sequence[str] | None = None,
+        clusters: Collection[str] | None = None,
         count: Callable[[str, Outcome], None] = lambda sink, outcome: None,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -109,7 +110,7 @@ class _Carrier:
         state: State,
         wanted: settings.Sink,
         sink: Sink,
-        clusters: Sequence[str] | None,
+        clusters: Collection[str] | None,
         count: Callable[[str, Outcome], None],
         clock: Clock,
         random: Random,
@@ -130,8 +131,9 @@ class _Carrier:
         while True:
             await self._pace()
             self.woken.clear()
+            clusters = None if self._clusters is None else list(self._clusters)
             delivery = await self._stored(
-                self._state.due, self.name, self._clock.now(), clusters=self._clusters
+                self._state.due, self.name, self._clock.now(), clusters=clusters
             )
             if delivery is None:
                 await self._clock.sleep(POLL, self.woken)

@@ -83,10 +83,20 @@ def _in_wal_mode(connection: sqlite3.Connection) -> bool:
 
 def postgresql(url: URL) -> Engine:
     """The server at ``url``; nothing is asked of it yet."""
-    patience = {"connect_timeout": int(PATIENCE), "tcp_user_timeout": int(PATIENCE * 1000)}
+    seconds = max(1, int(PATIENCE))
+    # A server that vanished without a word is noticed within seconds, not hours.
+    patience = {
+        "connect_timeout": seconds,
+        "tcp_user_timeout": seconds * 1000,
+        "keepalives_idle": seconds,
+        "keepalives_interval": seconds,
+        "keepalives_count": 3,
+    }
     engine = sa.create_engine(
         url,
         connect_args={key: value for key, value in patience.items() if key not in url.query},
+        # Each statement sees what was committed before it, also while the lock was waited for.
+        isolation_level="READ COMMITTED",
         pool_pre_ping=True,
         pool_timeout=PATIENCE,
         hide_parameters=True,

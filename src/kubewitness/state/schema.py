@@ -97,6 +97,8 @@ deliveries = Table(
         ["cluster", "incident"], ["incidents.cluster", "incidents.id"], ondelete="CASCADE"
     ),
     UniqueConstraint("cluster", "incident", "sink"),
+    # What became of a message may be written down after its row was deleted: no other gets its id.
+    sqlite_autoincrement=True,
 )
 waiting = deliveries.c.revision > deliveries.c.settled
 Index(

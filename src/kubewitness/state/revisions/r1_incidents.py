@@ -43,6 +43,7 @@ def upgrade(op: Operations) -> None:
             ["cluster", "incident"], ["incidents.cluster", "incidents.id"], ondelete="CASCADE"
         ),
         sa.UniqueConstraint("cluster", "incident", "sink"),
+        sqlite_autoincrement=True,
     )
     waiting = sa.text("revision > settled")
     op.create_index(
