@@ -9,7 +9,6 @@ from typing import NamedTuple
 from kubewitness.config.origin import DEFAULT, Origin
 from kubewitness.errors import ConfigError
 
-
 _FEW = 20
 _ALL = "docs/configuration.md has all of them"
 
