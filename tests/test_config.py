@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
@@ -249,12 +249,12 @@ sinks:
 """,
         KUBEWITNESS_STATE_FILE="state-url",
     )
-    settings = found.settings
-    assert settings.state == "postgresql://me:hunter2secret@db/witness"
-    assert settings.clusters[0].kafka[0].options["sasl.password"] == "correct horse"
-    assert settings.sinks[0].headers == {"Authorization": "correct horse"}
+    known = found.settings
+    assert known.state == "postgresql://me:hunter2secret@db/witness"
+    assert known.clusters[0].kafka[0].options["sasl.password"] == "correct horse"
+    assert known.sinks[0].headers == {"Authorization": "correct horse"}
     assert found.warnings == ()
-    shown = yaml_of(settings, found.origins) + json.dumps(effective(settings, found.origins))
+    shown = yaml_of(known, found.origins) + json.dumps(effective(known, found.origins))
     for secret in ("hunter2", "horse"):
         assert secret not in shown
     assert f"file: {tmp_path}/state-url" in shown
@@ -374,6 +374,7 @@ def test_aliases_are_read_as_what_they_stand_for(told: Told) -> None:
 YAML_ISH = st.text(alphabet=string.ascii_lowercase + ":-{}[]&*!|>'\"\n #,?%@`<", max_size=60)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.one_of(YAML_ISH, st.binary(max_size=60).map(lambda b: b.decode("latin-1"))))
 def test_any_file_is_settings_or_an_error_that_says_what(
     tmp_path_factory: pytest.TempPathFactory, text: str
@@ -536,7 +537,7 @@ DURATIONS = st.floats(min_value=0.001, max_value=1e9)
 
 
 @st.composite
-def settings(draw: st.DrawFn) -> Settings:
+def any_settings(draw: st.DrawFn) -> Settings:
     """Settings that hold all kinds of values, whether they make sense together or not."""
     return Settings(
         data=Path("/", draw(NAMES)),
@@ -585,7 +586,8 @@ def settings(draw: st.DrawFn) -> Settings:
     )
 
 
-@given(settings())
+@settings(max_examples=50, deadline=None)
+@given(any_settings())
 def test_what_is_in_effect_is_read_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, wanted: Settings
 ) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from kubewitness.config.origin import DEFAULT, Origins, below
 from kubewitness.config.scalar import plain_type, scalar
-from kubewitness.config.settings import Settings
+from kubewitness.config.settings import Settings, shape
 
 # What YAML takes for the text it is, whatever it stands behind.
 _BARE = re.compile(r"[A-Za-z0-9/.][A-Za-z0-9/._@+-]*(://?[A-Za-z0-9/._@+:-]*[A-Za-z0-9/])?")
@@ -31,7 +31,7 @@ class Said(NamedTuple):
 
 def effective(settings: Settings, origins: Origins) -> tuple[dict[str, Any], dict[str, str]]:
     """All settings as plain tables and lists, and where each value was said, by its key."""
-    table = _plain(msgspec.inspect.type_info(Settings), settings, "", origins)
+    table = _plain(shape(), settings, "", origins)
     said = {one.key: one.origin for one in _values(table, "", origins)}
     return table, said
 

@@ -16,7 +16,7 @@ from kubewitness.config.document import Text
 from kubewitness.config.origin import Origin, below
 from kubewitness.config.problem import Problem, did_you_mean
 from kubewitness.config.scalar import plain_type
-from kubewitness.config.settings import Settings
+from kubewitness.config.settings import shape
 
 PREFIX = "KUBEWITNESS_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
@@ -34,7 +34,7 @@ def keys(kind: msgspec.inspect.Type | None = None, key: str = "") -> Iterator[st
     >>> "listen.tls.key" in keys(), "clusters" in keys()
     (True, False)
     """
-    plain, written, optional = plain_type(kind or msgspec.inspect.type_info(Settings))
+    plain, written, optional = plain_type(kind or shape())
     if isinstance(plain, msgspec.inspect.StructType):
         if optional:
             yield key

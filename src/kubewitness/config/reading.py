@@ -20,7 +20,7 @@ from kubewitness.config.material import secret
 from kubewitness.config.origin import DEFAULT, Origin, Origins, below
 from kubewitness.config.problem import Problem, did_you_mean, refused
 from kubewitness.config.scalar import MistakeError, plain_type, read_scalar, scalar
-from kubewitness.config.settings import Settings
+from kubewitness.config.settings import Settings, shape
 from kubewitness.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def understood(
     meant to be; else what is wrong is added to ``problems``."""
     reading = _Reading(said, problems)
     try:
-        settings = reading.table(msgspec.inspect.type_info(Settings), table, "")
+        settings = reading.table(shape(), table, "")
     except _MistakenError:
         settings = None
     return settings, reading.origins

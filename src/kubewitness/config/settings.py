@@ -6,6 +6,7 @@ sizes are bytes; the file spells them "30d" and "64MiB" (``config.scalar``).
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -153,3 +154,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retention: Retention = Retention()
     sinks: tuple[Sink, ...] = ()
     logs: Literal["text", "json"] = "text"
+
+
+@cache
+def shape() -> msgspec.inspect.Type:
+    """The settings as types that can be walked along."""
+    return msgspec.inspect.type_info(Settings)
