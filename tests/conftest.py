@@ -1,4 +1,4 @@
-"""What the tests of the command line share: the command in this process and as a program."""
+"""What tests share: the command in this process and as a program, and disks that are full."""
 
 from __future__ import annotations
 
@@ -128,3 +128,32 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
         return tmp_path / "state.sqlite"
     url: str = request.getfixturevalue("database")
     return url
+
+
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"only root may mount a file system of its own: {error}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    yield from mounted(tmp_path / "disk", "size=8m")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is full after a few pages."""
+    yield from mounted(tmp_path / "small", "size=48k")
+
+
+def remount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 
 from activities import START
 from audit_log import event, lines, quiet_days, write
-from conftest import Command, program
+from conftest import Command, program, remount
 from kubewitness.analysis import analyze, summarize
 from kubewitness.errors import LakeError
 from kubewitness.events.columns import EVENT_COLUMNS
@@ -455,35 +454,6 @@ def test_the_key_of_a_lake_is_private(home: Path, log: Path) -> None:
     ingest(home, log)
     assert (home / "lake.json").stat().st_mode & 0o777 == 0o600
     assert len(Lake(home).redactor.mark("x")) == len("redacted:") + 12
-
-
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"only root may mount a file system of its own: {error}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own."""
-    yield from mounted(tmp_path / "disk", "size=8m")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk that is full after a few pages."""
-    yield from mounted(tmp_path / "small", "size=48k")
-
-
-def remount(disk: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("damage", [None, truncated, scratched])

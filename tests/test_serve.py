@@ -19,7 +19,7 @@ import pytest
 
 from activities import DAY, START
 from audit_log import event, lines
-from conftest import Command
+from conftest import Command, mounted
 from kubewitness.analysis import analyze
 from kubewitness.incidents.model import Incident
 from kubewitness.state.database import State
@@ -170,31 +170,20 @@ def test_incidents_are_kept_in_a_postgresql_that_goes_away_and_comes_back(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def own_disk(tmp_path: Path) -> Iterator[Path]:
+    yield from mounted(tmp_path / "own", "size=24m")
 
 
 def test_a_full_disk_stops_nothing_for_longer_than_it_is_full(
-    small_disk: Path, history: Path
+    own_disk: Path, history: Path
 ) -> None:
-    service = Service(small_disk)
+    service = Service(own_disk)
     shutil.copytree(history, service.data / "lake")
     early, late = list(pieces(last_day(), 10))[:5], list(pieces(last_day(), 10))[5:]
     with service.running():
         for piece in early:
             assert service.post(piece) == 200
-        filler = small_disk / "filler"
+        filler = own_disk / "filler"
         try:
             with filler.open("wb") as file:
                 while True:
