@@ -170,6 +170,10 @@ class Service:
         found = re.search(rf"^kubewitness_{name} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else float("nan")
 
+    def mean(self, name: str) -> float:
+        """Of what a histogram counted."""
+        return self.metric(f"{name}_sum") / max(self.metric(f"{name}_count"), 1.0)
+
     def resident(self) -> float:
         """Bytes in memory."""
         assert self.process is not None
@@ -205,6 +209,8 @@ class Run:
     processor: float = 0.0
     backlog: float = 0.0
     drained: float = 0.0
+    chunk: float = 0.0
+    judgement: float = 0.0
 
 
 def cast(folder: Path, attacks: int) -> tuple[Script, list[Attack]]:
@@ -298,6 +304,8 @@ async def load(
     run.processor = service.processor() - before
     run.backlog = service.metric("spool_backlog_bytes")
     run.drained = await drained(service)
+    run.chunk = service.mean("chunk_duration_seconds")
+    run.judgement = service.mean("judgement_duration_seconds")
     watching.cancel()
     return run
 
@@ -376,6 +384,8 @@ def report(
              f"{_quantiles(opened)} s", f"p99 ≤ {BUDGET['latency']:.0f} s"),
             (f"attacks that were told, of {len(attacks)}; median, p99",
              f"{len(found)}; {_quantiles(np.array(found))} s", ""),
+            ("a chunk into the lake, a judgement of all, mean",
+             f"{run.chunk:.2f} s, {run.judgement:.1f} s", ""),
             ("memory after warm-up, at the end, growth",
              f"{sizes[0] / 1e6:,.0f} MB, {sizes[-1] / 1e6:,.0f} MB{growth}", "flat"),
             ("processor", f"{run.processor / run.seconds:.2f} cores", "2 cores"),
@@ -433,7 +443,7 @@ def main() -> None:
     told = machine() + (
         f" Input: the first half hour of the example log ({len(script.lines):,} events) over and"
         f" over in batches of {MOST_ITEMS}, {options.servers} connections, one machine for sender"
-        " and service."
+        f" and service. One-minute load of the machine at the end: {os.getloadavg()[0]:.1f}."
     )
     if options.print:
         print(f"{told}\n\n{text}")
