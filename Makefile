@@ -22,7 +22,7 @@ check: $(BIN)/kubewitness
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 docs: $(BIN)/kubewitness
 	$(BIN)/python bench/walk.py

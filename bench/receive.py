@@ -1,11 +1,12 @@
-"""Measure how fast deliveries are taken: real HTTP on loopback, redaction, spool, fsync.
+"""Measure how fast deliveries are taken, and write it into bench/README.md.
 
-    python bench/receive.py [--bodies FOLDER] [--seconds 10] [--connections 8] [--size 400]
+    python bench/receive.py [--seconds 10] [--bodies FOLDER]
 
-``--bodies``: files ``*.body.json`` as an API server's webhook posted them; without it batches of
-``--size`` events are made of the example log. Clients are a process of their own, as an API server
-is, and share the processors. Prints one line: events/s, bytes an event, answers that were no 200,
-processor seconds of the receiver a second, p50 and p99 of an answer in milliseconds.
+Real HTTP on loopback, redaction, spool, fsync; nothing reads the spool. Deliveries are made of the
+example log; with ``--bodies`` they are files ``*.body.json``, as an API server's webhook posted
+them, and the result is printed only. The clients are a process of their own, as API servers are,
+and share the processors. Rewrites what stands between ``<!-- receive:begin -->`` and
+``<!-- receive:end -->``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from kubewitness.service.intake import Intake
 from kubewitness.service.receiver import Receiver
 from kubewitness.service.spool import Spool
 from kubewitness.service.transport import Transport
+from throughput import machine, rewrite, table
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "audit.jsonl.zst"
 
@@ -38,7 +40,7 @@ def deliveries(folder: Path | None, size: int) -> list[tuple[int, bytes]]:
         bodies = [path.read_bytes() for path in sorted(folder.rglob("*.body.json"))]
         return [(len(json.loads(body)["items"]), body) for body in bodies]
     with zstandard.open(EXAMPLE, "rb") as file:
-        lines = file.read().splitlines()[: 50 * size]
+        lines = file.read().splitlines()[: max(50 * size, 2000)]
     begin = b'{"kind":"Event","apiVersion":"audit.k8s.io/v1",'
     items = [b"{" + line.removeprefix(begin) for line in lines if line.startswith(begin)]
     head = b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":['
@@ -86,8 +88,8 @@ async def _send(
 
 async def receive(
     folder: Path, bodies: list[tuple[int, bytes]], connections: int, seconds: float
-) -> str:
-    """Run the receiver until the client is done; the line that tells of it."""
+) -> tuple[str, ...]:
+    """Run the receiver until the client is done; the row that tells of it."""
     listen = Listen(port=0)
     spool = Spool(folder / "spool", limit=1 << 40)
     intake = Intake(folder / "quarantine", Redactor(os.urandom(32)))
@@ -113,27 +115,44 @@ async def receive(
     await spool.close()
     intake.close()
     events = sum(one[0] for one in taken)
-    size = sum(one[1] for one in taken)
     took = sorted(one[2] * 1000 for one in taken)
     return (
-        f"{events / wall:,.0f} events/s, {size / events:,.0f} bytes an event, {refused} refused,"
-        f" {cpu / wall:.2f} processors, p50 {took[len(took) // 2]:.1f} ms,"
-        f" p99 {took[len(took) * 99 // 100]:.1f} ms"
+        f"{sum(n for n, _ in bodies) / len(bodies):.0f}",
+        str(connections),
+        f"{sum(one[1] for one in taken) / events:,.0f}",
+        f"{events / wall:,.0f}",
+        f"{events / cpu:,.0f}",
+        f"{took[len(took) // 2]:.1f} ms",
+        f"{took[len(took) * 99 // 100]:.1f} ms",
+        str(refused),
     )
 
 
+HEAD = (
+    *("events a delivery", "connections", "bytes an event", "events/s"),
+    *("a second of the receiver's processor", "p50", "p99", "refused"),
+)
+LOADS = ((400, 1), (400, 8), (1, 64))
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure each load and rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--bodies", type=Path)
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--size", type=int, default=400)
     options = parser.parse_args()
-    bodies = deliveries(options.bodies, options.size)
-    with tempfile.TemporaryDirectory() as folder:
-        measure = receive(Path(folder), bodies, options.connections, options.seconds)
-        print(asyncio.run(measure))
+    rows = []
+    for size, connections in LOADS[-2:-1] if options.bodies else LOADS:
+        bodies = deliveries(options.bodies, size)
+        with tempfile.TemporaryDirectory() as folder:
+            measure = receive(Path(folder), bodies, connections, options.seconds)
+            rows.append(asyncio.run(measure))
+    block = table(HEAD, rows)
+    if options.bodies:
+        print(block)
+        return
+    load = f"One-minute load of the machine at the end: {os.getloadavg()[0]:.1f}."
+    rewrite("receive", [f"{machine()} {load}", block])
 
 
 if __name__ == "__main__":

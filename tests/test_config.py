@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 import string
 from collections.abc import Callable
@@ -189,6 +190,21 @@ def test_variables_can_switch_on_and_off_what_the_file_does_not_say(told: Told) 
     assert found.admin.port == 9
 
 
+def test_what_is_said_later_is_for_all_of_a_key(told: Told, tmp_path: Path) -> None:
+    kept(tmp_path / "url", "postgresql://db/b")
+    found = told(
+        LEAST,
+        flags={"state.file": "url", "listen.port": "7", "admin": "null"},
+        KUBEWITNESS_STATE="postgresql://db/a",
+        KUBEWITNESS_LISTEN="null",
+        KUBEWITNESS_ADMIN_PORT="8",
+        KUBEWITNESS_LISTEN_CONNECTIONS="9",
+    ).settings
+    assert found.state == "postgresql://db/b"
+    assert found.listen == Listen(port=7, connections=9)
+    assert found.admin is None
+
+
 def test_no_file_is_needed_for_what_variables_can_say(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="clusters: there is none"):
         read(None, environment={"KUBEWITNESS_DATA": str(tmp_path)}, overrides={})
@@ -218,7 +234,6 @@ def test_variables_that_kubernetes_sets_for_a_service_are_not_settings(told: Tol
 def test_a_secret_comes_from_a_file_and_is_nowhere_shown(told: Told, tmp_path: Path) -> None:
     kept(tmp_path / "state-url", "postgresql://me:hunter2secret@db/witness\n")
     kept(tmp_path / "password", "correct horse\n")
-    kept(tmp_path / "slack", "https://hooks.slack.com/services/T0/B0/s3cr3t")
     found = told(
         LEAST
         + """  kafka:
@@ -226,7 +241,6 @@ def test_a_secret_comes_from_a_file_and_is_nowhere_shown(told: Told, tmp_path: P
     topic: audit
     options: {sasl.username: me, sasl.password: {file: password}}
 sinks:
-- {name: chat, type: slack, url: {file: slack}}
 - name: hook
   type: webhook
   url: https://example.org/
@@ -238,11 +252,10 @@ sinks:
     settings = found.settings
     assert settings.state == "postgresql://me:hunter2secret@db/witness"
     assert settings.clusters[0].kafka[0].options["sasl.password"] == "correct horse"
-    assert settings.sinks[0].url.endswith("s3cr3t")
-    assert settings.sinks[1].headers == {"Authorization": "correct horse"}
+    assert settings.sinks[0].headers == {"Authorization": "correct horse"}
     assert found.warnings == ()
     shown = yaml_of(settings, found.origins) + json.dumps(effective(settings, found.origins))
-    for secret in ("hunter2", "horse", "s3cr3t"):
+    for secret in ("hunter2", "horse"):
         assert secret not in shown
     assert f"file: {tmp_path}/state-url" in shown
 
@@ -485,6 +498,25 @@ def test_certificates_are_tried(told: Told, mistakes: Callable[..., str], tmp_pa
     assert "expired at" in told(LEAST + TLS % "a.key").warnings[0].what
 
 
+def test_a_key_with_a_password_is_refused(mistakes: Callable[..., str], tmp_path: Path) -> None:
+    certified(tmp_path, "a")
+    key = serialization.load_pem_private_key((tmp_path / "a.key").read_bytes(), None)
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"pw"),
+    )
+    kept(tmp_path / "a.key", encrypted.decode())
+    assert "the key is encrypted" in mistakes(LEAST + TLS % "a.key")
+
+
+@pytest.mark.parametrize("url", ["http://[x", "https://a:b:c", "http://", "x", "http://a:99999"])
+def test_what_is_no_url_is_told(url: str, mistakes: Callable[..., str]) -> None:
+    sink = f"sinks: [{{name: a, type: webhook, url: '{url}'}}]\n"
+    assert "no http:// or https:// URL" in mistakes(LEAST + sink)
+    assert "no URL of a PostgreSQL database" in mistakes(LEAST + f"state: '{url}'\n")
+
+
 def test_a_folder_that_cannot_be_written_to_is_told(
     mistakes: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -575,8 +607,6 @@ def test_the_example_can_be_taken_as_it_is(kubewitness: Command, tmp_path: Path)
     done = kubewitness("config", "check", path)
     assert (done.code, done.talk) == (0, "")
     assert yaml.safe_load(done.text)["clusters"][0]["name"] == "production"
-    twice = kubewitness("config", "check", "-", stdin=done.out)
-    assert twice.code in (1, 2)
 
 
 def test_what_the_example_leaves_out_is_the_default_or_can_be_taken(
@@ -609,7 +639,7 @@ def test_what_the_example_leaves_out_is_the_default_or_can_be_taken(
 def _is_setting(line: str) -> bool:
     """Whether a line is a comment that is no sentence."""
     words = line.strip().removeprefix("#").strip().removeprefix("- ").split(" ")
-    return line.strip().startswith("#") and words[0].endswith(":")
+    return line.strip().startswith("#") and re.fullmatch(r"[\w.]+:", words[0]) is not None
 
 
 def test_the_command_says_where_each_value_is_from(

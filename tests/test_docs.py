@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,12 +20,27 @@ import pytest
 
 from audit_log import event, quiet_days, write
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
-from kubewitness.analysis import opened
 from kubewitness.cli import cli
 from kubewitness.config.reading import read
-from kubewitness.errors import QueryError
+from kubewitness.config.scalar import plain_type, scalar
+from kubewitness.config.sending import TAKEN
+from kubewitness.config.settings import (
+    Admin,
+    Bucket,
+    Cluster,
+    Detection,
+    Kafka,
+    Listen,
+    Retention,
+    Settings,
+    Sink,
+    Tls,
+)
+from kubewitness.config.webhook import flags
+from kubewitness.errors import ConfigError, QueryError
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.objects import condition
 from kubewitness.forensics.rbac.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
 from kubewitness.incidents.model import (
     Expected,
@@ -34,33 +50,33 @@ from kubewitness.incidents.model import (
     Reason,
     Refused,
 )
+from kubewitness.inquiry import opened
 from kubewitness.query import grammar
 from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.grammar import parse
 from kubewitness.query.writing import written
 from kubewitness.report.model import Coverage, Summary
-from kubewitness.sinks.sink import TAKEN, sink
+from kubewitness.sinks.sink import sink
 from kubewitness.surprise.registry import FACTORS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("bench/*.md")])
-COMMANDS = cli.list_commands(click.Context(cli))
 
 
-def leaves(name: str, command: click.Command | None) -> Iterator[tuple[str, click.Command]]:
-    """A command, or those of a group, with the words that call them."""
-    assert command is not None
-    if isinstance(command, click.Group):
-        for word, one in command.commands.items():
-            yield from leaves(f"{name} {word}", one)
-    else:
-        yield name, command
+def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by what is typed for it."""
+    context = click.Context(group)
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name}{word} ")
+        else:
+            yield f"{name}{word}", command
 
 
-LEAVES = dict(
-    leaf for name in COMMANDS for leaf in leaves(name, cli.get_command(click.Context(cli), name))
-)
+COMMANDS = dict(commands(cli))
 
 
 def page(path: str) -> str:
@@ -119,9 +135,9 @@ def test_every_field_of_an_answer_is_documented(struct: type[msgspec.Struct]) ->
     assert first_words(text) == list(struct.__struct_fields__)
 
 
-@pytest.mark.parametrize("name", LEAVES)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_a_command_is_documented(name: str) -> None:
-    command = LEAVES[name]
+    command = COMMANDS[name]
     text = section(page("docs/commands.md"), f"## kubewitness {name}")
     documented = [
         flag for row in rows(text) for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row[0])
@@ -139,7 +155,79 @@ def test_every_option_of_a_command_is_documented(name: str) -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     told = re.findall(r"`kubewitness ([\w-]+)", section(page("README.md"), "## Commands"))
-    assert set(told) == set(COMMANDS)
+    assert set(told) == set(cli.list_commands(click.Context(cli)))
+
+
+def told_kind(kind: msgspec.inspect.Type) -> str:
+    """How the documentation calls what a setting holds."""
+    plain, written, _ = plain_type(kind)
+    if isinstance(plain, msgspec.inspect.StructType):
+        return plain.cls.__name__
+    if isinstance(plain, msgspec.inspect.VarTupleType):
+        return f"list of {told_kind(plain.item_type)}"
+    if isinstance(plain, msgspec.inspect.DictType):
+        return f"table of {told_kind(plain.value_type)}"
+    return "secret" if written == "secret" else scalar(plain, written).name.removeprefix("a ")
+
+
+def told_default(field: msgspec.inspect.Field) -> str:
+    """The default of a setting as it would stand in the file."""
+    plain, written, _ = plain_type(field.type)
+    if field.required:
+        return ""
+    if isinstance(plain, msgspec.inspect.StructType) and field.default is not None:
+        return "see below"
+    if isinstance(plain, msgspec.inspect.VarTupleType | msgspec.inspect.DictType):
+        return "`[]`" if isinstance(plain, msgspec.inspect.VarTupleType) else "`{}`"
+    if field.default is None or isinstance(field.default, bool):
+        return f"`{msgspec.json.encode(field.default).decode()}`"
+    said = scalar(plain, written).write(field.default)
+    return f"`{said}`" if said != "" else '`""`'
+
+
+SETTINGS = (Settings, Listen, Tls, Admin, Cluster, Bucket, Kafka, Detection, Retention, Sink)
+
+
+@pytest.mark.parametrize("struct", SETTINGS)
+def test_every_setting_is_documented(struct: type[msgspec.Struct]) -> None:
+    text = section(page("docs/configuration.md"), f"## {struct.__name__}")
+    found = msgspec.inspect.type_info(struct)
+    assert isinstance(found, msgspec.inspect.StructType)
+    assert [tuple(row[:3]) for row in rows(text)] == [
+        (f"`{one.encode_name}`", told_kind(one.type), told_default(one)) for one in found.fields
+    ]
+
+
+def test_all_settings_are_among_the_documented_ones() -> None:
+    def structs(kind: msgspec.inspect.Type) -> Iterator[type]:
+        plain, _, _ = plain_type(kind)
+        if isinstance(plain, msgspec.inspect.VarTupleType):
+            yield from structs(plain.item_type)
+        if isinstance(plain, msgspec.inspect.StructType):
+            yield plain.cls
+            for field in plain.fields:
+                yield from structs(field.type)
+
+    assert set(structs(msgspec.inspect.type_info(Settings))) == set(SETTINGS)
+
+
+def test_mistakes_of_a_configuration_look_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = page("docs/configuration.md")
+    (shown,) = re.findall(r"<!-- mistakes -->\n```\nkubewitness: (.*?)\n```", text, re.DOTALL)
+    *_, wrong = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("serve.yaml").write_text(wrong)
+    with pytest.raises(ConfigError) as caught:
+        read(Path("serve.yaml"), environment={}, overrides={})
+    assert str(caught.value) == shown
+
+
+def test_the_flags_of_an_api_server_are_documented() -> None:
+    text = section(page("docs/connecting.md"), "## The audit webhook")
+    table = [tuple(row) for row in rows(text) if row[0].startswith("`audit-")]
+    assert table == [(f"`{flag.name}`", flag.why) for flag in flags()]
 
 
 def test_the_marks_of_the_figures_are_in_place() -> None:
@@ -240,13 +328,18 @@ def test_the_payloads_of_the_documentation_are_what_the_sinks_make() -> None:
         assert (DOCS / "sinks" / name).read_bytes() == content, "run 'make docs'"
 
 
-def test_every_type_of_sink_is_documented_and_in_the_example(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(ROOT)
+def test_every_type_of_sink_is_documented_and_in_the_example(tmp_path: Path) -> None:
     documented = first_words(section(page("docs/serve.md"), "## Sinks"))[: len(TAKEN)]
     assert documented == list(TAKEN)
-    known = read(DOCS / "sinks" / "kubewitness.yaml", environment={}, overrides={})
+    for template in (DOCS / "sinks").glob("*.j2"):
+        shutil.copy(template, tmp_path)
+    text = re.sub(r"/(etc|var/\w+)/kubewitness", str(tmp_path), page("docs/sinks/kubewitness.yaml"))
+    for path in re.findall(rf"(?:_file|file): ({tmp_path}/[\w-]+)", text):
+        Path(path).write_text("https://chat.example/0123456789abcdef")
+    for path in re.findall(rf"token_file: ({tmp_path}/[\w-]+)", text):
+        Path(path).write_text("0123456789abcdef0123456789")
+    (tmp_path / "kubewitness.yaml").write_text(text)
+    known = read(tmp_path / "kubewitness.yaml", environment={}, overrides={})
     assert {sink(one).name for one in known.sinks} == {one.name for one in known.sinks}
     assert {one.type for one in known.sinks} == TAKEN.keys() - {"stdout"}
 
@@ -262,6 +355,11 @@ QUERIES = "docs/query.md"
 def test_every_field_of_a_query_is_documented() -> None:
     documented = [tuple(row) for row in rows(section(page(QUERIES), "## Fields"))]
     assert documented == [(f"`{f.name}`", told(f), f.what) for f in FIELDS.values()]
+
+
+def test_the_fields_of_workloads_are_documented() -> None:
+    documented = rows(section(page("docs/forensics.md"), "## Inventory"))
+    assert documented == [[f"`{f.name}`", told(f), f.what] for f in condition.FIELDS.values()]
 
 
 def told(field: Field) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import logging
 import os
 import shutil
 import signal
@@ -13,16 +12,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
+import yaml
 
 from feeding import Log, Positions, Spool, intake, running, until
+from kubewitness.config.settings import Cluster
 from kubewitness.service.feeds.follow import FollowFeed
 from kubewitness.service.feeds.lines import BODY, Cutter
 from kubewitness.service.feeds.log_file import Mark
+from kubewitness.service.feeds.opening import feeds
 from kubewitness.service.feeds.rotation import families, generation
 from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.feeds.trail import Trail
@@ -419,24 +422,43 @@ def test_parts_of_a_line_are_kept_together(log: Log, reader: Reader) -> None:
     assert reader.look() == log.written
 
 
-def test_who_may_not_read_a_file_says_so_once_and_tries_again(
-    log: Log, reader: Reader, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Whoever tests as root may read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_who_may_not_read_says_so_once_and_tries_again(
+    what: str, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log.numbered(1)
-    real = os.open
-
-    def refuse(path: Path, *rest: int) -> int:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr("os.open", refuse)  # whoever tests as root may read everything
-    assert reader.look() == reader.look() == []
-    monkeypatch.setattr("os.open", real)
-    with caplog.at_level(logging.INFO):
-        assert reader.look() == log.written
-    assert [record.message for record in caplog.records] == [
-        f"{log.path}: cannot be read: permission denied",
-        f"{log.path}: is read again",
-    ]
+    with TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        log = Log(Path(folder) / "audit.log")
+        log.numbered(1)
+        log.path.chmod(0o644)
+        reader = follow(log.path)
+        locked = log.path if what == "file" else Path(folder)
+        mode = locked.stat().st_mode
+        locked.chmod(0)
+        with as_nobody():
+            assert reader.look() == reader.look() == []
+        assert [record.message.partition(": ")[2] for record in caplog.records] in (
+            ["cannot be read: permission denied"],
+            ["nothing to follow yet: permission denied"],
+        )
+        locked.chmod(mode)
+        with as_nobody():
+            assert reader.look() == log.written
+        reader.close()
+        log.close()
 
 
 def test_logs_that_begin_alike_are_told_apart(follow: Follow, tmp_path: Path) -> None:
@@ -682,3 +704,34 @@ def test_a_pipe_that_says_nothing_does_not_keep_the_program_from_ending() -> Non
     assert time.monotonic() - begun < 5
     os.close(out)
     os.close(into)
+
+
+# Which feeds there are -------------------------------------------------------------------------
+
+
+def test_the_configuration_of_the_documentation_makes_the_feeds_it_says() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    section = page.partition("## Other sources")[2]
+    example = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+    (cluster,) = msgspec.convert(
+        example["clusters"], tuple[Cluster, ...], dec_hook=lambda kind, value: kind(value)
+    )
+    opened = feeds(cluster, intake, Spool(), Positions())
+    assert [(type(one).__name__, one.name, one.behind) for one in opened] == [
+        ("FollowFeed", "follow/prod//var/log/kubernetes/audit/audit.log", 0),
+        ("BucketFeed", "bucket/prod/s3://company-audit/AWSLogs/prod", 0),
+        ("KafkaFeed", "kafka/prod/audit", 0),
+    ]
+
+
+def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "given").open("w+") as given:
+        monkeypatch.setattr("sys.stdin", given)
+        (feed,) = feeds(Cluster(name="a", follow=(Path("-"),)), intake, Spool(), Positions())
+        assert isinstance(feed, StandardInputFeed)
+        given.write("1\n")
+        given.seek(0)
+        spool = Spool()
+        (feed,) = feeds(Cluster(name="a", follow=(Path("-"),)), intake, spool, Positions())
+        asyncio.run(feed.run())
+    assert spool.lines == [b"1"]

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -225,6 +227,31 @@ def test_nothing_is_lost_to_kill_9(cluster: Cluster, topic: str, tmp_path: Path)
             time.sleep(0.1)
         process.kill()
     assert set(sent) <= read()
+
+
+def test_messages_that_expired_are_counted_and_told(
+    cluster: Cluster, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a mock cluster cannot do: delete the oldest messages of a partition."""
+
+    real = confluent_kafka.Consumer({"bootstrap.servers": cluster.brokers, "group.id": topic})
+
+    def oldest_and_newest(partition: Any, **rest: Any) -> tuple[int, int]:
+        oldest, newest = real.get_watermark_offsets(partition, **rest)
+        return (oldest + 7 if partition.partition == 2 else oldest), newest
+
+    expired: Any = SimpleNamespace(
+        committed=real.committed, get_watermark_offsets=oldest_and_newest
+    )
+    kafka = feed(cluster, topic, Spool())
+    cluster.send(topic, *numbered(40))
+    partitions = [confluent_kafka.TopicPartition(topic, n, 3) for n in range(PARTITIONS)]
+    real.commit(offsets=partitions, asynchronous=False)
+    kafka._on_assign(expired, partitions)
+    kafka._inspect(expired)
+    real.close()
+    assert kafka.expired == 4
+    assert "partition 2: 4 messages expired before they were read" in caplog.text
 
 
 def test_brokers_that_are_not_there_are_waited_for(

@@ -4,6 +4,7 @@ platform."""
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import ssl
 import stat
@@ -21,7 +22,8 @@ import pytest
 import yaml
 from syrupy.assertion import SnapshotAssertion
 
-from conftest import Command, Ran
+from audit_log import event
+from conftest import Command, Ran, program
 from kubewitness.config.credential import new_identity
 from kubewitness.config.platform import PLATFORMS
 from kubewitness.config.reading import configuration, read
@@ -173,6 +175,40 @@ def test_the_kubeconfig_is_what_a_real_api_server_was_given(
     assert f"Authorization: Bearer {user['tokenFile']}" in recorded
 
 
+def test_a_service_that_is_told_so_takes_what_is_sent_so(
+    kubewitness: Command, tmp_path: Path
+) -> None:
+    """Both folders as they were written, and the service itself between them."""
+    folder = tmp_path / "webhook"
+    made(kubewitness, folder)
+    cluster, user = used(folder / "control-plane/kubeconfig.yaml")
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    body = json.dumps({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": [event()]})
+    serve = program("serve", "--config", folder / "receiver/serve.yaml", "--set", "listen.port=0")
+    with subprocess.Popen(
+        [*serve, "--set", "admin=null"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        try:
+            assert running.stderr is not None
+            port = next(int(line.split()[-1]) for line in running.stderr if "at port" in line)
+            answers = []
+            for token in (user["tokenFile"], "another"):
+                connection = HTTPSConnection(
+                    "127.0.0.1", port, context=ssl.create_default_context(cadata=authority)
+                )
+                headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+                connection.request("POST", urlsplit(cluster["server"]).path, body, headers)
+                answers.append(connection.getresponse().status)
+                connection.close()
+        finally:
+            running.terminate()
+            running.communicate(timeout=60)
+    assert answers == [200, 401]
+
+
 def test_files_are_for_their_owner_and_never_replaced(kubewitness: Command, tmp_path: Path) -> None:
     folder = tmp_path / "webhook"
     done = made(kubewitness, folder)
@@ -234,6 +270,8 @@ def test_a_client_certificate_is_taken_instead_of_a_token(
         (("--generate", "--server", "http://127.0.0.1"), "is no URL like https"),
         (("--generate", "--server", "https://a?b=c"), "is no URL like https"),
         (("--generate", "--server", "https://me@a"), "is no URL like https"),
+        (("--generate", "--server", "https://[a"), "is no URL like https"),
+        (("--generate", "--cluster", "a b"), "is no name of a cluster"),
     ],
 )
 def test_what_does_not_fit_is_a_mistake_of_usage(

@@ -11,7 +11,7 @@ from audit_log import quiet_days
 from kubewitness.activity import grouping
 from kubewitness.activity.grouping import group, merged
 from kubewitness.activity.rollup import finish, found_proxies, rollup, slot_width
-from kubewitness.analysis import opened
+from kubewitness.inquiry import opened
 
 
 def activities(log: Path) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 
 import report_fixtures as fixtures
 from conftest import Command
-from kubewitness.analysis import save
+from kubewitness.report.kept import save
 from receivers import answers, receiver
 
 

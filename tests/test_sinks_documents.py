@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
 import report_fixtures as fixtures
+from kubewitness.config.sending import TAKEN
 from kubewitness.config.settings import Sink as SinkSettings
 from kubewitness.errors import KubewitnessError
 from kubewitness.incidents.model import SEVERITIES, Expected, Incident, Moment, Reason, Severity
 from kubewitness.report import exports, inert
 from kubewitness.report.ocsf import finding
 from kubewitness.sinks import alertmanager, falco, ocsf, slack, webhook
-from kubewitness.sinks.sink import TAKEN, Kind, Notice, sink
+from kubewitness.sinks.sink import Kind, Notice, sink
 from kubewitness.sinks.trial import trial
 
 NOW = datetime(2026, 3, 14, 4, 0, tzinfo=UTC)

@@ -265,6 +265,37 @@ def test_behind_damage_in_an_old_segment_the_reading_goes_on(tmp_path: Path) -> 
     assert len(damaged(tmp_path)) == 2
 
 
+def test_sectors_that_cannot_be_read_cost_what_stood_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = numbered(8, size=1000)
+    _, ends = written(tmp_path, some)
+    bad = range(ends[2] + 700, ends[2] + 900)
+    real = os.pread
+
+    def pread(file: int, size: int, offset: int) -> bytes:
+        if offset < bad.stop and offset + size > bad.start:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(file, size, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert run(tmp_path, look) == [*some[:3], *some[4:]]
+
+
+def test_a_segment_that_somebody_deleted_is_not_waited_for(tmp_path: Path) -> None:
+    some = numbered(9, size=100)
+    run(tmp_path, lambda spool: keep(spool, some), segment_bytes=300)
+
+    async def drain(spool: Spool) -> int:
+        segments(tmp_path)[0].unlink()
+        found = spool.read(None, most_bytes=BIG)
+        assert [one for _, one in found] == [one for _, one in spool.read(None, most_bytes=BIG)]
+        spool.discard(found[-1][0])
+        return len(found) + spool.backlog_bytes
+
+    assert 0 < run(tmp_path, drain) < 9
+
+
 # Kills and full disks
 
 WRITER = """

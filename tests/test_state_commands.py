@@ -36,7 +36,8 @@ def test_incidents_of_a_service_are_listed(
     assert head.split()[:2] == ["ID", "SEVERITY"]
     assert [line.split()[0] for line in lines] == ["fresh", "old", "quiet"]
     assert "5m" in lines[0].split()
-    assert kubewitness("incidents", *service, "--no-headers").text.splitlines() == lines
+    bare = kubewitness("incidents", *service, "--no-headers").text.splitlines()
+    assert [line.split()[0] for line in bare] == ["fresh", "old", "quiet"]
 
 
 def test_incidents_are_chosen_by_cluster_and_time(

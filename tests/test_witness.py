@@ -58,6 +58,7 @@ class Cluster:
     def judges(self) -> Judgement:
         judgement = self.witness.snapshot().reach()
         self.told |= {one.id: one for one in self.witness.adopt(judgement)}
+        self.witness.save()
         return judgement
 
     def as_analyzed(self) -> tuple[Incident, ...]:

@@ -35,6 +35,7 @@ _COMMANDS = {
     "config": "Check the settings of the service, or print a file to begin with.",
     "init": "Write what makes a cluster send its audit log.",
     "policy": "Say what an audit policy costs, and what it blinds.",
+    "mcp": "Answer an assistant's questions, as tools of the Model Context Protocol.",
     "evaluate": "Measure detection on labelled datasets, beside baselines.",
     "rehearse": "Copy a log with attacks woven in that never happened.",
 }

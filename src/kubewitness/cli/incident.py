@@ -31,47 +31,38 @@ def incident(
 ) -> None:
     """Everything about one incident of the last analysis, or with --data or --state of a running
     service; the beginning of its ID is enough."""
-    from kubewitness.report import exports, terminal
+    from kubewitness.report import exports
+    from kubewitness.report.terminal.incident import incident_detail
 
     found = known_incident(identity, lake, data, state)
     with streams.data() as console:
         if output:
             exports.write([found], output, sys.stdout.buffer)
         else:
-            terminal.incident_detail(found, console)
+            incident_detail(found, console)
 
 
 def known_incident(
     identity: str, lake: Path | None, data: Path | None = None, state: str = ""
 ) -> Incident:
     """The only known incident whose ID begins so. Raises ``KubewitnessError``."""
-    from kubewitness.errors import KubewitnessError
+    from kubewitness.report import kept
 
     if lake or not (data or state):
         everything, where = _of_analysis(lake)
     else:
         everything, where = _of_service(data, state)
-    identity = identity.removeprefix("incident/")  # as -o name writes it
-    found = [one for one in everything if one.id.startswith(identity)]
-    if len(found) != 1:
-        what = "several incidents begin" if found else "no incident begins"
-        names = ", ".join(one.id for one in (found or everything)[:8])
-        raise KubewitnessError(
-            f"{what} with {identity!r}",
-            where=where,
-            remedy=f"there are: {names}" if names else "there are no incidents",
-        )
-    return found[0]
+    return kept.only(everything, identity, where)
 
 
 def _of_analysis(lake: Path | None) -> tuple[Sequence[Incident], str]:
-    from kubewitness import analysis as library
     from kubewitness.cli.analyze import last_analysis
+    from kubewitness.report import kept
 
     path = lake / "analysis.json" if lake else last_analysis()
     if path is None:
         raise click.UsageError("without a home directory, say with --lake which analysis is meant")
-    known = library.recall(path)
+    known = kept.recall(path)
     return (*known.incidents, *known.queue), str(path)
 
 

@@ -34,7 +34,8 @@ def incidents(
     no_headers: bool,
 ) -> None:
     """List the incidents of a running 'kubewitness serve', alerts first."""
-    from kubewitness.report import exports, terminal
+    from kubewitness.report import exports
+    from kubewitness.report.terminal.listing import incidents_table
 
     now = datetime.now(UTC)
     with service_state(data, state) as opened:
@@ -44,6 +45,6 @@ def incidents(
             exports.write(found, output, sys.stdout.buffer)
         elif found:
             wide, headers = output == "wide", not no_headers
-            terminal.incidents_table(found, console, wide=wide, now=now, headers=headers)
+            incidents_table(found, console, wide=wide, now=now, headers=headers)
     if not found:
         click.echo("No incidents found.", err=True)

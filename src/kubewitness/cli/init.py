@@ -83,7 +83,7 @@ def webhook(
     try:
         url = library.server_url(server, cluster)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--server") from None
+        raise click.UsageError(str(error)) from None
     written = library.connect(
         folder,
         cluster,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kubewitness.config import material
-from kubewitness.config.inquiry import doubtful, loopback, repeated, token_doubts
+from kubewitness.config.inquiry import doubtful, loopback, repeated, token_doubts, url_of
 from kubewitness.config.origin import Origins
 from kubewitness.config.problem import Problem
 from kubewitness.config.settings import Cluster, Listen, Settings, audit_path
@@ -18,6 +17,7 @@ _BUCKETS = ("s3", "gs", "az", "file")
 
 
 def encryption(settings: Settings, origins: Origins) -> Iterator[Problem]:
+    """Nobody on the way reads a log, or the token that lets one write it."""
     listen = settings.listen
     if listen is None or listen.tls is not None:
         return
@@ -42,6 +42,7 @@ def encryption(settings: Settings, origins: Origins) -> Iterator[Problem]:
 
 
 def certificates(settings: Settings, origins: Origins) -> Iterator[Problem]:
+    """Certificate, key and CA are there, and fit."""
     if settings.listen is None or settings.listen.tls is None:
         return
     tls = settings.listen.tls
@@ -56,6 +57,7 @@ def certificates(settings: Settings, origins: Origins) -> Iterator[Problem]:
 
 
 def clusters(settings: Settings, origins: Origins) -> Iterator[Problem]:
+    """Each cluster has a way in, of its own, and none that is open to everybody."""
     if not settings.clusters:
         yield Problem(
             origins.of("clusters"),
@@ -122,11 +124,12 @@ def _credentials(
 
 
 def feeds(settings: Settings, origins: Origins) -> Iterator[Problem]:
+    """What is read is told apart, and is what can be read."""
     places: dict[str, str] = {}
     for n, cluster in enumerate(settings.clusters):
         for m, bucket in enumerate(cluster.buckets):
             key = f"clusters[{n}].buckets[{m}].url"
-            parts = urlsplit(bucket.url)
+            parts = url_of(bucket.url)
             if parts.scheme not in _BUCKETS or not (parts.netloc or parts.path.strip("/")):
                 yield Problem(
                     origins.of(key),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterator
 from operator import attrgetter
-from urllib.parse import urlsplit
 
 from kubewitness.config import material
 from kubewitness.config.arrival import certificates, clusters, encryption, feeds
-from kubewitness.config.inquiry import repeated
+from kubewitness.config.inquiry import is_name, repeated, url_of
 from kubewitness.config.origin import Origins
 from kubewitness.config.problem import Problem
 from kubewitness.config.quantity import spelled_duration, spelled_size
@@ -21,7 +19,7 @@ from kubewitness.config.settings import Settings
 # (settings, where they were said) → what is wrong
 Check = Callable[[Settings, Origins], Iterator[Problem]]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_DATABASES = ("postgresql", "postgres", "postgresql+psycopg")
 # (the smaller, the larger, how they are written)
 _ORDERED: tuple[tuple[str, str, Callable[..., str]], ...] = (
     ("listen.body_bytes", "listen.unpacked_bytes", spelled_size),
@@ -82,7 +80,7 @@ def _storage(settings: Settings, origins: Origins) -> Iterator[Problem]:
         material.writable_folder(settings.data)
     except ValueError as error:
         yield Problem(origins.of("data"), "data", str(error), "name a folder of the service's own")
-    if settings.state and urlsplit(settings.state).scheme.partition("+")[0] != "postgresql":
+    if settings.state and url_of(settings.state).scheme not in _DATABASES:
         yield Problem(
             origins.of("state"),
             "state",
@@ -97,7 +95,7 @@ def _names(settings: Settings, origins: Origins) -> Iterator[Problem]:
         ("sinks", [one.name for one in settings.sinks]),
     ):
         for n, name in enumerate(names):
-            if not _NAME.fullmatch(name):
+            if not is_name(name):
                 yield Problem(
                     origins.of(f"{key}[{n}].name"),
                     f"{key}[{n}].name",

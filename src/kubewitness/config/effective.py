@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
-from kubewitness.config.environment import plain_type
 from kubewitness.config.origin import DEFAULT, Origins, below
-from kubewitness.config.scalar import scalar
+from kubewitness.config.scalar import plain_type, scalar
 from kubewitness.config.settings import Settings
 
 # What YAML takes for the text it is, whatever it stands behind.

@@ -15,6 +15,7 @@ import msgspec
 from kubewitness.config.document import Text
 from kubewitness.config.origin import Origin, below
 from kubewitness.config.problem import Problem, did_you_mean
+from kubewitness.config.scalar import plain_type
 from kubewitness.config.settings import Settings
 
 PREFIX = "KUBEWITNESS_"
@@ -25,17 +26,6 @@ FILE_VARIABLE = f"{PREFIX}CONFIG"
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)|_PORT_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
-
-
-def plain_type(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, str, bool]:
-    """``kind`` without what is around it: how it is written, and whether it may be null."""
-    if isinstance(kind, msgspec.inspect.UnionType):
-        (inner,) = (one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
-        plain, written, _ = plain_type(inner)
-        return plain, written, True
-    if isinstance(kind, msgspec.inspect.Metadata):
-        return kind.type, (kind.extra or {}).get("written", ""), False
-    return kind, "", False
 
 
 def keys(kind: msgspec.inspect.Type | None = None, key: str = "") -> Iterator[str]:
@@ -94,6 +84,16 @@ def from_flags(overrides: Mapping[str, str], problems: list[Problem]) -> dict[st
         else:
             problems.append(Problem(origin, "", "no such setting", did_you_mean(key, known)))
     return said
+
+
+def over(earlier: dict[str, Text], later: dict[str, Text]) -> dict[str, Text]:
+    """Both, of which ``later`` wins: a key of it is for all of that key, ``listen`` for what was
+    said of ``listen.port``, and the other way round."""
+
+    def replaced(key: str) -> bool:
+        return any(f"{one}.".startswith(f"{key}.") or key.startswith(f"{one}.") for one in later)
+
+    return {key: text for key, text in earlier.items() if not replaced(key)} | later
 
 
 def _text(text: str, origin: Origin) -> Text:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 from kubewitness.config import material
 from kubewitness.config.origin import Origins
 from kubewitness.config.problem import Problem
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 Doubts = Callable[[Path], Iterable[material.Doubt]]
 """What is doubtful about a file; raises ``ValueError`` where it is of no use."""
@@ -24,6 +28,29 @@ def loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
+
+
+def url_of(text: str) -> SplitResult:
+    """The parts of a URL; empty ones for what is none.
+
+    >>> url_of("https://db.example/x").hostname, url_of("http://[oops").hostname
+    ('db.example', None)
+    """
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
+def is_name(text: str) -> bool:
+    """Whether a cluster or a sink may be called so: it stands in paths and metrics.
+
+    >>> is_name("prod-1.eu"), is_name("a b"), is_name("../x")
+    (True, False, False)
+    """
+    return _NAME.fullmatch(text) is not None
 
 
 def repeated(origins: Origins, values: Mapping[str, str]) -> Iterator[Problem]:

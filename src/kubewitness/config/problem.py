@@ -9,6 +9,9 @@ from typing import NamedTuple
 from kubewitness.config.origin import DEFAULT, Origin
 from kubewitness.errors import ConfigError
 
+_FEW = 20
+_ALL = "docs/configuration.md has all of them"
+
 
 class Problem(NamedTuple):
     """``key`` as ``clusters[0].name``; ``what`` completes it to a sentence, ``remedy`` is what
@@ -46,4 +49,6 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     'known are address, port'
     """
     near = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known are {', '.join(known)}" if len(known) <= _FEW else _ALL

@@ -75,9 +75,11 @@ def spelled_size(bytes_: int) -> str:
     >>> spelled_size(67108864), spelled_size(4000000000), spelled_size(4097)
     ('64MiB', '4GB', '4097')
     """
+    exact = [(bytes_, "")]
     for base, suffix in ((1024, "iB"), (1000, "B")):
-        for unit, power in reversed(_POWERS.items()):
+        for unit, power in _POWERS.items():
             n, rest = divmod(bytes_, base**power)
             if n and not rest:
-                return f"{n}{unit.upper()}{suffix}"
-    return str(bytes_)
+                exact.append((n, f"{unit.upper()}{suffix}"))
+    n, unit = min(exact)
+    return f"{n}{unit}"

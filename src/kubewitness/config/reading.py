@@ -15,11 +15,11 @@ import msgspec
 
 from kubewitness.config.checking import check
 from kubewitness.config.document import Sequence, Table, Text, Value, read_document
-from kubewitness.config.environment import from_environment, from_flags, plain_type
+from kubewitness.config.environment import from_environment, from_flags, over
 from kubewitness.config.material import secret
 from kubewitness.config.origin import DEFAULT, Origin, Origins, below
 from kubewitness.config.problem import Problem, did_you_mean, refused
-from kubewitness.config.scalar import MistakeError, read_scalar, scalar
+from kubewitness.config.scalar import MistakeError, plain_type, read_scalar, scalar
 from kubewitness.config.settings import Settings
 from kubewitness.errors import ConfigError
 
@@ -53,7 +53,7 @@ def configuration(
     """``read``, with all there is to tell. Raises ``ConfigError``."""
     problems: list[Problem] = []
     table = Table({}, DEFAULT) if path is None else _file(path, problems)
-    said = from_environment(environment, problems) | from_flags(overrides, problems)
+    said = over(from_environment(environment, problems), from_flags(overrides, problems))
     settings, origins = (
         understood(table, said, problems) if table is not None else (None, Origins({}, {}))
     )
@@ -138,19 +138,16 @@ class _Reading:
         if key in self._said:
             return self._said[key]
         entry = told.entries.get(name)
-        parts = {
-            rest.removeprefix(f"{key}."): (value.origin, value)
-            for rest, value in self._said.items()
-            if rest.startswith(f"{key}.")
-        }
-        plain, _, _ = plain_type(kind)
+        in_file = entry[1] if entry else None
+        inner = f"{key}."
+        parts = {k.removeprefix(inner): v for k, v in self._said.items() if k.startswith(inner)}
         if not parts:
-            return entry[1] if entry else None
-        if isinstance(plain, msgspec.inspect.StructType):
+            return in_file
+        first = next(iter(parts.values())).origin
+        if isinstance(plain_type(kind)[0], msgspec.inspect.StructType):
             # Its fields will look for themselves.
-            inner = entry[1] if entry else None
-            return inner if isinstance(inner, Table) else Table({}, next(iter(parts.values()))[0])
-        return Table(dict(parts), next(iter(parts.values()))[0])
+            return in_file if isinstance(in_file, Table) else Table({}, first)
+        return Table({name: (part.origin, part) for name, part in parts.items()}, first)
 
     def _value(self, kind: msgspec.inspect.Type, told: Value, key: str) -> Any:
         plain, written, optional = plain_type(kind)

@@ -82,6 +82,17 @@ _KINDS: dict[type, Scalar] = {
 }
 
 
+def plain_type(kind: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, str, bool]:
+    """``kind`` without what is around it: how it is written, and whether it may be null."""
+    if isinstance(kind, msgspec.inspect.UnionType):
+        (inner,) = (one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+        plain, written, _ = plain_type(inner)
+        return plain, written, True
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return kind.type, (kind.extra or {}).get("written", ""), False
+    return kind, "", False
+
+
 def scalar(kind: msgspec.inspect.Type, written: str = "") -> Scalar:
     """How values of ``kind`` are read; ``written`` is what ``config.settings`` says of it."""
     if isinstance(kind, msgspec.inspect.LiteralType):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from kubewitness.config import material
-from kubewitness.config.inquiry import doubtful, loopback
+from kubewitness.config.inquiry import doubtful, loopback, url_of
 from kubewitness.config.origin import Origins
 from kubewitness.config.problem import Problem
 from kubewitness.config.settings import Settings
@@ -23,31 +23,34 @@ _SECRETIVE = re.compile(
 
 def secrets(settings: Settings, origins: Origins) -> Iterator[Problem]:
     """Secrets that are written down where settings are, and files that everybody may read."""
-    for key, holds in _secretive(settings):
+    for key, holds, instead in _secretive(settings):
         if key not in origins.files and holds:
             yield Problem(
                 origins.of(key),
                 key,
                 "holds a secret, which belongs into a file of its own",
-                "write it to a file that only kubewitness may read, and here {file: PATH}",
+                f"write it to a file that only kubewitness may read, and here {instead}",
             )
     for key, path in origins.files.items():
         yield from doubtful(origins, key, path, material.exposed)
 
 
-def _secretive(settings: Settings) -> Iterator[tuple[str, bool]]:
-    yield "state", _tells(settings.state)
+def _secretive(settings: Settings) -> Iterator[tuple[str, bool, str]]:
+    """Keys that may hold a secret, whether they do, and how to name its file."""
+    instead = "{file: PATH}"
+    yield "state", _tells(settings.state), instead
     for n, cluster in enumerate(settings.clusters):
         for kind in ("buckets", "kafka"):
             for m, feed in enumerate(getattr(cluster, kind)):
                 for name in feed.options:
-                    yield f"clusters[{n}].{kind}[{m}].options.{name}", _is_secretive(name)
+                    key = f"clusters[{n}].{kind}[{m}].options.{name}"
+                    yield key, _is_secretive(name), instead
     for n, sink in enumerate(settings.sinks):
         # Whoever knows the URL of a Slack webhook can post.
-        slack = sink.type == "slack" and not loopback(urlsplit(sink.url).hostname or "")
-        yield f"sinks[{n}].url", slack or _tells(sink.url)
+        slack = sink.type == "slack" and not loopback(url_of(sink.url).hostname or "127.0.0.1")
+        yield f"sinks[{n}].url", slack or _tells(sink.url), "url_file: PATH instead of url"
         for name in sink.headers:
-            yield f"sinks[{n}].headers.{name}", _is_secretive(name)
+            yield f"sinks[{n}].headers.{name}", _is_secretive(name), instead
 
 
 def _is_secretive(name: str) -> bool:
@@ -68,7 +71,7 @@ def _tells(url: str) -> bool:
     >>> _tells("http://falcosidekick:2801/"), _tells("https://example.org/hooks/8Kd92ksPq01mZx7Yw3Tt")
     (False, True)
     """
-    parts = urlsplit(url)
+    parts = url_of(url)
     return (
         bool(parts.password)
         or any(_is_secretive(name) for name, _ in parse_qsl(parts.query))

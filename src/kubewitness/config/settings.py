@@ -126,7 +126,7 @@ class Sink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     name: str
     type: Literal["falco", "alertmanager", "webhook", "slack", "ocsf", "file", "stdout"]
-    url: Secret = ""
+    url: str = ""
     url_file: Path | None = None
     path: Path | None = None
     format: Literal["json", "falco", "ocsf"] = "json"

@@ -12,12 +12,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import yaml
 
 from kubewitness.config import material
-from kubewitness.config.inquiry import loopback
+from kubewitness.config.inquiry import is_name, loopback, url_of
 from kubewitness.config.settings import Cluster, audit_path
 from kubewitness.errors import KubewitnessError
 
@@ -101,7 +101,9 @@ def server_url(text: str, cluster: str) -> str:
     >>> server_url("https://witness.example:8443", "prod")
     'https://witness.example:8443/audit/prod'
     """
-    url = urlsplit(text)
+    if not is_name(cluster):
+        raise ValueError(f"{cluster!r} is no name of a cluster")
+    url = url_of(text)
     if url.scheme != "https" or not url.hostname or url.query or url.username:
         raise ValueError(f"{text!r} is no URL like https://witness.example:8443")
     path = url.path.rstrip("/") or audit_path(Cluster(name=cluster))
@@ -140,7 +142,7 @@ def control_plane(
 def receiver(cluster: str, server: str, *, client: str, token: bool) -> str:
     """A configuration of kubewitness that takes what the API server sends; the files that it names
     lie beside it. ``client`` is the name in the API server's certificate."""
-    url = urlsplit(server)
+    url = url_of(server)
     listen: dict[str, Any] = {
         "address": "127.0.0.1" if loopback(url.hostname or "") else "0.0.0.0",
         "port": url.port or 443,
@@ -191,7 +193,7 @@ def connect(
     if generate and not client and not token:
         shown = Credential(token=new_token())
     known = _read(authority, material.text) if authority else ""
-    url = urlsplit(server)
+    url = url_of(server)
     received: dict[str, str] = {}
     if generate and not authority:
         identity = new_identity(url.hostname or "")

@@ -64,7 +64,14 @@ class Archive:
     def put(
         self, connection: duckdb.DuckDBPyConnection, table: str, slots: Iterable[datetime]
     ) -> None:
-        """Keep the activity in ``table`` as all that there is of these ``slots``."""
+        """Keep the activity in ``table`` as all that there is of these ``slots``. Raises
+        ``LakeError`` where the disk is full or not writable."""
+        with self._lake.writing():
+            self._put(connection, table, slots)
+
+    def _put(
+        self, connection: duckdb.DuckDBPyConnection, table: str, slots: Iterable[datetime]
+    ) -> None:
         for day, times in _by_day(slots).items():
             home = self.folder / f"date={day}"
             home.mkdir(parents=True, exist_ok=True)
@@ -102,7 +109,12 @@ class Archive:
             path.unlink(missing_ok=True)
 
     def save(self, standing: Standing, connection: duckdb.DuckDBPyConnection) -> None:
-        """Keep ``standing`` with the tables ``groups`` and ``met``, all or nothing."""
+        """Keep ``standing`` with the tables ``groups`` and ``met``, all or nothing. Raises
+        ``LakeError`` where the disk is full or not writable."""
+        with self._lake.writing():
+            self._save(standing, connection)
+
+    def _save(self, standing: Standing, connection: duckdb.DuckDBPyConnection) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         standing.generation += 1
         for table in ("groups", "met"):

@@ -13,6 +13,7 @@ import logging
 import math
 import tempfile
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,7 +27,7 @@ import duckdb
 import msgspec
 
 from kubewitness.config.settings import Settings
-from kubewitness.errors import KubewitnessError, LakeError, StateUnavailable
+from kubewitness.errors import LakeError, StateUnavailable
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.adding import add
 from kubewitness.lake.compaction import compact
@@ -152,8 +153,7 @@ class Pipeline:
             if entries:
                 begun = time.monotonic()
                 self._taking = min(batch.received for _, batch in entries)
-                async with self._turn:
-                    await self._patiently(self._take, entries)
+                await self._take_each(entries)
                 self._taking = None
                 after = entries[-1][0]
                 self._spool.discard(after)
@@ -219,27 +219,43 @@ class Pipeline:
         pause = max(self._settings.detection.every, clock.took / JUDGING_SHARE)
         return clock.heard and time.monotonic() - clock.ended >= pause
 
+    async def _take_each(self, entries: Sequence[tuple[Position, Batch]]) -> None:
+        """Take entries; one that the lake cannot take for reasons of its own is set aside."""
+        try:
+            async with self._turn:
+                await self._patiently(self._take, entries)
+        except Exception:
+            if len(entries) > 1:
+                for entry in entries:
+                    await self._take_each([entry])
+            else:
+                logger.exception("%d events cannot be stored", len(entries[0][1].lines))
+                await self._patiently(self._set_aside, entries[0][1])
+
     async def _judge(self, cluster: str, witness: Witness) -> None:
         clock = self._clocks[cluster]
         begun = time.monotonic()
-        async with self._turn:
-            work = await in_thread(witness.snapshot)
-        clock.heard = False
         try:
-            await in_thread(work.reach)
-        except (duckdb.Error, OSError, KubewitnessError) as error:
-            logger.warning(
-                "cluster %s could not be judged, which is tried again: %s", cluster, error
-            )
-            clock.heard = True
             async with self._turn:
-                await in_thread(witness.abandon, work)
-                if isinstance(error, duckdb.Error):
-                    await self._patiently(witness.begin_anew)
-        else:
+                work = await in_thread(witness.snapshot)
+            clock.heard = False
+            try:
+                await in_thread(work.reach)
+            except BaseException:
+                async with self._turn:
+                    await in_thread(witness.abandon, work)
+                raise
             async with self._turn:
-                await self._patiently(self._adopt, cluster, witness, work)
+                await in_thread(self._adopt, cluster, witness, work)
             metrics.JUDGEMENT_LAST.set_to_current_time()
+        except Exception as error:
+            clock.heard = True
+            if isinstance(error, LakeError | OSError):
+                logger.warning("%s is judged later: %s", cluster, plain(str(error)))
+            else:
+                logger.exception("%s could not be judged; all is heard anew", cluster)
+                async with self._turn:
+                    await self._patiently(witness.begin_anew)
         clock.ended, clock.took = time.monotonic(), time.monotonic() - begun
         metrics.JUDGEMENT_DURATION.observe(clock.took)
 
@@ -291,7 +307,12 @@ class Pipeline:
                 self._lookout.see(added.parts, received)
             witness = self._witness(cluster)
             self._clocks[cluster].heard = True
-            alerts = witness.hear(added.parts)
+            try:
+                alerts = witness.hear(added.parts)
+            except duckdb.Error:
+                # They are in the lake, so whoever looks there next will hear them.
+                logger.exception("what has arrived of %s is judged later", cluster)
+                continue
             self._tell(cluster, alerts)
             if alerts:
                 received = min(batch.received for batch in batches)
@@ -308,6 +329,13 @@ class Pipeline:
             source = batches[0].source
             chunk = Chunk(Path(file.name), "none", source, verbatim=False, lines=n)
             return add([chunk], self._lake, self._writer, cluster=cluster)
+
+    def _set_aside(self, batch: Batch) -> None:
+        """Keep in the quarantine what cannot be stored."""
+        self._lake.quarantine.mkdir(exist_ok=True)
+        path = self._lake.quarantine / f"unstored-{uuid.uuid4()}.jsonl"
+        path.write_bytes(b"".join(line + b"\n" for line in batch.lines))
+        metrics.QUARANTINE_LINES.inc(len(batch.lines))
 
     def _adopt(self, cluster: str, witness: Witness, work: Judgement) -> None:
         found = work.incidents

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from kubewitness.config.settings import Cluster, Listen
 from kubewitness.errors import LakeError, SpoolFull
@@ -32,6 +32,8 @@ from kubewitness.service.tls import Stamp, stamp
 
 _log = logging.getLogger(__name__)
 
+EVENTS_HEADER = "kubewitness-events"
+"""How many events were taken."""
 CUT_HEADER = "kubewitness-cut"
 """Tells a sender that only the beginning of what it sent was taken."""
 
@@ -120,7 +122,8 @@ class Receiver:
         except LakeError as refusal:
             _log.error("%s: nothing can be taken: %s", cluster, refusal)
             raise _Refusal(503, refusal.what, _RETRY_AFTER) from None
-        return JSONResponse({"events": len(batch.lines)}, headers={CUT_HEADER: "1"} if cut else {})
+        told = {EVENTS_HEADER: str(len(batch.lines)), **({CUT_HEADER: "1"} if cut else {})}
+        return Response(headers=told)  # a body would cost a packet of its own
 
     @asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[tuple[bytes, bool]]:

@@ -11,6 +11,7 @@ A payload is msgpack, compressed with zstd (https://www.rfc-editor.org/rfc/rfc88
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
@@ -28,6 +29,8 @@ HEAD_BYTES = _HEAD.size
 MOST_BYTES = 1 << 30
 """Of one payload; a longer length is damage."""
 
+_WINDOW = 1 << 20
+_SECTOR = 512
 _LEVEL = 1  # as fast as the disk, and a tenth of the bytes
 
 
@@ -88,13 +91,13 @@ def entries(path: Path, segment: int, begin: int, end: int | None = None) -> Ite
 
 
 def _record(file: int, segment: int, offset: int, end: int) -> Entry | None:
-    head = os.pread(file, HEAD_BYTES, offset)
+    head = _read(file, HEAD_BYTES, offset)
     if len(head) < HEAD_BYTES:
         return None
     magic, length, checksum = _HEAD.unpack(head)
     if magic != MAGIC or length > min(MOST_BYTES, end - offset - HEAD_BYTES):
         return None
-    payload = os.pread(file, length, offset + HEAD_BYTES)
+    payload = _read(file, length, offset + HEAD_BYTES)
     if len(payload) < length or _checksum(payload, segment, offset) != checksum:
         return None
     return Entry(offset, HEAD_BYTES + length, payload)
@@ -102,11 +105,12 @@ def _record(file: int, segment: int, offset: int, end: int) -> Entry | None:
 
 def _next_record(file: int, segment: int, offset: int, end: int) -> int:
     """Where the next whole record begins, ``end`` if there is none."""
-    window = 1 << 20
     while offset < end:
-        block = os.pread(file, min(window + len(MAGIC) - 1, end - offset), offset)
-        if not block:
-            break
+        window = min(_WINDOW, end - offset)
+        block = _read(file, window + len(MAGIC) - 1, offset)
+        if len(block) < window and window > _SECTOR:  # what cannot be read is stepped over
+            block = _read(file, _SECTOR, offset)
+            window = _SECTOR
         found = block.find(MAGIC)
         if found < 0:
             offset += window
@@ -115,6 +119,16 @@ def _next_record(file: int, segment: int, offset: int, end: int) -> int:
         else:
             offset += found + 1
     return end
+
+
+def _read(file: int, size: int, offset: int) -> bytes:
+    """What can be read; nothing where the disk has lost it."""
+    try:
+        return os.pread(file, size, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
 
 
 def _checksum(payload: bytes, segment: int, offset: int) -> bytes:

@@ -129,9 +129,7 @@ class Witness:
         if self._judgement is not None:
             self._live.execute(f"DETACH {self._judgement.schema}")
         self._judgement, self._judging = work, False
-        told = self._tell("recent", work) if work.judge else ()
-        self.save()
-        return told
+        return self._tell("recent", work) if work.judge else ()
 
     def abandon(self, work: Judgement) -> None:
         """Forget a judgement that failed; what it should have archived is made from the lake."""
@@ -150,7 +148,7 @@ class Witness:
         self.standing.heard.add(part.name)
 
     def save(self) -> None:
-        """Keep where it stands."""
+        """Keep where it stands. Raises ``LakeError`` where the disk is full or not writable."""
         self.standing.heard &= {part.name for part in self._archive.parts()}
         self._archive.save(self.standing, self._live)
 

@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from kubewitness.config import settings
+from kubewitness.config.sending import PLACES, TAKEN, given
 from kubewitness.errors import KubewitnessError
 from kubewitness.incidents.model import Incident
 
@@ -80,20 +81,6 @@ class Sink(Protocol):
         """What ``send`` would send and where, secrets hidden; nothing is sent."""
 
 
-_EVERY = frozenset({"name", "type", "min_severity", "alerts_only", "per_minute"})
-_POSTED = frozenset({"url", "url_file", "token_file", "headers", "timeout"})
-TAKEN: dict[str, frozenset[str]] = {
-    "falco": _POSTED,
-    "alertmanager": _POSTED,
-    "webhook": _POSTED | {"secret_file", "template"},
-    "slack": _POSTED - {"token_file"},
-    "ocsf": _POSTED | {"path"},
-    "file": frozenset({"path", "format"}),
-    "stdout": frozenset({"format"}),
-}
-"""The settings that mean something to each type, besides those of every sink."""
-
-
 def sink(wanted: settings.Sink) -> Sink:
     """The sink of these settings. Raises ``KubewitnessError`` for settings that cannot work."""
     _check(wanted)
@@ -105,18 +92,15 @@ def sink(wanted: settings.Sink) -> Sink:
 def _check(wanted: settings.Sink) -> None:
     """A setting that meant nothing would be one that somebody relied on."""
     where = f"sink {wanted.name}"
-    bare = settings.Sink(name=wanted.name, type=wanted.type)
-    given = {
-        name for name in wanted.__struct_fields__ if getattr(wanted, name) != getattr(bare, name)
-    }
-    for name in sorted(given - TAKEN[wanted.type] - _EVERY):
+    said = given(wanted)
+    for name in sorted(set(said) - TAKEN[wanted.type]):
         raise KubewitnessError(
             f"{name} means nothing to a sink of type {wanted.type}",
             where=where,
             remedy="leave it out",
         )
-    places = sorted(TAKEN[wanted.type] & {"url", "url_file", "path"})
-    if places and len(given & set(places)) != 1:
+    places = sorted(TAKEN[wanted.type].intersection(PLACES))
+    if places and len(set(said) & set(places)) != 1:
         raise KubewitnessError(
             f"a sink of type {wanted.type} has one place to send to",
             where=where,

@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.json import Decoder
 
+from kubewitness.events.columns import EARLIEST, LATEST
 from kubewitness.events.formats.canonical import BODY_LIMIT
 from kubewitness.events.formats.decoding import repeats_keys
-from kubewitness.events.formats.times import EARLIEST, LATEST
 
 _Time = Annotated[datetime, Meta(tz=True)]
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")

@@ -43,6 +43,21 @@ class Positions(Protocol):
     def set(self, feed: str, value: bytes, /) -> None: ...
 
 
+class Feed(Protocol):
+    """``name`` is unique among all feeds; ``behind`` is how much of the source is not taken yet, as
+    far as is known: bytes of files, objects of a bucket, messages of a topic."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def behind(self) -> int: ...
+
+    async def run(self) -> None:
+        """Until it is cancelled, or the source ends for good. Faults of the source, the spool and
+        the state are waited out."""
+
+
 class Inlet:
     """The way from a feed into the spool, which waits where it has to."""
 
@@ -113,4 +128,5 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        task.exception()  # of which nobody is told any more
         raise

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kubewitness.config.settings import Kafka
@@ -32,6 +33,7 @@ _WAIT = 0.5
 _GATHER = 0.05
 _MOST = 5000
 _PATIENCE = 2.0
+_REPEAT = 60.0
 _UNKNOWN = -1
 
 
@@ -67,7 +69,7 @@ class KafkaFeed:
         self._durable: dict[Partition, int] = {}  # next offsets, until they are committed
         self._assigned: list[TopicPartition] = []  # until they are inspected
         self._ahead: list[Message] = []  # came while others were waited for
-        self._trouble = ""
+        self._told: dict[str, float] = {}
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -201,7 +203,6 @@ class KafkaFeed:
         return False
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._trouble = ""
         self._assigned += partitions
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -222,10 +223,11 @@ class KafkaFeed:
                 del self._durable[partition]
 
     def _warn(self, error: KafkaError) -> None:
-        """librdkafka says the same every second for as long as it is so."""
+        """librdkafka says the same every second for as long as it is so: we, every minute."""
         metrics.FEED_ERRORS.labels(source="kafka").inc()
-        if error.name() != self._trouble:
-            self._trouble = error.name()
+        now = time.monotonic()
+        if now - self._told.get(error.name(), -inf) >= _REPEAT:
+            self._told[error.name()] = now
             logger.warning("%s: %s", plain(self.name), plain(error.str()))
 
     # --------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def families(named: Path) -> list[Family]:
     below a directory, or those a glob matches, each with its own.
 
     Symbolic links are followed, and files are given where they really are. Raises ``SourceError``
-    where there is nothing (yet).
+    where there is nothing (yet), and may raise ``OSError``.
     """
     try:
         found = [source.path for source in expand([named]) if source.path is not None]

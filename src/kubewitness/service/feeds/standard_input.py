@@ -1,4 +1,4 @@
-"""Reads standard input, line by line, until it ends: ``kubectl logs -f … | kubewitness serve``.
+"""Reads standard input, line by line, until it ends: what another program pipes into ours.
 
 Nothing can be read again from there, so there is no position; while the spool is full, the writer
 is kept waiting.
@@ -24,6 +24,8 @@ class StandardInputFeed:
         self, cluster: str, input: int, intake: Intake, spool: Spool, positions: Positions
     ) -> None:
         self.name = f"stdin/{cluster}"
+        self.behind = 0
+        """What a pipe holds is not known."""
         self._input = input
         self._inlet = Inlet(intake, spool, positions)
 

@@ -24,7 +24,7 @@ from kubewitness.report.inert import plain
 from kubewitness.service import metrics
 from kubewitness.service.feeds.lines import Cut
 from kubewitness.service.feeds.log_file import Identity, LogFile, Mark
-from kubewitness.service.feeds.rotation import families
+from kubewitness.service.feeds.rotation import Family, families
 from kubewitness.sources.files import reason
 
 logger = logging.getLogger(__name__)
@@ -102,14 +102,17 @@ class Trail:
     def _meet(self, now: float) -> dict[Identity, tuple[LogFile, _Role]]:
         """The files that are there, in order."""
         met: dict[Identity, tuple[LogFile, _Role]] = {}
+        absent = ""
+        found: list[Family] = []
         try:
             found = families(self._named)
         except SourceError as error:
-            if self._absent != error.what:
-                self._absent = error.what
-                logger.warning("%s: nothing to follow yet: %s", plain(str(self._named)), error.what)
-            return met
-        self._absent = ""
+            absent = error.what
+        except OSError as error:
+            absent = reason(error)
+        if absent and absent != self._absent:
+            logger.warning("%s: nothing to follow yet: %s", plain(str(self._named)), absent)
+        self._absent = absent
         for family in found:
             for path in family.files:
                 try:
