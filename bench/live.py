@@ -19,34 +19,27 @@ import io
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from array import array
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import httpx2
 import numpy as np
 import zstandard
 
 from api_server import MOST_ITEMS, ApiServer, Batch, Ledger, Script, batches
 from throughput import ROOT, machine, rewrite, table
+from witness import Service, Sink, in_lake
 
 EXAMPLE = ROOT / "examples" / "audit.jsonl.zst"
 # Where the attacks of the example begin (docs/example.md).
 QUIET_UNTIL = datetime.fromisoformat("2026-11-23T18:30:00Z")
-CLUSTER = "bench"
 DAY = 86_400.0
 ATTACK_COPIES = 0xF000
 """Copies from here on are attacks, one each."""
@@ -55,143 +48,12 @@ BUDGET = {"rate": 5000, "latency": 2.0, "restart": 5.0}
 
 
 @dataclass
-class Told:
-    """What the sink was sent: when, what kind of notice, of which copies, and how long before that
-    the newest of its evidence had been taken."""
-
-    at: float
-    kind: str
-    title: str
-    alert: bool
-    copies: frozenset[int]
-    latency: float
-
-
-@dataclass
-class Sink:
-    """A webhook on loopback."""
-
-    ledger: Ledger
-    told: list[Told] = field(default_factory=list)
-    url: str = ""
-
-    @contextmanager
-    def listening(self) -> Iterator[Sink]:
-        sink = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                sink.take(body, time.time())
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}/"
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-
-    def take(self, body: bytes, at: float) -> None:
-        """Note a notice that arrived."""
-        notice = json.loads(body)
-        incident = notice["data"]
-        named = self.ledger.named(json.dumps(incident["evidence"]).encode())
-        if named:
-            newest = max(acked for _, acked in named)
-            copies = frozenset(copy for copy, _ in named)
-            self.told.append(
-                Told(at, notice["type"], incident["title"], incident["alert"], copies, at - newest)
-            )
-
-
-class Service:
-    """``kubewitness serve`` as a process of its own."""
-
-    def __init__(self, folder: Path, sink: str, *, every: float) -> None:
-        self.folder = folder
-        self.port, self.admin = _free_ports(2)
-        (folder / "token").write_text("bench-token-of-this-run\n", encoding="utf-8")
-        self.settings = folder / "witness.yaml"
-        settings = {
-            "data": str(folder / "data"),
-            "listen": {"port": self.port},
-            "admin": {"port": self.admin},
-            "clusters": [{"name": CLUSTER, "token_file": str(folder / "token")}],
-            "detection": {"learn": "1s", "every": f"{every:.0f}s"},
-            "sinks": [{"name": "bench", "type": "webhook", "url": sink, "per_minute": 6000}],
-        }
-        self.settings.write_text(json.dumps(settings), encoding="utf-8")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/audit/{CLUSTER}"
-
-    def start(self) -> float:
-        """Start it; returns the seconds until it is ready. Exits if it never is."""
-        with (self.folder / "serve.log").open("ab") as log:
-            command = [sys.executable, "-m", "kubewitness", "serve"]
-            began = time.perf_counter()
-            command += ["--config", str(self.settings)]
-            self.process = subprocess.Popen(command, stderr=log, stdout=log)
-        while time.perf_counter() - began < 600 and self.process.poll() is None:
-            try:
-                if httpx2.get(f"http://127.0.0.1:{self.admin}/readyz", timeout=5).is_success:
-                    return time.perf_counter() - began
-            except httpx2.TransportError:
-                pass
-            time.sleep(0.02)
-        sys.exit(
-            f"live: the service is not ready:\n{(self.folder / 'serve.log').read_text()[-2000:]}"
-        )
-
-    def stop(self) -> float:
-        """End it as an operator does; returns the seconds that took."""
-        assert self.process is not None
-        began = time.perf_counter()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=300)
-        return time.perf_counter() - began
-
-    def metric(self, name: str) -> float:
-        """A metric without labels."""
-        text = httpx2.get(f"http://127.0.0.1:{self.admin}/metrics", timeout=30).text
-        found = re.search(rf"^kubewitness_{name} (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else float("nan")
-
-    def resident(self) -> float:
-        """Bytes in memory."""
-        assert self.process is not None
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE")
-
-    def processor(self) -> float:
-        """Seconds of processor time so far."""
-        assert self.process is not None
-        text = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
-        user, system = text.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-@dataclass
 class Attack:
-    """An attack to be played as copy ``copy``, and when its last event was taken."""
+    """An attack to be played as copy ``copy``."""
 
     family: str
     script: Script
     copy: int
-    ended: float = 0.0
 
 
 @dataclass
@@ -205,6 +67,8 @@ class Run:
     processor: float = 0.0
     backlog: float = 0.0
     drained: float = 0.0
+    chunk: float = 0.0
+    judgement: float = 0.0
 
 
 def cast(folder: Path, attacks: int) -> tuple[Script, list[Attack]]:
@@ -295,9 +159,11 @@ async def load(
     await asyncio.gather(*sending)
     run.seconds = time.time() - began
     run.events = sent
-    run.processor = service.processor() - before
     run.backlog = service.metric("spool_backlog_bytes")
     run.drained = await drained(service)
+    run.processor = service.processor() - before
+    run.chunk = service.mean("chunk_duration_seconds")
+    run.judgement = service.mean("judgement_duration_seconds")
     watching.cancel()
     return run
 
@@ -325,7 +191,6 @@ async def _play(attacks: list[Attack], server: ApiServer, began: float, seconds:
                 await asyncio.sleep(max(at - time.time(), 0))
                 said = attack.script.said(n, attack.copy, time.time())
                 await server.send(client, Batch([said], attack.copy, attack.script, [line.request]))
-        attack.ended = time.time()
 
 
 async def _watch(service: Service, run: Run) -> None:
@@ -333,17 +198,6 @@ async def _watch(service: Service, run: Run) -> None:
     while True:
         run.resident.append((time.time() - began, service.resident()))
         await asyncio.sleep(1)
-
-
-def in_lake(folder: Path) -> tuple[int, int]:
-    """Events in the lake, and how many of them are there more than once."""
-    with duckdb.connect(config={"memory_limit": "1GB", "threads": "2"}) as connection:
-        parts = folder / "data" / "lake" / "events" / "**" / "*.parquet"
-        ((n, distinct),) = connection.execute(
-            "SELECT count(*), count(DISTINCT hash(audit_id, stage))"
-            f" FROM read_parquet('{parts}', hive_partitioning=false)"
-        ).fetchall()
-    return n, n - distinct
 
 
 def report(
@@ -358,6 +212,9 @@ def report(
     first = {attack.copy: [one for one in sink.told if attack.copy in one.copies]
              for attack in attacks}  # fmt: skip
     found = [told[0].latency for told in first.values() if told]
+    for attack in attacks:
+        told = first[attack.copy]
+        print(f"{attack.family}: {told[0].title if told else 'not told'}", file=sys.stderr)
     warm = [(at, size) for at, size in run.resident if at > run.seconds / 3]
     times, sizes = np.array(warm or [(0.0, 0.0)]).T
     # Of less time a slope says nothing.
@@ -376,9 +233,13 @@ def report(
              f"{_quantiles(opened)} s", f"p99 ≤ {BUDGET['latency']:.0f} s"),
             (f"attacks that were told, of {len(attacks)}; median, p99",
              f"{len(found)}; {_quantiles(np.array(found))} s", ""),
+            ("a chunk into the lake, a judgement of all, mean",
+             f"{run.chunk:.2f} s, {run.judgement:.1f} s", ""),
             ("memory after warm-up, at the end, growth",
              f"{sizes[0] / 1e6:,.0f} MB, {sizes[-1] / 1e6:,.0f} MB{growth}", "flat"),
-            ("processor", f"{run.processor / run.seconds:.2f} cores", "2 cores"),
+            ("processor time, an event until it is stored",
+             f"{run.processor / (run.seconds + run.drained):.2f} cores,"
+             f" {run.processor / max(run.events, 1) * 1e6:,.0f} µs", "2 cores"),
             (f"restart to ready with {options.history} days of history", f"{restart:.1f} s",
              f"≤ {BUDGET['restart']:.0f} s"),
             ("events taken, in the lake, there twice", f"{taken:,}, {stored[0]:,}, {stored[1]:,}",
@@ -398,14 +259,6 @@ def _unpacked(path: Path) -> bytes:
         if path.suffix != ".zst":
             return file.read()
         return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)).read()
-
-
-def _free_ports(n: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def main() -> None:
@@ -433,7 +286,7 @@ def main() -> None:
     told = machine() + (
         f" Input: the first half hour of the example log ({len(script.lines):,} events) over and"
         f" over in batches of {MOST_ITEMS}, {options.servers} connections, one machine for sender"
-        " and service."
+        f" and service. One-minute load of the machine at the end: {os.getloadavg()[0]:.1f}."
     )
     if options.print:
         print(f"{told}\n\n{text}")
