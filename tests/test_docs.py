@@ -296,16 +296,20 @@ def test_there_is_a_quick_start() -> None:
     assert len(COMMAND_LINES) >= 4
 
 
-def test_the_query_of_the_lake_runs(tmp_path: Path) -> None:
-    (query,) = re.findall(r"```sql\n(.*?)```", page("docs/events.md"), re.DOTALL)
+def test_the_queries_of_the_lake_run(tmp_path: Path) -> None:
+    counting, whole = re.findall(r"```sql\n(.*?)```", page("docs/events.md"), re.DOTALL)
     log = tmp_path / "audit.log"
     log.write_bytes(quiet_days())
-    with opened([log], lake=tmp_path / "lake"):
-        pass
+    with opened([log], lake=tmp_path / "lake") as (lake, _, _intake):
+        first, *others = lake.parts()
     with duckdb.connect() as connection:
-        found = connection.execute(query.replace("DIR", str(tmp_path / "lake"))).fetchall()
+        found = connection.execute(counting.replace("DIR", str(tmp_path / "lake"))).fetchall()
+        (first.parent / "merged-x.replaces").write_text(first.name)
+        rest = connection.execute(whole.replace("DIR", str(tmp_path / "lake"))).fetchall()
+        listed = connection.execute(lake.relation(others)).fetchall()
     assert len(found) > 1
     assert found[0][2] == max(n for _, _, n in found)
+    assert len(rest) == len(listed) > 1
 
 
 def script(name: str) -> ModuleType:
