@@ -60,7 +60,7 @@ class Replay:
         """Write ``events`` lines to ``target`` as one plain file; returns its size in bytes."""
         size, left = 0, events
         with target.open("wb") as file:
-            for copy in self._copies():
+            for copy in self.copies():
                 if left < self.lines:
                     copy = b"".join(copy.splitlines(keepends=True)[:left])  # noqa: PLW2901
                 size += file.write(copy)
@@ -74,7 +74,7 @@ class Replay:
         other in the same place: each is gone when the next is asked for."""
         piece: list[bytes] = []
         left = events
-        for copy in self._copies():
+        for copy in self.copies():
             piece += copy.splitlines(keepends=True)[: left - len(piece)]
             if len(piece) < min(size, left):
                 continue
@@ -85,7 +85,7 @@ class Replay:
             if not left:
                 return
 
-    def _copies(self) -> Iterator[bytes]:
+    def copies(self) -> Iterator[bytes]:
         distinct = sorted(set(self._slots))
         places = {slot: place for place, slot in enumerate(distinct)}
         order = [places[slot] for slot in self._slots]

@@ -24,7 +24,7 @@ from kubewitness.lake import compaction
 from kubewitness.lake.compaction import FANIN, FINAL_ROWS, Merged, compact, worth_merging
 from kubewitness.lake.day import Footer
 from kubewitness.lake.store import Lake
-from live_lake import Live, live
+from lake_service import Live, live
 
 SECOND = timedelta(seconds=1)
 NOW = timedelta()

@@ -23,7 +23,7 @@ from kubewitness.lake.adding import added_after
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.day import Day
 from kubewitness.lake.store import Lake
-from live_lake import Live, live
+from lake_service import Live, live
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 

@@ -20,7 +20,7 @@ from kubewitness.errors import LakeError
 from kubewitness.inquiry import ask
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.retention import Expired, expire
-from live_lake import Live, live
+from lake_service import Live, live
 
 DAY = timedelta(days=1)
 NOON = datetime(START.year, START.month, START.day, 12, tzinfo=UTC)
