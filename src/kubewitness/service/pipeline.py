@@ -149,7 +149,7 @@ class Pipeline:
                 async with asyncio.timeout(_BEAT):
                     await self._spool.wait(after)
             await asyncio.sleep(GATHER)
-            entries = self._spool.read(after, most_bytes=MOST_BYTES)
+            entries = await in_thread(self._spool.read, after, most_bytes=MOST_BYTES)
             if entries:
                 begun = time.monotonic()
                 self._taking = min(batch.received for _, batch in entries)
