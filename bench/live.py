@@ -276,7 +276,9 @@ def main() -> None:
         folder, ledger = Path(name), Ledger()
         script, attacks = cast(folder, options.attacks)
         with Sink(ledger).listening() as sink:
-            service = Service(folder, sink.url, every=options.every)
+            # The last of the days before is still learnt from, today is judged.
+            learn = (options.history - 0.9) * DAY
+            service = Service(folder, sink.url, every=options.every, learn=learn)
             service.start()
             try:
                 text = asyncio.run(_measured(service, script, attacks, sink, options))

@@ -546,3 +546,28 @@ def test_who_stops_waiting_takes_nobody_along(tmp_path: Path) -> None:
         assert all(isinstance(one, Position) for one in done[1:])
 
     run(tmp_path, give_up)
+
+
+@pytest.mark.parametrize("what", [None, b"", b"[1]", b"nonsense"])
+def test_what_was_discarded_stays_so_after_a_restart_if_that_can_be_read(
+    what: bytes | None, tmp_path: Path
+) -> None:
+    """A segment is deleted as a whole; what of it was stored already is not offered again."""
+
+    async def discards(spool: Spool) -> Position:
+        places = await keep(spool, numbered(5))
+        spool.discard(places[2])
+        return places[2]
+
+    async def offers(spool: Spool) -> tuple[Position, list[Batch], int]:
+        return spool.discarded, all_of(spool, spool.discarded), spool.backlog_bytes
+
+    place = run(tmp_path, discards)
+    if what is not None:
+        (tmp_path / "discarded").write_bytes(what)
+    known, batches, backlog = run(tmp_path, offers)
+    if what is None:
+        assert (known, batches) == (place, numbered(5)[3:])
+    else:
+        assert (known, batches) == (Position(0, 0), numbered(5))
+    assert backlog > 0

@@ -142,7 +142,7 @@ class Pipeline:
             await in_thread(self._tell, cluster, incidents)
 
     async def _take_all(self) -> None:
-        after: Position | None = None
+        after = self._spool.discarded
         while True:
             self._pulse.beat()
             with suppress(TimeoutError):

@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from kubewitness.errors import LakeError, SpoolFull
 from kubewitness.service import metrics
@@ -26,6 +29,7 @@ _GROUP_BYTES = 64 << 20
 """Of lines that share one write; a batch that is longer has one of its own."""
 
 _BEGIN = Position(0, 0)
+_DISCARDED = "discarded"
 
 
 class _Waiting(NamedTuple):
@@ -46,7 +50,7 @@ class Spool:
         self._folder = folder
         self._limit = limit
         self._journal = Journal(folder, segment_bytes)
-        self._discarded = _BEGIN
+        self._discarded = self._remembered()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
@@ -108,7 +112,27 @@ class Spool:
         """Everything up to ``until`` is stored elsewhere: delete what holds nothing else."""
         self._discarded = max(self._discarded, until)
         self._journal.discard(self._discarded)
+        self._remember()
         metrics.SPOOL_BACKLOG.set(self.backlog_bytes)
+
+    @property
+    def discarded(self) -> Position:
+        """Where the first entry begins that was not discarded, also before a restart."""
+        return self._discarded
+
+    def _remember(self) -> None:
+        """Files are deleted as a whole; without this the rest of one would be read again."""
+        draft = self._folder / f"{_DISCARDED}.draft"
+        with suppress(OSError):  # what is read again is known to be there
+            draft.write_bytes(msgspec.json.encode(self._discarded))
+            draft.replace(self._folder / _DISCARDED)
+
+    def _remembered(self) -> Position:
+        try:
+            text = (self._folder / _DISCARDED).read_bytes()
+            return Position(*msgspec.json.decode(text, type=tuple[int, int]))
+        except (OSError, msgspec.MsgspecError):
+            return _BEGIN
 
     async def close(self) -> None:
         """Finish what is being written and let go of the folder."""
