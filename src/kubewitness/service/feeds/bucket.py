@@ -160,7 +160,7 @@ class BucketFeed:
         listing = obstore.list(store, chunk_size=_PAGE)
         found: list[ObjectMeta] = []
         listed: dict[bytes, _Failing] = {}
-        self.behind = 0
+        self.behind, more = 0, False
         while page := await in_thread(next, listing, None):
             for meta in page:
                 if meta in self._seen:
@@ -171,10 +171,10 @@ class BucketFeed:
                     listed[version(meta)] = failing
                 if failing is None or failing.due <= now:
                     found.append(meta)
-            if len(found) > 2 * _SWEEP:
-                found = heapq.nsmallest(_SWEEP, found, key=self._turn)
+            if len(found) > _SWEEP:
+                found, more = heapq.nsmallest(_SWEEP, found, key=self._turn), True
         self._failing = listed
-        return sorted(found, key=self._turn)[:_SWEEP], len(found) > _SWEEP
+        return sorted(found, key=self._turn), more
 
     def _turn(self, meta: ObjectMeta) -> tuple[int, float, str]:
         failing = self._failing.get(version(meta))

@@ -8,6 +8,7 @@ no connection waiting, and always of the version that was listed.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _RANGE = 4 << 20
 _HEAD = 64 << 10
+_TOOK = re.compile(r" in \d+(?:\.\d+)?\w?s\b")
 
 
 FAULTS = (BaseError, OSError, ValueError)
@@ -46,8 +48,8 @@ class ObjectUnreadableError(Exception):
 
 
 def told(error: Exception) -> str:
-    """What obstore says, without what it adds for those who debug it."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """What obstore says, without how long it took and what is for debugging: each time the same."""
+    return _TOOK.sub("", str(error).partition("\n")[0]) or type(error).__name__
 
 
 class StoredObject:
