@@ -276,8 +276,8 @@ def main() -> None:
         folder, ledger = Path(name), Ledger()
         script, attacks = cast(folder, options.attacks)
         with Sink(ledger).listening() as sink:
-            # The last of the days before is still learnt from, today is judged.
-            learn = (options.history - 0.9) * DAY
+            # What came before the last day is learnt from.
+            learn = (options.history - 1.1) * DAY
             service = Service(folder, sink.url, every=options.every, learn=learn)
             service.start()
             try:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 
 from kubewitness.config.settings import Settings
 from kubewitness.lake.store import Lake
 from kubewitness.service import metrics
 from kubewitness.service.admin import Check, admin, writable
-from kubewitness.service.feeds.bucket import BucketFeed
-from kubewitness.service.feeds.follow import FollowFeed
-from kubewitness.service.feeds.kafka import KafkaFeed
+from kubewitness.service.feeds.feed import Feed
+from kubewitness.service.feeds.opening import feeds
 from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.gauges import measure
 from kubewitness.service.intake import Intake
@@ -39,8 +37,7 @@ async def serve(
     stdin: str | None = None,
     ready: Callable[[int | None, int | None], None] = lambda port, admin_port: None,
 ) -> None:
-    """Run until ``stop`` is set, or until standard input ends where that is the log of the cluster
-    ``stdin`` and nothing else is waited for.
+    """Run until ``stop`` is set. Standard input is the log of the cluster ``stdin``, if told.
 
     ``ready`` is called with the ports of receiver and admin once events are taken. Raises
     ``KubewitnessError`` for what keeps it from beginning: a folder, a port, a database, a setting.
@@ -64,7 +61,7 @@ async def serve(
 
         receiver = _receiver(settings, intake, spool)
         observed = _admin(settings, pipeline, state)
-        feeds = _feeds(settings, intake, spool, state, stdin)
+        further = _feeds(settings, intake, spool, state, stdin)
 
         async with asyncio.TaskGroup() as tasks:
             working = [
@@ -117,20 +114,16 @@ async def _reachable(state: State) -> str:
 
 def _feeds(
     settings: Settings, intake: Intake, spool: Spool, state: State, stdin: str | None
-) -> list[Coroutine[Any, Any, None]]:
+) -> list[Feed]:
     """What brings events besides the receiver."""
     positions = _Positions(state)
-    feeds: list[Coroutine[Any, Any, None]] = []
+    found: list[Feed] = []
     for cluster in settings.clusters:
-        read = partial(intake.read, cluster.name)
-        place = (read, spool, positions)
-        feeds += [FollowFeed(cluster.name, one, *place).run() for one in cluster.follow]
-        feeds += [BucketFeed(cluster.name, one, *place).run() for one in cluster.buckets]
-        feeds += [KafkaFeed(cluster.name, one, *place).run() for one in cluster.kafka]
+        found += feeds(cluster, partial(intake.read, cluster.name), spool, positions)
     if stdin is not None:
         read = partial(intake.read, stdin)
-        feeds.append(StandardInputFeed(stdin, 0, read, spool, positions).run())
-    return feeds
+        found.append(StandardInputFeed(stdin, 0, read, spool, positions))
+    return found
 
 
 class _Positions:
