@@ -69,7 +69,7 @@ async def serve(
                 for work in (
                     *(pipeline.run(), courier.run(), lookout.run(pipeline.tell, pipeline.waiting)),
                     measure(spool, pipeline.waiting, lake, state, [one.name for one, _ in sinks]),
-                    *feeds,
+                    *(one.run() for one in further),
                 )
             ]
             doors = [tasks.create_task(one.run(stop)) for one in (receiver, observed) if one]
