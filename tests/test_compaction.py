@@ -23,6 +23,7 @@ from kubewitness.errors import LakeError
 from kubewitness.lake import compaction
 from kubewitness.lake.compaction import FANIN, FINAL_ROWS, Merged, compact, worth_merging
 from kubewitness.lake.day import Footer
+from kubewitness.lake.settling import copied
 from kubewitness.lake.store import Lake
 from lake_service import Live, live
 
@@ -136,26 +137,38 @@ def test_the_events_are_the_same_in_one_part_in_the_order_of_time(service: Live)
     assert (merged.parts, merged.rows) == (len(seconds), 3 * len(seconds))
     assert Lake(service.lake.root).parts() == service.lake.parts() == [merged.part]
     assert service.everything("* EXCLUDE (groups, source_ips)") == before
-    (times,) = service.connection.execute(
-        f"SELECT list(stage_at ORDER BY file_row_number)"
-        f" FROM read_parquet('{merged.part}', file_row_number = true)"
-    ).fetchall()
-    assert times[0] == sorted(times[0])
+    assert times(service, merged) == sorted(times(service, merged))
     assert merge(service) is None
 
 
-def test_more_than_can_be_sorted_is_merged_in_the_order_of_its_parts(
-    service: Live, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("memory", ["enough", "too little"])
+def test_parts_of_the_same_time_are_sorted_if_there_is_memory_for_it(
+    memory: str, service: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compaction, "_SORTED_ROWS", 0)
-    seconds = filled(service)
+    for at in range(FANIN):
+        service.add([*second(at), *second(1000 - at)])
+    if memory == "too little":
+
+        def failing(connection: Any, select: str, target: Path) -> int:
+            if "ORDER BY" in select:
+                target.write_bytes(b"half of it")
+                raise duckdb.OutOfMemoryException("failed to pin block")
+            return copied(connection, select, target)
+
+        monkeypatch.setattr("kubewitness.lake.compaction.copied", failing)
     merged = merge(service)
     assert merged is not None
-    times = service.connection.execute(
-        f"SELECT date_trunc('second', stage_at) FROM read_parquet('{merged.part}')"
+    in_order = times(service, merged) == sorted(times(service, merged))
+    assert in_order is (memory == "enough")
+    assert len(service.everything()) == 6 * FANIN
+
+
+def times(service: Live, merged: Merged) -> list[datetime]:
+    rows = service.connection.execute(
+        f"SELECT stage_at FROM read_parquet('{merged.part}', file_row_number = true)"
+        " ORDER BY file_row_number"
     ).fetchall()
-    assert times == sorted(times)
-    assert service.everything() == ids(seconds)
+    return [at for (at,) in rows]
 
 
 def test_what_was_merged_stays_readable_for_a_while(service: Live) -> None:

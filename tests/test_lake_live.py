@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from kubewitness.errors import LakeError
 from kubewitness.lake import compaction
 from kubewitness.lake.adding import added_after
 from kubewitness.lake.compaction import compact
-from kubewitness.lake.day import Day
+from kubewitness.lake.day import Day, damage
 from kubewitness.lake.store import Lake
 from lake_service import Live, live
 
@@ -151,6 +152,25 @@ def test_one_part_that_cannot_be_read_among_many_is_found(service: Live) -> None
     parts[3].write_bytes(b"")
     footers = Day(parts[0].parent).footers(service.connection)
     assert [bool(footers[part].problem) for part in parts] == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        duckdb.OutOfMemoryException("failed to pin block"),
+        duckdb.IOException('Cannot open file "part": Too many open files'),
+        duckdb.InterruptException("Interrupted"),
+    ],
+)
+def test_no_part_is_damaged_because_the_process_lacks_something(
+    error: duckdb.Error, service: Live
+) -> None:
+    (part,) = service.add(second(0)).parts
+    with pytest.raises(type(error)):
+        damage(part, error)
+    wrong = duckdb.InvalidInputException("No magic bytes found")
+    assert damage(part, wrong) == "No magic bytes found"
+    assert damage(part.with_name("gone"), wrong) == ""
 
 
 def test_a_part_of_another_process_is_seen_at_once(service: Live, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ before can read it to the end. From its rename on, nobody who lists the folder c
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Collection, Iterable
@@ -30,6 +31,8 @@ _PART_COLUMNS = {**EVENT_COLUMNS, "date": "DATE"}
 
 # The finest difference that the times of a folder can be trusted to show.
 _TICK = 2_000_000_000
+
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 Span = tuple[datetime, datetime]
 
@@ -56,7 +59,8 @@ class Footer(NamedTuple):
 
 class Day:
     """The parts in ``folder``, which need not exist. Nothing is read twice: a part never changes
-    under its name (``fresh_footers`` makes sure), a folder shows by its time that it did."""
+    under its name (``fresh_footers`` makes sure), a folder shows by its time that it did. Of one
+    thread only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -128,6 +132,18 @@ class Day:
         self._time = changed if time.time_ns() - changed > _TICK else -1
 
 
+def damage(part: Path, error: duckdb.Error) -> str:
+    """What an error in reading a part says of it, '' if it is gone.
+
+    Raises the error where it says something of this process: nobody's part is damaged because
+    somebody is short of memory.
+    """
+    passing = isinstance(error, duckdb.InterruptException | duckdb.OutOfMemoryException)
+    if passing or any(os.strerror(code) in str(error) for code in _SHORTAGES):
+        raise error
+    return str(error).splitlines()[0] if part.exists() else ""
+
+
 def replaced(merged: Path) -> set[str]:
     """The names that a merged part stands for and that may still be in its folder."""
     with suppress(FileNotFoundError):
@@ -161,17 +177,14 @@ def _read(parts: list[Path], connection: duckdb.DuckDBPyConnection) -> dict[Path
     stamps = {part: _stamp(part) for part in parts}
     try:
         return _told(parts, stamps, connection)
-    except duckdb.InterruptException:
-        raise
     except duckdb.Error as error:
         # One of them cannot be read: halves find it among thousands.
         if len(parts) > 1:
             middle = len(parts) // 2
             return {**_read(parts[:middle], connection), **_read(parts[middle:], connection)}
         (part,) = parts
-        if not part.exists():
-            return {}
-        return {part: Footer(0, None, None, str(error).splitlines()[0], stamps[part])}
+        problem = damage(part, error)
+        return {part: Footer(0, None, None, problem, stamps[part])} if problem else {}
 
 
 def _told(

@@ -29,7 +29,7 @@ from kubewitness.errors import LakeError
 from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.events.normalisation import quoted
 from kubewitness.events.redaction import Redactor
-from kubewitness.lake.day import Day
+from kubewitness.lake.day import Day, damage
 from kubewitness.lake.locks import together
 from kubewitness.sources.spool import REMEDY
 
@@ -46,7 +46,8 @@ class _Header(msgspec.Struct):
 
 
 class Lake:
-    """One lake folder; made when missing. Parts of one that is not ``lasting`` are of any day.
+    """One lake folder, for one thread (others open their own); made when missing. Parts of one that
+    is not ``lasting`` are of any day.
 
     Without ``bodies`` only what is told of them is kept. Of a ``durable`` one, parts outlive a
     power failure from the moment they are placed: whoever acknowledges events needs that, a run
@@ -270,10 +271,8 @@ def _problem(part: Path, connection: duckdb.DuckDBPyConnection) -> str:
         connection.execute(
             f"SELECT bit_xor(hash(part)) FROM ({Lake.relation([part])}) AS part"
         ).fetchall()
-    except duckdb.InterruptException:
-        raise
     except duckdb.Error as error:
-        return str(error).splitlines()[0] if part.exists() else ""
+        return damage(part, error)
     return ""
 
 
