@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check docs bench lock clean
+.PHONY: demo test check docs bench soak lock clean
 
 $(BIN)/kubewitness: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -22,14 +22,18 @@ check: $(BIN)/kubewitness
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 docs: $(BIN)/kubewitness
 	$(BIN)/python bench/walk.py
 	$(BIN)/python bench/picture.py
+	$(BIN)/python bench/payloads.py
 
 bench: $(BIN)/kubewitness
 	$(BIN)/python bench/throughput.py
+
+soak: $(BIN)/kubewitness
+	$(BIN)/python bench/live.py --seconds 3600 --history 30 --attacks 40 --every 300
 
 lock: pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \

@@ -20,11 +20,11 @@ import duckdb
 
 import kubewitness.baseline
 from kubewitness.activity.rollup import rollup, slot_width
-from kubewitness.analysis import opened
 from kubewitness.baseline.fleet import Capture, FleetPrior, observe
 from kubewitness.errors import KubewitnessError
 from kubewitness.evaluate.dataset import Dataset, read_dataset
 from kubewitness.events.normalisation import quoted
+from kubewitness.inquiry import opened
 
 SHIPPED = Path(kubewitness.baseline.__file__).parent / "fleet.json"
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from kubewitness.analysis import opened
 from kubewitness.forensics.rbac.policy import GROUP
+from kubewitness.inquiry import opened
 
 TARGET = Path(__file__).parents[1] / "src" / "kubewitness" / "forensics" / "rbac" / "defaults.json"
 KEPT = ("kind", "metadata", "rules", "aggregationRule", "roleRef", "subjects")

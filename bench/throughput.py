@@ -161,14 +161,14 @@ def main() -> None:
         rewrite("growth", [told, *growth])
 
 
-def rewrite(name: str, blocks: list[str]) -> None:
+def rewrite(name: str, blocks: list[str], page: Path = PAGE) -> None:
     """Replace what stands between the marks of ``name`` in the page."""
     block = "\n\n".join(blocks)
     print(block)
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     after = rest.partition(end)[2]
-    PAGE.write_text(f"{before}{begin}\n{block}\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n{block}\n{end}{after}", encoding="utf-8")
 
 
 def machine(replay: Replay | None = None) -> str:

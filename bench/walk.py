@@ -20,10 +20,10 @@ import zstandard
 
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS, rollup, slot_width
 from kubewitness.activity.table import load, texts
-from kubewitness.analysis import opened
 from kubewitness.incidents.detection import detect, plan
 from kubewitness.incidents.ledger import ASPECTS, enter
 from kubewitness.incidents.linking import link
+from kubewitness.inquiry import opened
 from kubewitness.surprise.scoring import find
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -120,11 +120,13 @@ def connected(rows: Iterable[Row]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def put(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
-    """Replace the table ``activities``."""
+def put(
+    connection: duckdb.DuckDBPyConnection, rows: Iterable[Row], table: str = "activities"
+) -> None:
+    """Replace the table ``activities``, or another of its columns."""
     lines = list(rows)
     columns = ", ".join(f'"{name}" {_TYPES.get(name, "VARCHAR")}' for name in ACTIVITY_COLUMNS)
-    connection.execute(f"CREATE OR REPLACE TABLE activities ({columns})")
+    connection.execute(f"CREATE OR REPLACE TABLE {table} ({columns})")
     if not lines:
         return
     values = {  # noqa: F841  (DuckDB finds it by name)
@@ -132,7 +134,7 @@ def put(connection: duckdb.DuckDBPyConnection, rows: Iterable[Row]) -> None:
         for name in ACTIVITY_COLUMNS
     }
     chosen = ", ".join(_read(name) for name in ACTIVITY_COLUMNS)
-    connection.execute(f"INSERT INTO activities SELECT {chosen} FROM values")
+    connection.execute(f"INSERT INTO {table} SELECT {chosen} FROM values")
 
 
 def _plain(value: Any) -> Any:

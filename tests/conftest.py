@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kubewitness.cli import main
+from postgresql import Server, programs, running
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,34 @@ def process(state: Path) -> Command:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server. A test that stops it starts it again."""
+    where = programs()
+    if where is None:
+        pytest.skip("there is no PostgreSQL server on this machine (apt-get install postgresql)")
+    with running(where) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgresql: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of this test's own."""
+    name = f"test_{abs(hash(request.node.nodeid))}"
+    postgresql.execute(f"CREATE DATABASE {name}")
+    yield postgresql.url(name)
+    postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a state may be: a file, and a database of a server."""
+    if request.param == "sqlite":
+        return tmp_path / "state.sqlite"
+    url: str = request.getfixturevalue("database")
+    return url
 
 
 def mounted(folder: Path, options: str) -> Iterator[Path]:

@@ -18,8 +18,8 @@ import pytest
 from activities import START
 from audit_log import Event, event
 from conftest import remount
-from kubewitness.analysis import ask
 from kubewitness.errors import LakeError
+from kubewitness.inquiry import ask
 from kubewitness.lake import compaction
 from kubewitness.lake.compaction import FANIN, FINAL_ROWS, Merged, compact, worth_merging
 from kubewitness.lake.day import Footer

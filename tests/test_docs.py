@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,11 +20,27 @@ import pytest
 
 from audit_log import event, quiet_days, write
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
-from kubewitness.analysis import opened
 from kubewitness.cli import cli
-from kubewitness.errors import QueryError
+from kubewitness.config.reading import read
+from kubewitness.config.scalar import plain_type, scalar
+from kubewitness.config.sending import TAKEN
+from kubewitness.config.settings import (
+    Admin,
+    Bucket,
+    Cluster,
+    Detection,
+    Kafka,
+    Listen,
+    Retention,
+    Settings,
+    Sink,
+    Tls,
+)
+from kubewitness.config.webhook import flags
+from kubewitness.errors import ConfigError, QueryError
 from kubewitness.evaluate.figures import BEGIN, END
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.objects import condition
 from kubewitness.forensics.rbac.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
 from kubewitness.incidents.model import (
     Expected,
@@ -32,17 +50,33 @@ from kubewitness.incidents.model import (
     Reason,
     Refused,
 )
+from kubewitness.inquiry import opened
 from kubewitness.query import grammar
 from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.grammar import parse
 from kubewitness.query.writing import written
 from kubewitness.report.model import Coverage, Summary
+from kubewitness.sinks.sink import sink
 from kubewitness.surprise.registry import FACTORS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("bench/*.md")])
-COMMANDS = cli.list_commands(click.Context(cli))
+
+
+def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by what is typed for it."""
+    context = click.Context(group)
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name}{word} ")
+        else:
+            yield f"{name}{word}", command
+
+
+COMMANDS = dict(commands(cli))
 
 
 def page(path: str) -> str:
@@ -103,8 +137,7 @@ def test_every_field_of_an_answer_is_documented(struct: type[msgspec.Struct]) ->
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_a_command_is_documented(name: str) -> None:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
+    command = COMMANDS[name]
     text = section(page("docs/commands.md"), f"## kubewitness {name}")
     documented = [
         flag for row in rows(text) for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row[0])
@@ -122,7 +155,79 @@ def test_every_option_of_a_command_is_documented(name: str) -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     told = re.findall(r"`kubewitness ([\w-]+)", section(page("README.md"), "## Commands"))
-    assert set(told) == set(COMMANDS)
+    assert set(told) == set(cli.list_commands(click.Context(cli)))
+
+
+def told_kind(kind: msgspec.inspect.Type) -> str:
+    """How the documentation calls what a setting holds."""
+    plain, written, _ = plain_type(kind)
+    if isinstance(plain, msgspec.inspect.StructType):
+        return plain.cls.__name__
+    if isinstance(plain, msgspec.inspect.VarTupleType):
+        return f"list of {told_kind(plain.item_type)}"
+    if isinstance(plain, msgspec.inspect.DictType):
+        return f"table of {told_kind(plain.value_type)}"
+    return "secret" if written == "secret" else scalar(plain, written).name.removeprefix("a ")
+
+
+def told_default(field: msgspec.inspect.Field) -> str:
+    """The default of a setting as it would stand in the file."""
+    plain, written, _ = plain_type(field.type)
+    if field.required:
+        return ""
+    if isinstance(plain, msgspec.inspect.StructType) and field.default is not None:
+        return "see below"
+    if isinstance(plain, msgspec.inspect.VarTupleType | msgspec.inspect.DictType):
+        return "`[]`" if isinstance(plain, msgspec.inspect.VarTupleType) else "`{}`"
+    if field.default is None or isinstance(field.default, bool):
+        return f"`{msgspec.json.encode(field.default).decode()}`"
+    said = scalar(plain, written).write(field.default)
+    return f"`{said}`" if said != "" else '`""`'
+
+
+SETTINGS = (Settings, Listen, Tls, Admin, Cluster, Bucket, Kafka, Detection, Retention, Sink)
+
+
+@pytest.mark.parametrize("struct", SETTINGS)
+def test_every_setting_is_documented(struct: type[msgspec.Struct]) -> None:
+    text = section(page("docs/configuration.md"), f"## {struct.__name__}")
+    found = msgspec.inspect.type_info(struct)
+    assert isinstance(found, msgspec.inspect.StructType)
+    assert [tuple(row[:3]) for row in rows(text)] == [
+        (f"`{one.encode_name}`", told_kind(one.type), told_default(one)) for one in found.fields
+    ]
+
+
+def test_all_settings_are_among_the_documented_ones() -> None:
+    def structs(kind: msgspec.inspect.Type) -> Iterator[type]:
+        plain, _, _ = plain_type(kind)
+        if isinstance(plain, msgspec.inspect.VarTupleType):
+            yield from structs(plain.item_type)
+        if isinstance(plain, msgspec.inspect.StructType):
+            yield plain.cls
+            for field in plain.fields:
+                yield from structs(field.type)
+
+    assert set(structs(msgspec.inspect.type_info(Settings))) == set(SETTINGS)
+
+
+def test_mistakes_of_a_configuration_look_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = page("docs/configuration.md")
+    (shown,) = re.findall(r"<!-- mistakes -->\n```\nkubewitness: (.*?)\n```", text, re.DOTALL)
+    *_, wrong = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("serve.yaml").write_text(wrong)
+    with pytest.raises(ConfigError) as caught:
+        read(Path("serve.yaml"), environment={}, overrides={})
+    assert str(caught.value) == shown
+
+
+def test_the_flags_of_an_api_server_are_documented() -> None:
+    text = section(page("docs/connecting.md"), "## The audit webhook")
+    table = [tuple(row) for row in rows(text) if row[0].startswith("`audit-")]
+    assert table == [(f"`{flag.name}`", flag.why) for flag in flags()]
 
 
 def test_the_marks_of_the_figures_are_in_place() -> None:
@@ -191,27 +296,56 @@ def test_there_is_a_quick_start() -> None:
     assert len(COMMAND_LINES) >= 4
 
 
-def test_the_query_of_the_lake_runs(tmp_path: Path) -> None:
-    (query,) = re.findall(r"```sql\n(.*?)```", page("docs/events.md"), re.DOTALL)
+def test_the_queries_of_the_lake_run(tmp_path: Path) -> None:
+    counting, whole = re.findall(r"```sql\n(.*?)```", page("docs/events.md"), re.DOTALL)
     log = tmp_path / "audit.log"
     log.write_bytes(quiet_days())
-    with opened([log], lake=tmp_path / "lake"):
-        pass
+    with opened([log], lake=tmp_path / "lake") as (lake, _, _intake):
+        first, *others = lake.parts()
     with duckdb.connect() as connection:
-        found = connection.execute(query.replace("DIR", str(tmp_path / "lake"))).fetchall()
+        found = connection.execute(counting.replace("DIR", str(tmp_path / "lake"))).fetchall()
+        (first.parent / "merged-x.replaces").write_text(first.name)
+        rest = connection.execute(whole.replace("DIR", str(tmp_path / "lake"))).fetchall()
+        listed = connection.execute(lake.relation(others)).fetchall()
     assert len(found) > 1
     assert found[0][2] == max(n for _, _, n in found)
+    assert len(rest) == len(listed) > 1
 
 
-@pytest.fixture(scope="module")
-def walk() -> ModuleType:
-    """``bench/walk.py``, which is a script and no package."""
-    spec = importlib.util.spec_from_file_location("walk", ROOT / "bench" / "walk.py")
+def script(name: str) -> ModuleType:
+    """A script in ``bench``, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "bench" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def walk() -> ModuleType:
+    return script("walk")
+
+
+def test_the_payloads_of_the_documentation_are_what_the_sinks_make() -> None:
+    for name, content in script("payloads").payloads():
+        assert (DOCS / "sinks" / name).read_bytes() == content, "run 'make docs'"
+
+
+def test_every_type_of_sink_is_documented_and_in_the_example(tmp_path: Path) -> None:
+    documented = first_words(section(page("docs/serve.md"), "## Sinks"))[: len(TAKEN)]
+    assert documented == list(TAKEN)
+    for template in (DOCS / "sinks").glob("*.j2"):
+        shutil.copy(template, tmp_path)
+    text = re.sub(r"/(etc|var/\w+)/kubewitness", str(tmp_path), page("docs/sinks/kubewitness.yaml"))
+    for path in re.findall(rf"(?:_file|file): ({tmp_path}/[\w-]+)", text):
+        Path(path).write_text("https://chat.example/0123456789abcdef")
+    for path in re.findall(rf"token_file: ({tmp_path}/[\w-]+)", text):
+        Path(path).write_text("0123456789abcdef0123456789")
+    (tmp_path / "kubewitness.yaml").write_text(text)
+    known = read(tmp_path / "kubewitness.yaml", environment={}, overrides={})
+    assert {sink(one).name for one in known.sinks} == {one.name for one in known.sinks}
+    assert {one.type for one in known.sinks} == TAKEN.keys() - {"stdout"}
 
 
 def test_the_walk_of_one_event_is_what_the_pipeline_does(walk: Any) -> None:
@@ -225,6 +359,11 @@ QUERIES = "docs/query.md"
 def test_every_field_of_a_query_is_documented() -> None:
     documented = [tuple(row) for row in rows(section(page(QUERIES), "## Fields"))]
     assert documented == [(f"`{f.name}`", told(f), f.what) for f in FIELDS.values()]
+
+
+def test_the_fields_of_workloads_are_documented() -> None:
+    documented = rows(section(page("docs/forensics.md"), "## Inventory"))
+    assert documented == [[f"`{f.name}`", told(f), f.what] for f in condition.FIELDS.values()]
 
 
 def told(field: Field) -> str:

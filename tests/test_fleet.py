@@ -63,7 +63,7 @@ def floor(prior: FleetPrior, rows: Sequence[Row], *columns: str, history: int = 
     table = loaded([*past, *rows])
     judged = np.arange(len(past), len(table))
     horizon = prequential(table, int(table.slice[judged].min()), 7)
-    return prior.floor(table, judged, columns, horizon)
+    return prior.expected(table, columns).floor(table, judged, horizon)
 
 
 @given(st.text(max_size=40), st.text(max_size=20))

@@ -14,7 +14,7 @@ import yaml
 from activities import START
 from audit_log import Event, event, write
 from conftest import Command
-from kubewitness import analysis
+from kubewitness import inquiry
 from kubewitness.errors import KubewitnessError
 from kubewitness.forensics.rbac.access import access
 from kubewitness.forensics.rbac.answer import Access
@@ -36,7 +36,7 @@ ACCOUNTS = [
 def ask(tmp_path: Path) -> Ask:
     def answer(events: Iterable[Event], who: str = "ada", **options: Any) -> Access:
         log = write(tmp_path / "audit.log", events)
-        return analysis.ask(
+        return inquiry.ask(
             [log], lambda connection: access(connection, who, **options), bodies=True
         )[0]
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_log import Event, event, quiet_days, stolen_credential, write
 from conftest import Command
 from forensic_log import POD, RS, at, certified, collected, rollout, stolen_token
-from kubewitness.analysis import analyze, opened
+from kubewitness.analysis import analyze
 from kubewitness.errors import KubewitnessError
+from kubewitness.forensics.causes.body import body
 from kubewitness.forensics.causes.chain import cause_of
 from kubewitness.forensics.causes.graph import Chain, Reach
 from kubewitness.forensics.causes.owner import candidates, family
 from kubewitness.forensics.causes.reach import reach_of
 from kubewitness.forensics.causes.record import Record
+from kubewitness.inquiry import opened
 
 
 @contextmanager
@@ -111,6 +117,46 @@ def test_the_blast_radius_reaches_through_a_certificate_that_was_new_at_that_add
         reach = reach_of(record, "eve")
     assert (True, "secrets") in touched(reach)
     assert set(reach.namespaces) == {"payments"}, "not what others do with certificates of theirs"
+
+
+def requested_for(name: str) -> str:
+    """A signing request as it stands in the body of a CertificateSigningRequest."""
+    subject = x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "dev"),
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, name),
+        ]
+    )
+    asked = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    signed = asked.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+def test_a_certificate_leads_to_whom_it_was_requested_for(tmp_path: Path) -> None:
+    """Wherever it is used, and not to others who come with a new one."""
+    held = {"kind": "CertificateSigningRequest", "metadata": {"name": "ops", "uid": "c-1"},
+            "spec": {"request": requested_for("zoe")}}  # fmt: skip
+    bodies = {"requestObject": held, "responseObject": held, "level": "RequestResponse"}
+    events = [{**one, **bodies} if one["objectRef"].get("name") == "ops" else one
+              for one in certified()]  # fmt: skip
+    with record_of(events, tmp_path) as record:
+        reach = reach_of(record, "eve")
+        back = cause_of(record, events[-1]["auditID"])
+    assert reach.namespaces == ("zoo",)
+    (link,) = (one for one in reach.links if reach.steps[one.effect].principal == "zoe")
+    assert (link.kind, link.certain, link.confidence) == ("certificate", False, 0.9)
+    assert line(back)[0][0] == "eve"
+
+
+@given(st.binary(max_size=200) | st.just(b"-----BEGIN CERTIFICATE REQUEST-----"))
+def test_a_signing_request_may_be_anything(raw: bytes) -> None:
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n" + base64.b64encode(raw) + b"\n"
+    pem += b"-----END CERTIFICATE REQUEST-----\n"
+    for asked in (pem, raw):
+        spec = {"request": base64.b64encode(asked).decode()}
+        told = body(json.dumps({"metadata": {"name": "x"}, "spec": spec}), None)
+        assert told is not None
+        assert told.bearer == ""
 
 
 def test_a_controller_glues_nothing_together(tmp_path: Path) -> None:

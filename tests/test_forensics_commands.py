@@ -79,7 +79,7 @@ def test_inventory_lists_what_ran_and_when(kubewitness: Command, log: Path, tmp_
     now = kubewitness("inventory", "--lake", lake, "-o", "json")
     (one,) = json.loads(now.out)["workloads"]
     assert (one["images"], one["node"]) == (["postgres:16"], "n1")
-    ever = kubewitness("inventory", "--lake", lake, "--where", "image~Postgres")
+    ever = kubewitness("inventory", "--lake", lake, "--where", "image~postgres")
     assert "1 time" in ever.text
     assert "still then" in ever.text
     assert (

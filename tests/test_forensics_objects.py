@@ -14,11 +14,11 @@ import pytest
 
 from activities import START
 from audit_log import Event, event, write
-from kubewitness.analysis import opened
-from kubewitness.errors import KubewitnessError
+from kubewitness.errors import KubewitnessError, QueryError
 from kubewitness.forensics.kind import of
+from kubewitness.forensics.objects.condition import where
 from kubewitness.forensics.objects.history import history
-from kubewitness.forensics.objects.inventory import holdings, inventory, where
+from kubewitness.forensics.objects.inventory import holdings, inventory
 from kubewitness.forensics.objects.knowledge import fits, known
 from kubewitness.forensics.objects.model import Snapshot
 from kubewitness.forensics.objects.record import records
@@ -27,6 +27,7 @@ from kubewitness.forensics.objects.selection import selects
 from kubewitness.forensics.objects.state import difference, snapshot
 from kubewitness.forensics.objects.writing import written
 from kubewitness.forensics.target import Target, find
+from kubewitness.inquiry import opened
 
 EXAMPLE = Path(__file__).parents[1] / "examples"
 CAPTURE = Path(__file__).parents[2] / "shared" / "data" / "capture"
@@ -440,7 +441,7 @@ def test_the_inventory_is_what_was_there_at_a_time(tmp_path: Path) -> None:
         (one,) = inventory(connection, at(1)).workloads
         (later,) = inventory(connection, at(6)).workloads
         assert inventory(connection, at(9)).workloads == ()
-        assert inventory(connection, at(6), condition=where("image~WEB:1")).workloads == ()
+        assert inventory(connection, at(6), condition=where("image ~ web:1")).workloads == ()
         (held,) = holdings(connection, where("image~web:1")).items
         (mounts,) = holdings(connection, where("secret=web-env and namespace=shop")).items
     assert one.images == ("web:1",)
@@ -471,10 +472,50 @@ def test_workloads_of_a_log_without_bodies_are_listed_as_not_known(tmp_path: Pat
     assert "not knowable" in one.unknown
 
 
-@pytest.mark.parametrize("text", ["image", "colour~red", "image~", "~x"])
-def test_a_condition_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(KubewitnessError, match="no condition"):
+CONDITIONS = (
+    "image~web:1",
+    'image ~ "(?i)WEB" and not secret = other',
+    "image = web:2 or configmap = web-config",
+    "image like web:* and namespace in (shop, bank)",
+    "serviceaccount = web and kind = deployments and name ~ we",
+    "secret exists and node not exists and kind = deployments.apps",
+    "secret != web-env",
+    "not (image ~ web and cluster exists)",
+    "namespace = bank or image ~ nothing",
+    "",
+)
+
+
+@pytest.mark.parametrize("text", CONDITIONS)
+def test_what_is_looked_at_first_leaves_out_nothing_that_meets_a_condition(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched = write_of(5, "patch", IMAGE, deployment(image="web:2"))
+    with log(tmp_path, CREATED, patched, gone(8)) as connection:
+        found = holdings(connection, where(text))
+        monkeypatch.setattr(
+            "kubewitness.forensics.objects.inventory.foreseen", lambda condition: ("true", {})
+        )
+        assert found == holdings(connection, where(text))
+    assert bool(found.items) == (not text.startswith(("secret !=", "not (", "namespace = bank")))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("image", "image takes ="),
+        ("colour~red", "no field 'colour'"),
+        ("image~", "a value should stand"),
+        ("~x", "a field should stand, there are: image"),
+        ("imag = x", "did you mean image?"),
+        ("verb = get", "no field 'verb'"),
+    ],
+)
+def test_a_condition_that_is_none_is_pointed_at(text: str, says: str) -> None:
+    with pytest.raises(QueryError) as error:
         where(text)
+    assert says in str(error.value)
+    assert text in error.value.remedy
 
 
 # --- a real API server --------------------------------------------------------------------------

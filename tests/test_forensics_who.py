@@ -14,7 +14,7 @@ import yaml
 from activities import START
 from audit_log import Event, event, write
 from conftest import Command
-from kubewitness import analysis
+from kubewitness import inquiry
 from kubewitness.errors import KubewitnessError
 from kubewitness.forensics.rbac.answer import Who
 from kubewitness.forensics.rbac.who import who
@@ -32,7 +32,7 @@ def ask(tmp_path: Path) -> Ask:
     def answer(events: Iterable[Event], text: str = "secret/db", **options: Any) -> Who:
         log = write(tmp_path / "audit.log", events)
         until = options.pop("until", None)
-        return analysis.ask(
+        return inquiry.ask(
             [log],
             lambda connection: who(connection, text, **{"namespace": "shop", **options}),
             until=until,
@@ -224,10 +224,10 @@ def test_logs_of_several_clusters_are_not_mixed(ask: Ask, tmp_path: Path) -> Non
     log = write(tmp_path / "a.log", week())
     lake = tmp_path / "lake"
     for cluster in ("east", "west"):
-        analysis.ask([log], lambda connection: None, lake=lake, cluster=cluster)
+        inquiry.ask([log], lambda connection: None, lake=lake, cluster=cluster)
 
     def ask_both(cluster: str | None) -> Who:
-        return analysis.ask(
+        return inquiry.ask(
             [],
             lambda connection: who(connection, "secret/db", namespace="shop"),
             lake=lake,

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kubewitness.events.columns import EARLIEST
 from kubewitness.events.formats import Broken, Found, encode, outcomes
 from kubewitness.events.formats.decoding import decode
 from kubewitness.events.formats.plain import is_plain
 from kubewitness.events.formats.splitting import pieces
-from kubewitness.events.formats.times import EARLIEST, timestamp
+from kubewitness.events.formats.times import timestamp
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 NAME = st.from_regex(r"[a-z]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)

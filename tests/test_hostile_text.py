@@ -24,8 +24,9 @@ from activities import theft
 from audit_log import STOLEN_AT, Event, event, events_of, lines, quiet_days
 from conftest import Command
 from kubewitness.analysis import analyze
-from kubewitness.report import exports, html, terminal
+from kubewitness.report import exports, html
 from kubewitness.report.model import Analysis
+from kubewitness.report.terminal import analysis as terminal
 
 PAYLOADS = {
     "harmless": "eve",

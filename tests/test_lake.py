@@ -20,9 +20,10 @@ import pytest
 from activities import START
 from audit_log import event, lines, quiet_days, write
 from conftest import Command, program, remount
-from kubewitness.analysis import analyze, opened, summarize
+from kubewitness.analysis import analyze, summarize
 from kubewitness.errors import LakeError
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.inquiry import opened
 from kubewitness.lake.store import Lake
 from kubewitness.report.model import Intake
 

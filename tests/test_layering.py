@@ -12,6 +12,8 @@ import click
 import pytest
 
 import kubewitness
+from audit_log import write
+from forensic_log import POD, rollout
 from kubewitness.cli import cli
 
 PACKAGE = Path(kubewitness.__file__).parent
@@ -34,19 +36,26 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 ROOMS["report"] = {*ROOMS["incidents"], "query", "incidents"}
-ROOMS["analysis"] = {"sources", "lake", *ROOMS["report"], "report"}
+ROOMS["inquiry"] = {"sources", "lake", *ROOMS["report"], "report"}
+ROOMS["assistant"] = {*ROOMS["inquiry"], "inquiry"}
+ROOMS["analysis"] = {*ROOMS["inquiry"], "inquiry"}
 ROOMS["evaluate"] = {*ROOMS["analysis"], "analysis"}
 ROOMS["config"] = {"errors", "times", "incidents"}
+ROOMS["policy"] = {"sources", *ROOMS["report"], "report", "config"}
 ROOMS["state"] = {"errors", "times", "incidents"}
 ROOMS["sinks"] = {*ROOMS["report"], "report", "config", "state"}
 ROOMS["service"] = {*ROOMS["analysis"], "analysis", "config", "state", "sinks"}
-ROOMS["cli"] = {*ROOMS["evaluate"], "evaluate", "config", "state", "sinks", "service"}
+ROOMS["cli"] = {*ROOMS["evaluate"], "evaluate", "config", "policy", "state", "sinks", "service"}
+ROOMS["cli"] |= {"assistant"}
 ROOMS["__main__"] = {"cli"}
 
 # Names that say nothing of what is in there.
 VAGUE = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc", "base"}
 
-HEAVY = {"numpy", "duckdb", "rich", "sklearn", "scipy", "jinja2", "msgspec", "zstandard", "yaml"}
+HEAVY = {
+    *("numpy", "duckdb", "rich", "sklearn", "scipy", "jinja2", "msgspec", "zstandard", "yaml"),
+    *("sqlalchemy", "alembic", "psycopg"),
+}
 
 
 def modules() -> Iterator[Path]:
@@ -144,10 +153,40 @@ def test_help_waits_for_nothing_heavy(code: str) -> None:
     assert loaded(code) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
+COMMANDS = [
+    *cli.list_commands(click.Context(cli)),
+    *("config check", "init webhook", "policy lint"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_waits_for_no_engine(command: str) -> None:
-    code = f"from kubewitness.cli import cli; cli(['{command}', '--help'], standalone_mode=False)"
+    words = [*command.split(), "--help"]
+    code = f"from kubewitness.cli import cli; cli({words}, standalone_mode=False)"
     assert loaded(code) & (HEAVY - {"msgspec"}) == set()
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ["query", "verb = create"],
+        ["history", "deploy/web"],
+        ["state", "deploy/web"],
+        ["diff", "deploy/web", "--from", "10m"],
+        ["inventory"],
+        ["cause", f"pod/{POD}"],
+        ["blast-radius", "ada"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_question_waits_for_no_detection(question: list[str], tmp_path: Path) -> None:
+    """Neither numpy, which detection needs, nor what reads logs is loaded to answer from a lake."""
+    log = write(tmp_path / "audit.log", rollout())
+    cli(["ingest", str(log), "--lake", str(tmp_path / "lake")], standalone_mode=False)
+    asked = [*question, "--lake", str(tmp_path / "lake")]
+    packages = loaded(f"from kubewitness.cli import cli; cli({asked!r}, standalone_mode=False)")
+    assert "duckdb" in packages
+    assert packages & {"numpy", "jinja2", "zstandard"} == set()
 
 
 def test_detection_needs_neither_scikit_learn_nor_the_web() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from kubewitness.analysis import opened
 from kubewitness.forensics.rbac.grants import defaults, grants
 from kubewitness.forensics.rbac.policy import GROUP, Attributes, groups_of
 from kubewitness.forensics.rbac.reason import SQL as REASON
 from kubewitness.forensics.rbac.reason import granted
+from kubewitness.inquiry import opened
 
 LOG = Path(__file__).parents[2] / "shared" / "data" / "capture" / "bootstrap.jsonl.zst"
 

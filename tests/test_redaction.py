@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from activities import START
 from audit_log import Event, event, lines
-from kubewitness.analysis import analyze, save
+from kubewitness.analysis import analyze
 from kubewitness.events.redaction import Redactor
 from kubewitness.report import exports, html
+from kubewitness.report.kept import save
 
 KEY = b"k" * 32
 MARK = re.compile(r"redacted:[0-9a-f]{12}")

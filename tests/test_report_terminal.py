@@ -14,8 +14,9 @@ from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
 import report_fixtures as fixtures
-from kubewitness.report import inert, terminal
+from kubewitness.report import inert
 from kubewitness.report.model import Coverage, Series
+from kubewitness.report.terminal import analysis as terminal
 from kubewitness.report.terminal.layout import sparkline
 
 WEEK = fixtures.week()
@@ -233,7 +234,7 @@ def test_sparkline_shows_peaks_and_silence() -> None:
 def test_showing_needs_no_engine() -> None:
     code = """
 import sys
-import kubewitness.report.exports, kubewitness.report.html, kubewitness.report.terminal
+import kubewitness.report.exports, kubewitness.report.html, kubewitness.report.terminal.analysis
 print(*sorted({"duckdb", "numpy", "scipy", "sklearn", "yaml"} & set(sys.modules)))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

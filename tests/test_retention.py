@@ -16,8 +16,8 @@ import pytest
 from activities import START
 from audit_log import event
 from conftest import remount
-from kubewitness.analysis import ask
 from kubewitness.errors import LakeError
+from kubewitness.inquiry import ask
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.retention import Expired, expire
 from lake_service import Live, live

@@ -17,9 +17,9 @@ import yaml
 from activities import START
 from audit_log import event, write
 from conftest import Command
-from kubewitness.analysis import opened
 from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.forensics.search import around, facets, histogram, neighbourhood, search
+from kubewitness.inquiry import opened
 from kubewitness.query.grammar import parse
 from kubewitness.query.memory import predicate
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from kubewitness.report import exports, terminal
+from kubewitness.report import exports
 from kubewitness.report.access import MACHINERY, MOST_DENIED, MOST_SENSITIVE
 from kubewitness.report.change import MOST_NEWCOMERS
 from kubewitness.report.model import Count, Denied, Mover, Newcomer, Summary
@@ -22,6 +22,7 @@ from kubewitness.report.summary import (
     chart_width,
     summarise,
 )
+from kubewitness.report.terminal import analysis as terminal
 from summary_fixtures import MONDAY, RBAC, Seen, opened
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -18,8 +18,9 @@ from audit_log import Event, event, events_of, lines, quiet_days, stolen_credent
 from kubewitness.activity.network import learn_proxies
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS, rollup
 from kubewitness.activity.technique import technique
-from kubewitness.analysis import analyze, opened
+from kubewitness.analysis import analyze
 from kubewitness.incidents.model import Incident
+from kubewitness.inquiry import opened
 from kubewitness.report.model import Analysis
 
 SECOND, MINUTE, HOUR, DAY = (

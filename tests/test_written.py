@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from audit_log import Event, event, write
-from kubewitness.analysis import opened
 from kubewitness.events.trait import TRAITS
+from kubewitness.inquiry import opened
 
 WORKLOAD: dict[str, Any] = {
     "privileged": {"containers": [{"securityContext": {"privileged": True}}]},

@@ -4,7 +4,12 @@
     ├── SourceError             a path that cannot be read, or holds nothing that can be
     ├── StrictError             ``--strict`` was asked for and a line was not an audit event
     ├── LakeError               the Parquet lake is damaged, full or not writable
-    └── QueryError              a query that cannot be read; exit code 2
+    │   └── SpoolFull           as much waits to be stored as may wait
+    ├── StateError              the state database is no such thing, damaged, or of a newer version
+    │   └── StateUnavailable    it is locked, full or gone for now: try again later
+    ├── ConfigError             the configuration of the service, or an audit policy, has mistakes
+    ├── QueryError              a query that cannot be read; exit code 2
+    └── DeliveryError           a notice that did not reach its sink (``sinks.sink``)
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
 exits with ``exit_code``. A usage mistake is click's own ``UsageError`` (exit code 2).
@@ -40,6 +45,22 @@ class StrictError(KubewitnessError):
 
 class LakeError(KubewitnessError):
     """The lake cannot be read or written."""
+
+
+class SpoolFull(LakeError):  # noqa: N818 - a state, not a fault: it passes
+    """As much waits to be stored as may wait; who brings more has to come again later."""
+
+
+class StateError(KubewitnessError):
+    """The state database cannot be used, and trying again will not help."""
+
+
+class StateUnavailable(StateError):  # noqa: N818 (what it is: a state of the state)
+    """The state database cannot be used now: whoever asked waits a little and asks again."""
+
+
+class ConfigError(KubewitnessError):
+    """Settings or an audit policy that cannot be taken so: ``remedy`` lists all mistakes."""
 
 
 class QueryError(KubewitnessError):

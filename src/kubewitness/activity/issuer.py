@@ -47,3 +47,15 @@ def name_issuers(connection: duckdb.DuckDBPyConnection, cluster: str) -> None:
     """The table ``issuers(credential, issuer)`` of all tokens with an id: who asked for it (all
     kubelets are one), ``UNSEEN``, or '' where that cannot be told."""
     connection.execute(_ISSUERS, {"cluster": cluster})
+
+
+def follow_issues(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
+    """Add to the table ``issuers`` who asked for the tokens that the activity in ``rows`` was
+    answered with. Whether an issue is missing is not asked of what has just arrived: one of several
+    API servers may tell of it later."""
+    connection.execute(
+        f"""INSERT INTO issuers SELECT issued, arg_min(issuer, (first, issuer))
+        FROM (SELECT issued, first,
+            CASE class WHEN 'node' THEN '{ANY_NODE}' ELSE principal END AS issuer FROM {rows})
+        WHERE issued <> '' AND issued NOT IN (SELECT credential FROM issuers) GROUP BY issued"""
+    )

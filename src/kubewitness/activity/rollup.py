@@ -16,9 +16,10 @@ import numpy as np
 
 from kubewitness.activity.action import action, outcome
 from kubewitness.activity.client import client
+from kubewitness.activity.grouping import group, insert
 from kubewitness.activity.name import name_template
 from kubewitness.activity.network import learn_proxies, network, peer_address, subnet
-from kubewitness.activity.principal import UNAUTHENTICATED, principal_class, team
+from kubewitness.activity.principal import principal_class, team
 from kubewitness.events.trait import origins
 
 ACTIVITY_COLUMNS: dict[str, str] = {
@@ -62,8 +63,6 @@ ACTIVITY_COLUMNS: dict[str, str] = {
 
 # Several texts as one key: JSON, because any of them may hold any character.
 _DEED = "CAST(to_json([verb, resource, subresource, path]) AS VARCHAR)"
-# Events that are grouped at a time.
-STRETCH = 1_000_000
 # A log of at most this span: this wide a slot.
 _WIDTHS = (
     (timedelta(days=2), timedelta(minutes=5)),
@@ -73,8 +72,6 @@ _WIDTHS = (
 )
 _BINDING = r'(ClusterRoleBinding|RoleBinding) "([^"]+)"'
 _AUTH = "authentication.kubernetes.io"
-# A service account token from a Secret, which never expires: the API server says so.
-_LEGACY = "authentication.k8s.io/legacy-token"
 LEGACY = "legacy token"
 
 
@@ -100,43 +97,63 @@ def rollup(
 
     Returns the addresses taken for proxies: the configured ones, or those that were learnt.
     """
-    stretches = _stretches(connection, width)
-    connection.execute(_UNANSWERED)
-    grouped = _GROUPED.replace("$SECONDS", str(int(width.total_seconds())))
-    _by_stretches(connection, "TEMP TABLE grouped", grouped, "received_at", stretches)
-    proxies = frozenset(trusted_proxies) or learn_proxies(
-        [
-            (msgspec.json.decode(addresses, type=list[str]), principal)
-            for addresses, principal in connection.execute(
-                "SELECT DISTINCT source_ips, principal FROM grouped"
-            ).fetchall()
-        ]
+    connection.execute("DROP TABLE IF EXISTS grouped")
+    stretches = group(connection, width=width, into="grouped")
+    proxies = frozenset(trusted_proxies) or found_proxies(connection, "grouped")
+    connection.execute("DROP TABLE IF EXISTS activities")
+    finish(connection, "grouped", "activities", proxies=proxies, stretches=stretches)
+    connection.execute("DROP TABLE grouped")
+    return proxies
+
+
+def found_proxies(connection: duckdb.DuckDBPyConnection, met: str) -> frozenset[str]:
+    """The proxies that the columns ``source_ips`` and ``principal`` of a table tell of."""
+    found = connection.execute(f"SELECT DISTINCT source_ips, principal FROM {met}").fetchall()
+    return learn_proxies(
+        [(msgspec.json.decode(addresses, type=list[str]), who) for addresses, who in found]
     )
+
+
+def finish(
+    connection: duckdb.DuckDBPyConnection,
+    groups: str,
+    into: str,
+    *,
+    proxies: Collection[str],
+    stretches: Sequence[tuple[datetime, datetime]],
+    met: str = "",
+) -> None:
+    """Add the activity in the table ``groups`` (``activity.grouping``) to the table ``into``, which
+    is made if missing.
+
+    Of ``met``, a table with ``principal``, ``groups`` and ``first``, the groups of each principal
+    are taken; it is ``groups`` itself unless told otherwise.
+    """
     _parsed(
         connection,
         "addresses",
-        "SELECT DISTINCT source_ips FROM grouped",
+        f"SELECT DISTINCT source_ips FROM {groups}",
         ("source_ip", "network", "scope", "subnet"),
         lambda addresses: _address(msgspec.json.decode(addresses, type=list[str]), proxies),
     )
     _parsed(
         connection,
         "credentials",
-        "SELECT DISTINCT extra FROM grouped",
+        f"SELECT DISTINCT extra FROM {groups}",
         ("credential", "pod", "pod_uid", "node", "bearer", "told_scheme"),
         _credential,
     )
     _parsed(
         connection,
         "agents",
-        "SELECT DISTINCT user_agent FROM grouped",
+        f"SELECT DISTINCT user_agent FROM {groups}",
         ("client", "release", "platform"),
         client,
     )
     _parsed(
         connection,
         "templates",
-        "SELECT DISTINCT name FROM grouped",
+        f"SELECT DISTINCT name FROM {groups}",
         ("template",),
         lambda name: (name_template(name),),
     )
@@ -144,73 +161,37 @@ def rollup(
         connection,
         "people",
         # somebody who changes teams stays with the first for this log
-        """SELECT CAST(to_json(list_concat([principal], arg_min(groups, (first, groups))))
+        f"""SELECT CAST(to_json(list_concat([principal], arg_min(groups, (first, groups))))
             AS VARCHAR) FROM (SELECT principal, first, list_sort("groups") AS groups
-            FROM grouped) GROUP BY principal""",
+            FROM {met or groups}
+            WHERE principal IN (SELECT principal FROM {groups})) GROUP BY principal""",
         ("principal", "class", "team"),
         _person,
     )
     _parsed(
         connection,
         "deeds",
-        f"SELECT DISTINCT {_DEED} FROM grouped",
+        f"SELECT DISTINCT {_DEED} FROM {groups}",
         ("action",),
         lambda deed: (action(*msgspec.json.decode(deed)),),
     )
     _parsed(
         connection,
         "answers",
-        "SELECT DISTINCT answer FROM grouped",
+        f"SELECT DISTINCT answer FROM {groups}",
         ("outcome",),
         lambda answer: (_outcome(answer),),
     )
     _parsed(
         connection,
         "sources",
-        "SELECT DISTINCT images FROM grouped",
+        f"SELECT DISTINCT images FROM {groups}",
         ("origins",),
         lambda images: (origins(images),),
     )
-    _by_stretches(connection, "TABLE activities", _ACTIVITY, "slot", stretches)
-    connection.execute("DROP TABLE grouped")
-    return proxies
-
-
-def _stretches(
-    connection: duckdb.DuckDBPyConnection, width: timedelta
-) -> list[tuple[datetime, datetime]]:
-    """Consecutive times, from and until, of whole slots and about ``STRETCH`` events each."""
-    seconds = int(width.total_seconds())
-    slots = connection.execute(
-        f"""SELECT time_bucket(INTERVAL '{seconds} seconds', received_at) AS slot, count(*)
-        FROM events WHERE received_at IS NOT NULL GROUP BY slot ORDER BY slot"""
-    ).fetchall()
-    stretches: list[tuple[datetime, datetime]] = []
-    held = STRETCH
-    for slot, n in slots:
-        if held + n > STRETCH:
-            stretches.append((slot, slot))
-            held = 0
-        stretches[-1] = (stretches[-1][0], slot + width)
-        held += n
-    return stretches
-
-
-def _by_stretches(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    select: str,
-    time: str,
-    stretches: Sequence[tuple[datetime, datetime]],
-) -> None:
-    """Make ``table`` of ``select``, one stretch after the other: what the engine holds while it
-    groups (above all ``arg_min`` and ``list``) cannot be put off to the disk."""
-    nothing = select.replace("$WHEN", "false")
-    connection.execute(f"CREATE OR REPLACE {table} AS {nothing}")
-    name = table.rpartition(" ")[2]
-    for since, until in stretches:
-        within = f"{time} >= TIMESTAMP '{since}' AND {time} < TIMESTAMP '{until}'"
-        connection.execute(f"INSERT INTO {name} {select.replace('$WHEN', within)}")
+    select = _ACTIVITY.replace("$GROUPS", groups)
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {into} AS {select.replace('$WHEN', 'false')}")
+    insert(connection, into, select, "slot", stretches)
 
 
 def _address(source_ips: Sequence[str], proxies: Collection[str]) -> tuple[str, str, str, str]:
@@ -276,54 +257,18 @@ def _parsed(
 
 # Both ResponseStarted and ResponseComplete of one watch or exec are logged: n is the larger of
 # the two counts, so that neither a policy that omits a stage nor one that keeps all miscounts.
-# RequestReceived knows no answer and is left out, unless it is all that a cluster's log has.
-# A request belongs to the slot in which it was received, whenever its last stage came.
-_UNANSWERED = """
-CREATE OR REPLACE TEMP TABLE unanswered AS
-SELECT cluster FROM events GROUP BY cluster HAVING NOT bool_or(stage <> 'RequestReceived')"""
-_GROUPED = f"""
-SELECT time_bucket(INTERVAL '$SECONDS seconds', received_at) AS slot, cluster,
-    coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS principal,
-    coalesce(impersonated_user, '') AS acting_as,
-    any_value("groups") AS "groups",
-    coalesce(CAST(extra AS VARCHAR), '') AS extra,
-    verb,
-    coalesce(resource || CASE WHEN api_group = '' THEN '' ELSE '.' || api_group END, '')
-        AS resource,
-    coalesce(subresource, '') AS subresource,
-    coalesce(namespace, '') AS namespace,
-    coalesce(name, '') AS name,
-    CASE WHEN resource IS NULL THEN split_part(request_uri, '?', 1) ELSE '' END AS path,
-    coalesce(CAST(to_json(source_ips) AS VARCHAR), '[]') AS source_ips,
-    coalesce(user_agent, '') AS user_agent,
-    coalesce(CAST(code AS VARCHAR), '') || CASE WHEN stage = 'Panic' THEN chr(10) ELSE '' END
-        AS answer,
-    coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '') AS reason,
-    CASE WHEN subresource = 'token' THEN coalesce(json_extract_string(
-        annotations, '$."{_AUTH}/issued-credential-id"'), '') ELSE '' END AS issued,
-    coalesce(contains(CAST(annotations AS VARCHAR), '"{_LEGACY}')
-        AND json_extract_string(annotations, '$."{_LEGACY}"') IS NOT NULL, false) AS legacy,
-    coalesce(traits, '') AS traits, coalesce(images, '') AS images,
-    greatest(count(*) FILTER (stage = 'ResponseStarted'),
-             count(*) FILTER (stage <> 'ResponseStarted')) AS n,
-    min(received_at) AS first, max(received_at) AS last,
-    arg_min(audit_id, received_at, 8) AS audit_ids
-FROM events
-WHERE $WHEN AND (stage <> 'RequestReceived' OR cluster IN (FROM unanswered))
-GROUP BY ALL
-"""
-
 _ACTIVITY = f"""
 SELECT slot, cluster, principal, class, team, acting_as, credential, pod, pod_uid, node, bearer,
     CASE WHEN legacy THEN '{LEGACY}' ELSE told_scheme END AS scheme, issued, action, verb,
     resource, subresource, namespace, template, source_ip, network, subnet, scope, client,
     release, platform, outcome,
     CASE WHEN reason = '' THEN '' ELSE regexp_extract(reason, '{_BINDING}', 2) END AS binding,
-    traits, origins, CAST(sum(n) AS BIGINT) AS n, list_unique(list(name)) AS names,
+    traits, origins, CAST(sum(greatest(started, finished)) AS BIGINT) AS n,
+    list_unique(list(name)) AS names,
     min(first) AS first, max(last) AS last,
     list_slice(flatten(arg_min(audit_ids, first, 8)), 1, 8) AS audit_ids,
     arg_min(name, first, 8) AS name_samples
-FROM grouped
+FROM $GROUPS
 JOIN addresses ON addresses.key = source_ips
 JOIN credentials ON credentials.key = extra
 JOIN agents ON agents.key = user_agent

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kubewitness.activity.component import component
-from kubewitness.activity.issuer import name_issuers
+from kubewitness.activity.issuer import follow_issues, name_issuers
 from kubewitness.activity.technique import GRAVE, SYSTEM_NAMESPACES, technique
 from kubewitness.events.normalisation import quoted
 
@@ -70,7 +70,8 @@ class ActivityTable:
 
     ``first``, ``last``: microseconds since 1970 (UTC). ``slice``: the index of the row's time
     slice, the unit in which history is counted: a day in a log of many days, shorter in a short
-    one. Distinct slices are counted, so a million repetitions on one day are one.
+    one. Distinct slices are counted, so a million repetitions on one day are one. ``offset``: the
+    number of the first row in the table ``activity`` of the engine, where texts are.
     """
 
     ids: dict[str, Ids]
@@ -82,6 +83,7 @@ class ActivityTable:
     slice_width: int
     start: int
     salt: int
+    offset: int = 0
 
     @property
     def grave(self) -> Mask:
@@ -171,23 +173,30 @@ _TIES = (
     " array_to_string(audit_ids, ',')"
 )
 _SYSTEM = " OR ".join(f"starts_with(namespace, '{prefix}')" for prefix in SYSTEM_NAMESPACES)
+# What makes two rows the same activity.
+_SAME = (
+    "slot, principal, acting_as, credential, pod_uid, scheme, issued, verb, resource, subresource,"
+    " namespace, template, action, source_ip, client, release, platform, outcome, binding, traits,"
+    " origins"
+)
+_BORN = """
+CREATE TABLE IF NOT EXISTS $COLUMN_births ($COLUMN VARCHAR, born BIGINT);
+INSERT INTO $COLUMN_births
+SELECT $COLUMN, min((epoch_us(first) - {start}) // {width}) FROM {rows}
+WHERE cluster = {cluster} AND $COLUMN NOT IN (SELECT $COLUMN FROM $COLUMN_births)
+GROUP BY $COLUMN;
+"""
+_BIRTHS = _BORN.replace("$COLUMN", "namespace") + _BORN.replace("$COLUMN", "resource")
 _DERIVED = f"""
-CREATE OR REPLACE TABLE activity AS
 WITH timed AS (
     SELECT * EXCLUDE (id, system) REPLACE (CASE WHEN class = 'node'
             AND starts_with(principal, 'system:node:') THEN substr(principal, 13) ELSE node END
             AS node),
         (epoch_us(first) - {{start}}) // {{width}} AS slice,
         CASE WHEN class = 'workload' THEN split_part(principal, ':', 3) ELSE '' END AS home_name
-    FROM (SELECT *, rowid AS id, {_SYSTEM} AS system FROM activities)
+    FROM (SELECT *, rowid AS id, {_SYSTEM} AS system, hash({_SAME}) AS same FROM {{rows}})
         JOIN deed_weights USING (verb, resource, subresource, system, traits)
         JOIN numbering USING (id)
-), namespaces AS (
-    SELECT namespace, min((epoch_us(first) - {{start}}) // {{width}}) AS born
-    FROM activities WHERE cluster = {{cluster}} GROUP BY namespace
-), resources AS (
-    SELECT resource, min((epoch_us(first) - {{start}}) // {{width}}) AS born
-    FROM activities WHERE cluster = {{cluster}} GROUP BY resource
 )
 SELECT timed.* EXCLUDE (home_name), coalesce(issuer, '') AS issuer,
     -- nobody has authenticated an anonymous caller: the address tells them apart
@@ -212,21 +221,22 @@ SELECT timed.* EXCLUDE (home_name), coalesce(issuer, '') AS issuer,
         WHEN timed.namespace = 'kube-system' THEN 'kube-system' ELSE 'elsewhere' END AS region
 FROM timed
     JOIN components USING (principal)
-    JOIN namespaces AS there ON there.namespace = timed.namespace
-    JOIN resources ON resources.resource = timed.resource
-    LEFT JOIN namespaces AS own ON own.namespace = home_name
+    JOIN namespace_births AS there ON there.namespace = timed.namespace
+    JOIN resource_births AS resources ON resources.resource = timed.resource
+    LEFT JOIN namespace_births AS own ON own.namespace = home_name
     LEFT JOIN issuers USING (credential)"""
 
 
 def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
     """Make the table ``activity`` of one cluster from ``activities`` and load its ids.
 
-    Rows are numbered in order of time. New columns: ``row``, ``slice``, ``actor`` (who),
-    ``habit`` (whose habits count), ``place``, ``kind`` and ``home`` (the namespace, the
-    resource and a service account's own namespace, or ``YOUNG``), ``hours``, ``issuer`` (of the
-    token, see ``activity.issuer``), ``component`` (the stock component that is believed to have
-    done this, or '') and ``region`` (where that is, as it can be said of any cluster: cluster,
-    own, kube-system or elsewhere). ``node`` is also that of a kubelet.
+    Rows are numbered in order of time. New columns: ``row``, ``slice``, ``same`` (a hash of what
+    makes it the same activity), ``actor`` (who), ``habit`` (whose habits count), ``place``,
+    ``kind`` and ``home`` (the namespace, the resource and a service account's own namespace, or
+    ``YOUNG``), ``hours``, ``issuer`` (of the token, see ``activity.issuer``), ``component`` (the
+    stock component that is believed to have done this, or '') and ``region`` (where that is, as it
+    can be said of any cluster: cluster, own, kube-system or elsewhere). ``node`` is also that of a
+    kubelet.
     """
     bounds = connection.execute(
         "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",
@@ -235,20 +245,76 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
     first, last = bounds if bounds and bounds[0] is not None else (0, 0)
     width = slice_width(last - first)
     start = first // width * width
-    _weigh_deeds(connection)
-    _name_components(connection)
-    _number(connection, cluster)
+    connection.execute("DROP TABLE IF EXISTS namespace_births")
+    connection.execute("DROP TABLE IF EXISTS resource_births")
     name_issuers(connection, cluster)
-    connection.execute(_DERIVED.format(start=start, width=width, cluster=quoted(cluster)))
+    select = _derived(connection, cluster, "activities", 0, start, width)
+    connection.execute(f"CREATE OR REPLACE TABLE activity AS {select}")
+    return _table(connection, 0, start, width, salt)
+
+
+def follow(
+    connection: duckdb.DuckDBPyConnection, cluster: str, begun: ActivityTable, slices: int
+) -> ActivityTable:
+    """Add the rows of one cluster in the table ``arrivals`` (``ACTIVITY_COLUMNS``) to the table
+    ``activity``, which ``load`` has ``begun``, and load their ids.
+
+    What is there as the same activity is not added: the table ``heard`` has the ``row`` there of
+    each ``id``, which is the rowid in ``arrivals``. Rows that lie in none of the first ``slices``
+    slices are left out.
+    """
+    start, width = begun.start, begun.slice_width
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE heard AS
+        SELECT arrived.id, activity.row
+        FROM (SELECT rowid AS id, hash({_SAME}) AS same FROM arrivals WHERE cluster = ?
+            AND epoch_us(first) >= ? AND epoch_us(first) < ?) AS arrived
+        LEFT JOIN activity USING (same)""",
+        [cluster, start, start + slices * width],
+    )
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE fresh AS SELECT arrivals.* FROM arrivals
+        WHERE rowid IN (SELECT id FROM heard WHERE row IS NULL)"""
+    )
+    ((offset,),) = connection.execute("SELECT count(*) FROM activity").fetchall()
+    follow_issues(connection, "fresh")
+    select = _derived(connection, cluster, "fresh", offset, start, width)
+    connection.execute(f"INSERT INTO activity BY NAME {select}")
+    return _table(connection, offset, start, width, begun.salt)
+
+
+def _derived(
+    connection: duckdb.DuckDBPyConnection,
+    cluster: str,
+    rows: str,
+    offset: int,
+    start: int,
+    width: int,
+) -> str:
+    """The SELECT of the columns of ``activity`` for one cluster's rows of a table, numbered from
+    ``offset`` on."""
+    _weigh_deeds(connection, rows)
+    _name_components(connection, rows)
+    _number(connection, cluster, rows, offset)
+    place = {"rows": rows, "start": start, "width": width, "cluster": quoted(cluster)}
+    connection.execute(_BIRTHS.format(**place))
+    return _DERIVED.format(**place)
+
+
+def _table(
+    connection: duckdb.DuckDBPyConnection, offset: int, start: int, width: int, salt: int
+) -> ActivityTable:
+    """The rows of ``activity`` from ``offset`` on."""
     arrays = _ordered(
         connection,
         "slice, epoch_us(first) AS first_us, epoch_us(last) AS last_us, n AS requests, importance",
+        offset,
     )
     ids: dict[str, Ids] = {}
     for begin in range(0, len(ID_COLUMNS), _AT_ONCE):
         some = ID_COLUMNS[begin : begin + _AT_ONCE]
         hashed = ", ".join(f'hash({salt}::UBIGINT, "{column}") AS "{column}"' for column in some)
-        ids.update(_ordered(connection, hashed))
+        ids.update(_ordered(connection, hashed, offset))
     return ActivityTable(
         ids=ids,
         first=np.asarray(arrays["first_us"], dtype=np.int64),
@@ -259,35 +325,41 @@ def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) 
         slice_width=width,
         start=start,
         salt=salt,
+        offset=offset,
     )
 
 
-def _ordered(connection: duckdb.DuckDBPyConnection, expressions: str) -> dict[str, Any]:
-    """Expressions over ``activity`` as arrays in the order of its rows."""
-    arrays = connection.execute(f"SELECT {expressions}, row FROM activity").fetchnumpy()
+def _ordered(
+    connection: duckdb.DuckDBPyConnection, expressions: str, offset: int
+) -> dict[str, Any]:
+    """Expressions over ``activity`` as arrays in the order of its rows, from ``offset`` on."""
+    arrays = connection.execute(
+        f"SELECT {expressions}, row FROM activity WHERE row >= {offset}"
+    ).fetchnumpy()
     order = np.argsort(arrays.pop("row"))
     return {column: np.asarray(arrays.pop(column))[order] for column in list(arrays)}
 
 
-def _number(connection: duckdb.DuckDBPyConnection, cluster: str) -> None:
-    """The table ``numbering``: for each row of ``activities`` its place in the order of time; the
+def _number(connection: duckdb.DuckDBPyConnection, cluster: str, rows: str, offset: int) -> None:
+    """The table ``numbering``: for each row of a table its place in the order of time; the
     same rows get the same places in whatever order they arrived."""
     found = connection.execute(
         f"SELECT rowid AS id, epoch_us(first) AS first, epoch_us(last) AS last,"
-        f" hash({_TIES}) AS tie FROM activities WHERE cluster = ?",
+        f" hash({_TIES}) AS tie FROM {rows} WHERE cluster = ?",
         [cluster],
     ).fetchnumpy()
     order = np.lexsort([np.asarray(found[column]) for column in ("tie", "last", "first")])
-    places = {"id": np.asarray(found["id"])[order], "row": np.arange(len(order), dtype=np.int64)}
+    row = np.arange(offset, offset + len(order), dtype=np.int64)
+    places = {"id": np.asarray(found["id"])[order], "row": row}
     connection.execute("CREATE OR REPLACE TEMP TABLE numbering AS SELECT * FROM places")
     places.clear()
 
 
-def _weigh_deeds(connection: duckdb.DuckDBPyConnection) -> None:
+def _weigh_deeds(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
     """The table ``deed_weights``: how much each kind of request matters."""
     columns = ("verb", "resource", "subresource", "system", "traits")
     deeds = connection.execute(
-        f"SELECT DISTINCT verb, resource, subresource, {_SYSTEM} AS system, traits FROM activities"
+        f"SELECT DISTINCT verb, resource, subresource, {_SYSTEM} AS system, traits FROM {rows}"
     ).fetchall()
     weighed = {
         column: np.array([deed[at] for deed in deeds], dtype=object)
@@ -311,11 +383,10 @@ def _weigh_deeds(connection: duckdb.DuckDBPyConnection) -> None:
     weighed.clear()
 
 
-def _name_components(connection: duckdb.DuckDBPyConnection) -> None:
+def _name_components(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
     """The table ``components``: which stock component each principal is, if any."""
     users = [
-        user
-        for (user,) in connection.execute("SELECT DISTINCT principal FROM activities").fetchall()
+        user for (user,) in connection.execute(f"SELECT DISTINCT principal FROM {rows}").fetchall()
     ]
     known = [component(user) for user in users]
     named = {

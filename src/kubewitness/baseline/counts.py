@@ -60,15 +60,26 @@ class Counts:
 
     def history(self, context: Ids, value: Ids, slices: Ints, horizon: Horizon) -> History:
         """The past of rows ``(context, value)`` in ``slices``."""
-        lower, upper = horizon.at(slices)
-        active, singles = self.habits(self.context).outside(context, lower, upper)
-        seen = Occasions(combine(self.context, self.value), self.slice)
-        return History(seen.outside(combine(context, value), lower, upper), active, singles)
+        return Past(self).history(context, value, slices, horizon)
 
     def habits(self, group: Ids) -> Habits:
         """Activity and exploration of whole groups of contexts; ``group`` parallels ``context``
         and is the same for all triples of a context."""
         return Habits(self, group)
+
+
+class Past:
+    """Counts made ready to be asked, any number of times."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._habits = counts.habits(counts.context)
+        self._seen = Occasions(combine(counts.context, counts.value), counts.slice)
+
+    def history(self, context: Ids, value: Ids, slices: Ints, horizon: Horizon) -> History:
+        """The past of rows ``(context, value)`` in ``slices``."""
+        lower, upper = horizon.at(slices)
+        active, singles = self._habits.outside(context, lower, upper)
+        return History(self._seen.outside(combine(context, value), lower, upper), active, singles)
 
 
 class Habits:

@@ -19,7 +19,7 @@ import duckdb
 import msgspec
 import numpy as np
 
-from kubewitness.activity.table import DAY, ActivityTable, Floats, Ints, combine, load
+from kubewitness.activity.table import DAY, ActivityTable, Floats, Ids, Ints, combine, load
 from kubewitness.baseline.horizon import Horizon
 
 
@@ -110,28 +110,14 @@ class FleetPrior:
             outer.setdefault(inner[0], {}).setdefault(inner[1], {})[last] = self.facts[fact]
         return _lines(known).encode()
 
-    def floor(
-        self, table: ActivityTable, rows: Ints, columns: Sequence[str], horizon: Horizon
-    ) -> Floats:
-        """The least chance of each row's value in ``columns``, 0 where the prior knows nothing.
-
-        s of K captures of a component show the value, which is s of K + 1 clusters with the one at
-        hand. The cluster's own history has the last word, also on who appears in it later: machines
-        go their rounds daily, so that of what they do anywhere exp(−T) is still to be seen after
-        T days of history.
-        """
+    def expected(self, table: ActivityTable, columns: Sequence[str]) -> Expected:
+        """What is known of values in ``columns``, by the ids of ``table``."""
         shares = self._shares(columns) if _TOLD_BY.keys() >= set(columns) else {}
-        if not (shares and len(rows)):
-            return np.zeros(len(rows))
+        if not shares:
+            return Expected((), np.zeros(0, dtype=np.uint64), np.zeros(0))
         known = combine(*(table.ids_of(texts) for texts in zip(*shares, strict=True)))
         order = np.argsort(known)
-        known, share = known[order], np.array(list(shares.values()))[order]
-        asked = combine(*(table.ids[field][rows] for field in _told_by(columns)))
-        at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        lower, upper = horizon.at(table.slice[rows])
-        slices = np.maximum(lower, 0) + np.maximum(table.slice.max() - upper, 0)
-        days = slices * (table.slice_width / DAY)
-        return np.where(known[at] == asked, share[at] * np.exp(-days), 0.0)
+        return Expected(_told_by(columns), known[order], np.array(list(shares.values()))[order])
 
     def _shares(self, columns: Sequence[str]) -> dict[tuple[str, ...], float]:
         """For each (component, *value in columns) the share of clusters that show it. Where the
@@ -145,6 +131,32 @@ class FleetPrior:
                 share = n / (self.captures[fact.component] + 1)
                 shares[value] = max(shares.get(value, 0.0), share)
         return shares
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """``share`` of the clusters that show what has the id ``known``, sorted, made of ``fields``."""
+
+    fields: tuple[str, ...]
+    known: Ids
+    share: Floats
+
+    def floor(self, table: ActivityTable, rows: Ints, horizon: Horizon) -> Floats:
+        """The least chance of each of some rows of ``table``, 0 where nothing is known.
+
+        s of K captures of a component show the value, which is s of K + 1 clusters with the one at
+        hand. The cluster's own history has the last word, also on who appears in it later: machines
+        go their rounds daily, so that of what they do anywhere exp(−T) is still to be seen after
+        T days of history.
+        """
+        if not (len(self.known) and len(rows)):
+            return np.zeros(len(rows))
+        asked = combine(*(table.ids[field][rows] for field in self.fields))
+        at = np.minimum(np.searchsorted(self.known, asked), len(self.known) - 1)
+        lower, upper = horizon.at(table.slice[rows])
+        slices = np.maximum(lower, 0) + np.maximum(table.slice.max() - upper, 0)
+        days = slices * (table.slice_width / DAY)
+        return np.where(self.known[at] == asked, self.share[at] * np.exp(-days), 0.0)
 
 
 NOTHING = FleetPrior({}, {})

@@ -34,15 +34,15 @@ class Horizon:
         return int((self.upper - self.lower)[finite].max()) if finite.any() else 0
 
 
-def prequential(table: ActivityTable, since: int | None, delay: int) -> Horizon:
-    """Only the past counts: score, then learn.
+def prequential(table: ActivityTable, since: int | None, delay: int, *, ahead: int = 0) -> Horizon:
+    """Only the past counts: score, then learn. Reaches ``ahead`` slices beyond the table.
 
     ``since`` is the slice from which on things are judged: what happens after it is learnt only
     when it is ``delay`` slices old, so that an attack of several days does not become normal on
     its second (MODELS §8). The later half of the history is judged in the same way, as its
     scores decide what alerts. Slices before that learn from all that came before them.
     """
-    slices = np.arange(_number(table), dtype=np.int64)
+    slices = np.arange(_number(table) + ahead, dtype=np.int64)
     lower = slices.copy()
     for begin in (replayed_from(since), since) if since is not None else ():
         judged = slices >= begin

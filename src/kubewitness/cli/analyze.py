@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kubewitness.report.model import Analysis
 
 FAIL_ON = 3
-FORMATS = ("table", "wide", "json", "yaml", "jsonl", "name")
+FORMATS = ("table", "wide", "json", "yaml", "jsonl", "ocsf", "name")
 
 
 @click.command()
@@ -61,7 +61,8 @@ def analyze(
         require_writable(report)
     from kubewitness import analysis as library
     from kubewitness.cli.progress import reading_progress
-    from kubewitness.report import exports, html, terminal
+    from kubewitness.report import exports, html
+    from kubewitness.report.terminal import analysis as terminal
 
     with reading_progress(paths) as progress:
         found = library.analyze(
@@ -104,8 +105,8 @@ def analyze(
 
 def _tell(found: Analysis) -> None:
     """What a report has in it and data has not: what was wrong with the input, and no incidents."""
-    from kubewitness.report import terminal
     from kubewitness.report.inert import plain
+    from kubewitness.report.terminal import analysis as terminal
 
     with streams.talk() as console:
         intake = found.intake
@@ -119,7 +120,7 @@ def _tell(found: Analysis) -> None:
 
 def _keep(found: Analysis, lake: Path | None) -> None:
     """For ``kubewitness incident``; an analysis is worth as much where nothing can be kept."""
-    from kubewitness.analysis import save
+    from kubewitness.report.kept import save
 
     for path in (last_analysis(), lake / "analysis.json" if lake else None):
         if path is None:

@@ -60,10 +60,12 @@ def cause(
             return cause_of(record, subject, namespace or "", until)
 
         found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
-    from kubewitness.report import causes_page, exports
+    from kubewitness.report import exports
     from kubewitness.report.terminal import causes
 
     if report is not None:
+        from kubewitness.report import causes_page
+
         write_page(report, causes_page.chain_page(found))
     with streams.data() as console:
         if output:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kubewitness.cli import streams
-from kubewitness.cli.options import Time, asking, require_input
+from kubewitness.cli.options import Time, asking, page_option, require_input
+from kubewitness.cli.page import require_writable, write_page
 from kubewitness.times import Moment
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 @asking
 @click.option("--since", type=Time(), help="Only what happened from here on.")
 @click.option("--until", type=Time(), help="Only what happened until here.")
+@page_option
 def history(
     reference: str,
     paths: tuple[str, ...],
@@ -32,12 +34,15 @@ def history(
     output: str | None,
     since: Moment | None,
     until: Moment | None,
+    report: Path | None,
 ) -> None:
     """Every change of an object: who, from where, with what, allowed by what, and what it changed.
 
     KIND is any name kubectl knows (deploy, pods, Secret, certificates.cert-manager.io).
     """
     require_input(paths, lake)
+    if report is not None:
+        require_writable(report)
     from kubewitness.cli.question import answer
     from kubewitness.forensics import target as targets
     from kubewitness.forensics.objects import history as forensics
@@ -55,6 +60,10 @@ def history(
         )
 
     found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
+    if report is not None:
+        from kubewitness.report.history_page import history_page
+
+        write_page(report, history_page(found))
     with streams.data() as console:
         if output:
             exports.write_document(found, output, sys.stdout.buffer)

@@ -19,13 +19,13 @@ def ingest(paths: tuple[str, ...], cluster: str | None, lake: Path | None, stric
         raise click.UsageError("say where the lake is with --lake DIR")
     if not paths:
         raise click.UsageError("give a PATH to read ('-' for standard input)")
-    from kubewitness import analysis as library
     from kubewitness.cli.progress import reading_progress
-    from kubewitness.report import terminal
+    from kubewitness.inquiry import opened
+    from kubewitness.report.terminal.period import intake_report
 
     with (
         reading_progress(paths) as progress,
-        library.opened(
+        opened(
             paths,
             lake=lake,
             cluster=cluster,
@@ -36,7 +36,7 @@ def ingest(paths: tuple[str, ...], cluster: str | None, lake: Path | None, stric
     ):
         parts = len(home.parts())
     with streams.talk() as console:
-        terminal.intake_report(intake, console)
+        intake_report(intake, console)
         click.echo(
             f"{intake.added:,} events added, {intake.duplicates:,} were there already; the lake has"
             f" {parts:,} part{'s' if parts != 1 else ''}",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.option(
     "--where",
     metavar="CONDITION",
-    help="Only workloads like that: 'image~postgres and namespace=shop'. Without --at: when each of"
-    " them was like that.",
+    help="Only workloads like that: 'image ~ postgres and namespace = shop'. Without --at: when"
+    " each of them was like that.",
 )
 def inventory(
     paths: tuple[str, ...],
@@ -42,13 +42,14 @@ def inventory(
     """What ran at a time: pods and workload controllers, with what they run and mount."""
     require_input(paths, lake)
     from kubewitness.cli.question import answer
+    from kubewitness.forensics.objects import condition as conditions
     from kubewitness.forensics.objects import inventory as forensics
     from kubewitness.forensics.objects.model import Holdings
     from kubewitness.forensics.target import last_event
     from kubewitness.report import exports
     from kubewitness.report.terminal import objects
 
-    condition = forensics.where(where or "")
+    condition = conditions.where(where or "")
 
     def asked(connection: DuckDBPyConnection) -> Holdings | Inventory:
         last = last_event(connection)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kubewitness.times import Moment, moment
+
+if TYPE_CHECKING:
+    from kubewitness.state.database import State
 
 
 class Time(click.ParamType[Any]):
@@ -80,6 +83,33 @@ def snapshot_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+class _Setting(click.ParamType[Any]):
+    """KEY=VALUE."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        key, equals, text = str(value).partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not KEY=VALUE, as listen.port=8443", param, ctx)
+        return key.strip(), text
+
+
+def overriding(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--set KEY=VALUE``: settings of the service, over those of its file and of variables."""
+    return click.option(
+        "--set",
+        "overrides",
+        type=_Setting(),
+        multiple=True,
+        callback=lambda _ctx, _param, pairs: dict(pairs),
+        metavar="KEY=VALUE",
+        help="A setting by its key, as listen.port=8443; wins over the file and over variables.",
+    )(command)
+
+
 def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--report FILE.html``: the answer as a page, too."""
     return click.option(
@@ -88,6 +118,39 @@ def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE.html",
         help="Also write one self-contained HTML page.",
     )(command)
+
+
+def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--data`` and ``--state``: the service that is meant, as its configuration says it."""
+    for decorate in reversed(
+        (
+            click.option(
+                "--data",
+                type=click.Path(path_type=Path, file_okay=False),
+                metavar="DIR",
+                envvar="KUBEWITNESS_DATA",
+                help="The data folder of the service.",
+            ),
+            click.option(
+                "--state",
+                metavar="URL",
+                default="",
+                envvar="KUBEWITNESS_STATE",
+                help="Its database, where that is PostgreSQL.",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def service_state(data: Path | None, url: str) -> State:
+    """The state that ``service_options`` mean, for reading."""
+    if data is None and not url:
+        raise click.UsageError("say which service is meant: with --data, or with --state")
+    from kubewitness.state.database import state_at
+
+    return state_at(data or Path(), url, existing=True)
 
 
 def require_input(paths: tuple[str, ...], lake: Path | None) -> None:

@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from kubewitness.lake.ingest import Progress
-from kubewitness.sources.reading import Chunk
+if TYPE_CHECKING:
+    from kubewitness.lake.ingest import Progress
+    from kubewitness.sources.reading import Chunk
 
 
 @contextmanager

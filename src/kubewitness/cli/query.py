@@ -86,12 +86,12 @@ def query(
     if span is None:
         raise click.BadParameter("write a duration like 5m", param_hint="--within")
     from kubewitness.query.expression import narrowed
-    from kubewitness.query.fields import FIELDS
+    from kubewitness.query.fields import SORTABLE
     from kubewitness.query.grammar import parse
     from kubewitness.query.writing import written
 
-    if sort_by and (sort_by not in FIELDS or FIELDS[sort_by].kind == "map"):
-        known = ", ".join(name for name, field in FIELDS.items() if field.kind != "map")
+    if sort_by and sort_by not in SORTABLE:
+        known = ", ".join(SORTABLE)
         raise click.BadParameter(f"{sort_by!r} is none of {known}", param_hint="--sort-by")
     asked = narrowed(parse(expression), cluster=cluster, since=since, until=until)
     bodies = output in ("json", "jsonl", "yaml")

@@ -29,12 +29,11 @@ def answer(
     bodies: bool = True,
 ) -> _Found:
     """The answer of the log behind ``paths`` or ``lake``; what was not understood is told."""
-    from kubewitness import analysis as library
     from kubewitness.cli.progress import reading_progress
-    from kubewitness.report import terminal
+    from kubewitness.inquiry import ask
 
     with reading_progress(paths) as progress:
-        found, intake = library.ask(
+        found, intake = ask(
             paths,
             question,
             lake=lake,
@@ -46,8 +45,10 @@ def answer(
             progress=progress,
         )
     if intake.skipped or intake.broken or intake.warnings:
+        from kubewitness.report.terminal.period import intake_report
+
         with streams.talk() as console:
-            terminal.intake_report(intake, console)
+            intake_report(intake, console)
     return found
 
 
@@ -55,17 +56,14 @@ def known_incident(identity: str, paths: tuple[str, ...], lake: Path | None) -> 
     """The incident of the last analysis whose ID begins so, if it is one and no log was named."""
     if paths:
         return None
-    from kubewitness.analysis import recall
     from kubewitness.cli.analyze import last_analysis
     from kubewitness.errors import KubewitnessError
+    from kubewitness.report import kept
 
     path = lake / "analysis.json" if lake else last_analysis()
-    if path is None:
+    if path is None or len(identity.removeprefix("incident/")) < kept.TELLING:
         return None
     try:
-        known = recall(path)
+        return kept.named(kept.recall(path), identity, path)
     except KubewitnessError:
         return None
-    wanted = identity.removeprefix("incident/")
-    found = [one for one in (*known.incidents, *known.queue) if one.id.startswith(wanted)]
-    return found[0] if len(found) == 1 and len(wanted) >= 4 else None

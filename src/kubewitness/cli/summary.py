@@ -28,7 +28,8 @@ def summary(
     require_input(paths, lake)
     from kubewitness import analysis as library
     from kubewitness.cli.progress import reading_progress
-    from kubewitness.report import exports, terminal
+    from kubewitness.report import exports
+    from kubewitness.report.terminal.period import intake_report, summary_report
 
     with reading_progress(paths) as progress:
         found, intake = library.summarize(
@@ -44,8 +45,8 @@ def summary(
         if output:
             exports.write(found, output, sys.stdout.buffer)
         else:
-            terminal.summary_report(found, intake, console)
+            summary_report(found, intake, console)
     if output:
         with streams.talk() as console:
             if intake.skipped or intake.broken or intake.warnings:
-                terminal.intake_report(intake, console)
+                intake_report(intake, console)

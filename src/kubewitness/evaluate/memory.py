@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from kubewitness.activity.table import ActivityTable
 from kubewitness.baseline.horizon import Horizon
-from kubewitness.surprise.factor import Factor, Surprise
+from kubewitness.surprise.factor import Factor, Learnt, Surprise
 
 
 class Remembered:
@@ -38,6 +39,18 @@ class Remembered:
             self.table = table
             self._surprise = self._factor.score(table, horizon)
         return self._surprise
+
+    def learn(self, table: ActivityTable, horizon: Horizon) -> Learnt:
+        """See ``Factor.learn``: what was learnt answers about ``table`` only."""
+        return _Known(self.score(table, horizon))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    surprise: Surprise
+
+    def answer(self, table: ActivityTable) -> Surprise:
+        return self.surprise
 
 
 def remembered(factors: Sequence[Factor]) -> tuple[Factor, ...]:

@@ -8,6 +8,12 @@ spells them in snake_case.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+"""What lies outside is a broken clock or a forgery; it would stretch every chart to nothing."""
+
 # Maps stay JSON text: building MAP vectors costs more than all other columns together, and only
 # a few keys of them are ever read, mostly of few distinct texts (bench/README.md).
 _USER = 'STRUCT(username VARCHAR, uid VARCHAR, "groups" VARCHAR[], extra JSON)'

@@ -7,8 +7,7 @@ and the partition of NULL is where the lake looks for them.
 
 from __future__ import annotations
 
-from kubewitness.events.columns import JSON_COLUMNS
-from kubewitness.events.formats.times import EARLIEST, LATEST
+from kubewitness.events.columns import EARLIEST, JSON_COLUMNS, LATEST
 from kubewitness.events.redaction import HIDDEN, SUSPECT_URI, suspect_body, suspect_text
 from kubewitness.events.trait import TELLING, images_sql, sensitive_setting_sql
 

@@ -60,6 +60,10 @@ _PATTERNS = tuple(
     )
 )
 
+# What was put in the place of a secret may show another one: to look again until there is nothing
+# keeps a text that was redacted before as it is. Hostile text may go on so for long.
+_LOOKS = 4
+
 # A JSON Web Token is a part of a run of these: to look for its beginning only within a run that was
 # found keeps "eyJeyJeyJ…" from taking all day.
 _RUN = re.compile(r"[A-Za-z0-9_.-]{20,}+")
@@ -76,7 +80,7 @@ _MEMBER = re.compile(
 
 # What DuckDB looks for. A pattern that begins with a literal of one case costs a tenth of an
 # alternative of words, and all of them are tried on all that clients say (bench/README.md).
-_TEXT_SIGNS = (
+TEXT_SIGNS = (
     r"eyJ[A-Za-z0-9_-]{8,}[.]",
     r"PRIVATE KEY[-]",
     r'://[^/:@" ]*:[^/@" ]+@',
@@ -90,9 +94,9 @@ _NAME = r"[^\\\"]*(?i:pass|pwd|secret|token|credential|key|auth|cookie)[^\\\"]*"
 _QUOTE, _COLON, _COMMA = r"[\\\"]+", r"[\\\"]+\s*:\s*[\\\"]+", r"[\\\"]+\s*,\s*[\\\"]+"
 _GIVEN = rf"(=|: |{_COLON}[^\\\"])"
 # An escape where none is needed may hide anything.
-_HIDING = r"\\u00(2[^6]|3[^ceCE]|[4-7])"
-_BODY_SIGNS = (
-    *_TEXT_SIGNS,
+HIDING_SIGN = r"\\u00(2[^6]|3[^ceCE]|[4-7])"
+BODY_SIGNS = (
+    *TEXT_SIGNS,
     r"LS0tLS1CRUdJTi(BSU0|BQUkl|BFQy|BPUE|BFTk|BEU0)",
     rf"name{_COLON}{_NAME}{_COMMA}value{_COLON}",
     rf"value{_COLON}[^\"]*{_COMMA}name{_COLON}{_NAME}{_QUOTE}",
@@ -105,8 +109,12 @@ _BODY_SIGNS = (
     rf"_KEY{_GIVEN}",
     rf"PWD{_GIVEN}",
     "ignature=",
-    _HIDING,
+    HIDING_SIGN,
 )
+_NAMES = "pass|pwd|secret|token|credential|key|signature|auth|%"
+URI_SIGN = rf"(?i)[?&]([^=&]*({_NAMES})[^=&]*|command|code|sig)="
+SECRET_RESOURCES = ("secrets", "tokenreviews")
+SECRET_SUBRESOURCES = ("token", "exec", "attach")
 
 
 def _any_sign(text: str, signs: tuple[str, ...]) -> str:
@@ -119,23 +127,19 @@ def _any_sign(text: str, signs: tuple[str, ...]) -> str:
 def suspect_body(body: str) -> str:
     """SQL: whether the JSON text ``body`` of a ``resource``/``subresource`` may hold a secret."""
     return (
-        f"(resource IS NULL OR resource IN ('secrets', 'tokenreviews')"
-        f" OR subresource IN ('token', 'exec', 'attach') OR {_any_sign(body, _BODY_SIGNS)})"
+        f"(resource IS NULL OR resource IN {SECRET_RESOURCES}"
+        f" OR subresource IN {SECRET_SUBRESOURCES} OR {_any_sign(body, BODY_SIGNS)})"
     )
 
 
 def suspect_text(text: str) -> str:
     """SQL: whether some free text may hold a secret."""
-    return f"({_any_sign(text, _TEXT_SIGNS)})"
+    return f"({_any_sign(text, TEXT_SIGNS)})"
 
 
-SUSPECT_URI = (
-    "regexp_matches(request_uri, '(?i)[?&]([^=&]*(pass|pwd|secret|token|credential|key|signature"
-    "|auth|%)[^=&]*|command|code|sig)=')"
-)
+SUSPECT_URI = _any_sign("request_uri", (URI_SIGN,))
 
-
-HIDDEN = _any_sign("CAST(request_object AS VARCHAR)", (_HIDING,))
+HIDDEN = _any_sign("CAST(request_object AS VARCHAR)", (HIDING_SIGN,))
 """SQL: whether the request body has to be decoded before one may search it."""
 
 
@@ -162,9 +166,13 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Free text without what looks like a secret."""
-        text = _RUN.sub(self._token, text)
-        for pattern in _PATTERNS:
-            text = pattern.sub(self._found, text)
+        for _ in range(_LOOKS):
+            before = text
+            text = _RUN.sub(self._token, text)
+            for pattern in _PATTERNS:
+                text = pattern.sub(self._found, text)
+            if text == before:
+                break
         return text
 
     def line(self, line: bytes) -> bytes:
@@ -216,7 +224,9 @@ class Redactor:
             return self._list(value, secret)
         if not isinstance(value, dict):
             return value
-        secret = secret or _is_secret_kind(value.get("kind"))
+        kind = value.get("kind")
+        kind = kind if isinstance(kind, str) else ""
+        secret = secret or kind in _SECRET_OBJECTS
         # A JSON patch names the field in "path" and carries the secret in "value".
         patched = secret and isinstance(value.get("path"), str)
         variable = isinstance(value.get("name"), str) and _VARIABLE.search(value["name"])
@@ -224,9 +234,9 @@ class Redactor:
         for name, item in value.items():
             if (
                 (secret and name in _SECRET_FIELDS)
-                or (name == "command" and value.get("kind") in _COMMANDS)
+                or (name == "command" and kind in _COMMANDS)
                 or (name == "value" and (patched or (variable and isinstance(item, str))))
-                or (_is_text(item) and _FIELD.search(name))
+                or (_is_value(item) and _FIELD.search(name))
             ):
                 cleaned[name] = self._blank(item, encoded=name == "data")
             else:
@@ -256,7 +266,10 @@ class Redactor:
         except (msgspec.MsgspecError, ValueError):
             return self.mark(text) if secret else self.text(text)
         cleaned = self._walk(inner, secret)
-        return self.text(text) if cleaned == inner else msgspec.json.encode(cleaned).decode()
+        if cleaned == inner and self.text(text) == text:
+            return text
+        # Searched as text it would be cut across its structure, and be no JSON the next time.
+        return msgspec.json.encode(cleaned).decode()
 
     def _blank(self, value: Any, *, encoded: bool = False) -> Any:
         if isinstance(value, dict):
@@ -268,15 +281,11 @@ class Redactor:
         return self.mark(_decoded(value) if encoded and isinstance(value, str) else str(value))
 
 
-def _is_secret_kind(kind: Any) -> bool:
-    return isinstance(kind, str) and kind in _SECRET_OBJECTS
-
-
-def _is_text(value: Any) -> bool:
-    """Text that is not empty, or a list of it, as headers have it."""
+def _is_value(value: Any) -> bool:
+    """Text that is not empty, or a list of it, as headers have it; or a number."""
     if isinstance(value, list):
         return bool(value) and all(isinstance(item, str) for item in value)
-    return isinstance(value, str) and value != ""
+    return value != "" and isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _decoded(text: str) -> str:

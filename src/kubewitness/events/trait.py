@@ -11,6 +11,8 @@ import re
 # The request body as text without needless escapes, see events.normalisation.
 _BODY = "written"
 
+_WRITES = ("create", "update", "patch")
+
 # trait → (resources it may stand in, SQL condition on the request body)
 _WORKLOADS = [
     "pods",
@@ -103,7 +105,7 @@ _POD_SETTING = (
 )
 # Bodies of other requests have none of these.
 TELLING = (
-    "verb IN ('create', 'update', 'patch') AND resource IN ("
+    f"verb IN {_WRITES} AND resource IN ("
     + ", ".join(repr(r) for r in sorted({r for of, _ in TRAITS.values() for r in of}))
     + ")"
 )
@@ -113,14 +115,28 @@ TELLING = (
 _ORIGIN = re.compile(r"(?:([^@]+)/)?[^/]+")
 
 
+_IMAGE = r'"image":"([^"\\ ]+)"'
+
+
 def images_sql() -> str:
     """A SQL expression over event columns and ``written``: the images of a written workload,
     sorted and separated by spaces, '' if it names none."""
     return (
         f"CASE WHEN {_BODY} IS NOT NULL AND resource IN"
         f" ({', '.join(repr(r) for r in _WORKLOADS)}) THEN array_to_string(list_sort(list_distinct("
-        rf"""regexp_extract_all({_BODY}, '"image":"([^"\\ ]+)"', 1))), ' ') ELSE '' END"""
+        f"regexp_extract_all({_BODY}, '{_IMAGE}', 1))), ' ') ELSE '' END"
     )
+
+
+def images(verb: str | None, resource: str | None, written: str | None) -> str:
+    """What ``images_sql`` says of one request, ``written`` being its body without needless escapes.
+
+    >>> images("create", "pods", '{"spec":{"containers":[{"image":"web:1"},{"image":"db:1"}]}}')
+    'db:1 web:1'
+    """
+    if written is None or verb not in _WRITES or resource not in _WORKLOADS:
+        return ""
+    return " ".join(sorted(set(re.findall(_IMAGE, written)), key=str.encode))
 
 
 def origins(images: str) -> str:
@@ -151,6 +167,6 @@ def sensitive_setting_sql() -> str:
     workloads = ", ".join(repr(r) for r in _WORKLOADS)
     return (
         f"CASE WHEN ({TELLING} AND (resource NOT IN ({workloads}) OR {_POD_SETTING})) OR"
-        f" (verb IN ('create', 'update', 'patch') AND contains(annotations, '{_AUDIT}'))"
+        f" (verb IN {_WRITES} AND contains(annotations, '{_AUDIT}'))"
         f" THEN concat_ws(', ', {cases}, {annotated}) ELSE '' END"
     )

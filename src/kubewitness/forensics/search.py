@@ -11,12 +11,14 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import duckdb
 import msgspec
 
 from kubewitness.events.columns import EVENT_COLUMNS
+from kubewitness.forensics.target import bounds
 from kubewitness.query.columns import ordering
 from kubewitness.query.expression import And, Expression, Or, Question, questions, same, settled
 from kubewitness.query.fields import FIELDS
@@ -33,6 +35,7 @@ FACETS = ("principal", "verb", "resource", "namespace", "source_ip", "user_agent
 """What ``facets`` counts: of a field with several values the first, of principals the caller."""
 
 _JSON = {name for name, kind in EVENT_COLUMNS.items() if kind == "JSON"}
+_NEWEST = "received_at DESC"
 # What tells events that were received at once apart: of as few as possible this is read.
 _THEN = "stage_at DESC, audit_id, stage"
 # More values than this are not asked one by one.
@@ -95,7 +98,7 @@ def search(
     Durations count back from the last event of the view.
     """
     where = _condition(connection, expression)
-    order = f"{ordering(sort_by)}, received_at DESC" if sort_by else "received_at DESC"
+    order = f"{ordering(sort_by)}, {_NEWEST}" if sort_by else _NEWEST
     return _found(connection, where, order, limit, columns)
 
 
@@ -249,17 +252,13 @@ def _between(begin: datetime, end: datetime) -> tuple[Question, Question]:
 
 
 def _condition(connection: duckdb.DuckDBPyConnection, expression: Expression) -> Condition:
-    prepare(connection)
-    moments = (
-        value
-        for question in questions(expression)
-        for value in question.values
-        if isinstance(value, Moment)
-    )
-    if any(value.when is None for value in moments):
-        last = connection.execute("SELECT max(stage_at) FROM events").fetchone()
+    values = [value for question in questions(expression) for value in question.values]
+    if any(isinstance(value, IPv4Network | IPv6Network) for value in values):
+        prepare(connection)
+    if any(isinstance(value, Moment) and value.when is None for value in values):
+        known = bounds(connection)
         # Without any event there is nothing that a duration could leave out.
-        expression = settled(expression, _utc(last[0]) if last and last[0] else datetime.now(UTC))
+        expression = settled(expression, known[1] if known else datetime.now(UTC))
     return condition(expression, partial(_distinct, connection))
 
 
@@ -282,18 +281,38 @@ def _found(
     most = ""
     if limit is not None:
         most = f"LIMIT {limit + 1}"
-        first = connection.execute(
-            f"SELECT received_at FROM events WHERE {text} ORDER BY {order} {most}", parameters
-        ).fetchall()
-        if not first:
+        times = _times(connection, where, order, limit + 1)
+        if not times:
             return Found((), more=False)
         text = f"received_at IN (SELECT unnest(CAST(? AS TIMESTAMP[]))) AND {text}"
-        parameters.insert(0, sorted({at for (at,) in first}))
+        parameters.insert(0, sorted(set(times)))
     rows = connection.execute(
         f"SELECT {told} FROM events WHERE {text} ORDER BY {order}, {_THEN} {most}", parameters
     ).fetchall()
     events = tuple(_event(columns, row) for row in rows[:limit])
     return Found(events, more=len(rows) > len(events))
+
+
+def _times(
+    connection: duckdb.DuckDBPyConnection, where: Condition, order: str, most: int
+) -> list[datetime]:
+    """When the first ``most`` events in this order were received.
+
+    A lake is read from its beginning. Where the newest come first, every event of it would be
+    among the newest so far: so the last day is tried before all.
+    """
+    days: list[str] = []
+    if order == _NEWEST:
+        last = connection.execute("SELECT max(date) FROM events").fetchone()
+        days = [f"received_at >= TIMESTAMP '{last[0]}' AND "] if last and last[0] else []
+    for day in (*days, ""):
+        found = connection.execute(
+            f"SELECT received_at FROM events WHERE {day}{where.text} ORDER BY {order} LIMIT {most}",
+            where.parameters,
+        ).fetchall()
+        if len(found) == most:
+            break
+    return [at for (at,) in found]
 
 
 def _event(columns: Sequence[str], row: Sequence[Any]) -> Event:

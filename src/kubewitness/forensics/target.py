@@ -82,16 +82,30 @@ def _in(column: str, wanted: str | None) -> str:
     return "" if wanted is None else f" AND {column} = {quoted(wanted)}"
 
 
+def bounds(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, datetime] | None:
+    """When the view ``events`` begins and ends, ``None`` for an empty one: only the first and the
+    last day are read for it."""
+    row = connection.execute("SELECT min(date), max(date) FROM events").fetchone()
+    if not row or row[0] is None:
+        return None
+    first, last = (
+        connection.execute(
+            f"SELECT {which}(stage_at) FROM events WHERE date = DATE '{day}'"
+        ).fetchall()[0][0]
+        for which, day in zip(("min", "max"), row, strict=True)
+    )
+    return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+
+
 def last_event(connection: duckdb.DuckDBPyConnection) -> datetime:
     """When the log ends: durations count back from there. Raises ``KubewitnessError`` for an empty
     one."""
-    row = connection.execute("SELECT max(stage_at) FROM events").fetchone()
-    if not row or row[0] is None:
+    known = bounds(connection)
+    if known is None:
         raise KubewitnessError(
             "there are no events", remedy="give a PATH to read, or another --lake"
         )
-    found: datetime = row[0]
-    return found.replace(tzinfo=UTC)
+    return known[1]
 
 
 def _missing(

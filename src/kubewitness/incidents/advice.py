@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 
+import numpy as np
+
 from kubewitness.activity.table import YOUNG
 from kubewitness.activity.technique import DEPLOYED
 from kubewitness.baseline.fleet import Deed, FleetPrior
@@ -147,14 +149,11 @@ def _stock(ledger: Ledger, lines: Sequence[int], fleet: FleetPrior) -> list[str]
 def _new(ledger: Ledger, lines: Iterable[int], factor: str) -> bool:
     """Whether a factor found something never seen before of its principal in any line, be it the
     strongest of its aspect or not."""
-    rows = {int(ledger.rows[line]) for line in lines}
+    rows = ledger.rows[[*lines]]
     return any(
-        finding.factor.name == factor
-        and any(
-            int(row) in rows and not seen
-            for row, seen in zip(finding.rows, finding.seen, strict=True)
-        )
+        bool((np.isin(finding.rows, rows) & (finding.seen == 0)).any())
         for finding in ledger.findings
+        if finding.factor.name == factor
     )
 
 

@@ -15,7 +15,16 @@ import duckdb
 import msgspec
 import numpy as np
 
-from kubewitness.activity.table import DAY, MICROSECONDS, ActivityTable, Mask, combine, load
+from kubewitness.activity.table import (
+    DAY,
+    MICROSECONDS,
+    ActivityTable,
+    Ints,
+    Mask,
+    combine,
+    follow,
+    load,
+)
 from kubewitness.baseline.fleet import FleetPrior, shipped
 from kubewitness.baseline.horizon import (
     YOUNGEST,
@@ -26,8 +35,8 @@ from kubewitness.baseline.horizon import (
     retrospective,
 )
 from kubewitness.incidents import advice, story, timeline
-from kubewitness.incidents.explaining import explain
-from kubewitness.incidents.ledger import Ledger, enter
+from kubewitness.incidents.explaining import Looked, explain
+from kubewitness.incidents.ledger import Ledger, Met, enter
 from kubewitness.incidents.linking import link, session_key
 from kubewitness.incidents.misconfiguration import find_misconfigurations
 from kubewitness.incidents.model import Incident, Misconfiguration, Reason
@@ -41,7 +50,7 @@ from kubewitness.incidents.ranking import (
 )
 from kubewitness.surprise.factor import Factor
 from kubewitness.surprise.registry import FACTORS
-from kubewitness.surprise.scoring import find
+from kubewitness.surprise.scoring import Scales
 from kubewitness.times import periods
 
 # Values learnt late (MODELS §8): what is judged does not become normal within a week.
@@ -54,6 +63,8 @@ EVENT_IDS = 1000
 LISTED_A_DAY = 10
 LISTED_AT_LEAST = 50
 _RELATED = 1800 * MICROSECONDS
+# What makes two refusals the same.
+_REFUSED = "actor, acting_as, client, network, outcome, action, namespace"
 
 
 class Detection(msgspec.Struct, frozen=True):
@@ -80,39 +91,141 @@ def detect(
     ``fleet``: what stock components do in other clusters; None for what comes with the package.
     """
     table = load(connection, cluster)
-    mode = "retrospective" if since is None else "history and test"
     if not len(table):
+        mode = "retrospective" if since is None else "history and test"
         return Detection(mode, (), 0.0, ("There is no activity to judge.",))
-    begin, horizon, reference, replayed = plan(table, since)
-    broken = find_misconfigurations(connection, cluster, begin)
-    prior = shipped() if fleet is None else fleet
-    findings = find(table, horizon, reference, factors, prior)
-    ledger = enter(table, findings, horizon, connection, broken.excused)
-    cases = [weigh(ledger, lines) for lines in link(ledger, begin)]
-    past: list[Case] = []
-    judged: list[Case] = []
-    for case in cases:
-        (judged if case.opened >= begin else past).append(case)
-    floor = alert_floor(_compared(table, reference))
-    if since is None:
-        days = max(1.0, float(table.last.max() - table.first[0]) / DAY)
-        threshold = alert_threshold([case.score for case in judged], days, floor)
-    else:
-        scores = [case.score for case in past if case.opened >= replayed]
-        threshold = alert_threshold(scores, max(0.0, (begin - replayed) / DAY), floor)
-    listed = _listed(judged, (int(table.last.max()) - max(begin, int(table.first[0]))) / DAY)
-    reasons = explain(listed, ledger, table, horizon, connection)
-    related = _related(listed, ledger, connection)
-    incidents = tuple(
-        _incident(case, ledger, cluster, told, further, threshold, prior)
-        for case, told, further in zip(listed, reasons, related, strict=True)
-    )
-    missed = sum(case.score > threshold for case in past if case.opened >= replayed)
-    notes = tuple(_notes(table, since, missed))
-    return Detection(mode, incidents, threshold, notes, broken.misconfigurations)
+    return Judge(connection, cluster, table, since=since, factors=factors, fleet=fleet).detection()
 
 
-def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Mask, int]:
+class Judge:
+    """What is known of one cluster, and the evidence so far.
+
+    Made of a ``table`` with at least one row that ``activity.table.load`` loaded from
+    ``connection``. With ``since``, later rows can be heard until ``ahead`` further slices are over.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        cluster: str,
+        table: ActivityTable,
+        *,
+        since: datetime | None = None,
+        factors: Sequence[Factor] = FACTORS,
+        fleet: FleetPrior | None = None,
+        ahead: int = 0,
+    ) -> None:
+        self._connection = connection
+        self._cluster = cluster
+        self._table = table
+        self._since = since
+        self._prior = shipped() if fleet is None else fleet
+        self.begin, self._horizon, reference, replayed = plan(table, since, ahead)
+        self._broken = find_misconfigurations(connection, cluster, self.begin)
+        self._scales = Scales(table, self._horizon, reference, factors, self._prior)
+        self._met = Met.learn(table)
+        ledger = enter(
+            table,
+            self._scales.findings,
+            self._horizon,
+            connection,
+            self._broken.excused,
+            self._met,
+        )
+        cases = [weigh(ledger, lines) for lines in link(ledger, self.begin)]
+        past = [case for case in cases if case.opened < self.begin]
+        judged = [case for case in cases if case.opened >= self.begin]
+        floor = alert_floor(_compared(table, reference))
+        if since is None:
+            days = max(1.0, float(table.last.max() - table.first[0]) / DAY)
+            self.threshold = alert_threshold([case.score for case in judged], days, floor)
+        else:
+            scores = [case.score for case in past if case.opened >= replayed]
+            days = max(0.0, (self.begin - replayed) / DAY)
+            self.threshold = alert_threshold(scores, days, floor)
+        self._missed = sum(case.score > self.threshold for case in past if case.opened >= replayed)
+        self._ledger = ledger
+        self._judged = judged
+        self._looked: Looked = {}
+
+    def detection(self) -> Detection:
+        """What was found in the table."""
+        table = self._table
+        days = (int(table.last.max()) - max(self.begin, int(table.first[0]))) / DAY
+        return Detection(
+            "retrospective" if self._since is None else "history and test",
+            self._incidents(_listed(self._judged, days), self._ledger),
+            self.threshold,
+            tuple(_notes(table, self._since, self._missed)),
+            self._broken.misconfigurations,
+        )
+
+    def hear(self) -> tuple[Incident, ...]:
+        """Judge the rows of the table ``arrivals``, which came after those of the table; returns
+        the alerts that they opened or made grow, from most to least pressing.
+
+        What only hindsight tells (an address that is returned to, a refusal that repeats), and what
+        stays below an alert, is left to the next judge.
+        """
+        table = follow(self._connection, self._cluster, self._table, len(self._horizon.lower))
+        if (self._ledger.first < self.begin).any():
+            self._ledger = self._ledger.since(self.begin)
+        self._repeat()
+        if not len(table):
+            return ()
+        findings = self._scales.find(table)
+        excused = self._excused(table)
+        fresh = enter(table, findings, self._horizon, self._connection, excused, self._met)
+        if not len(fresh):
+            return ()
+        self._ledger = ledger = self._ledger.joined(fresh)
+        news = np.isin(ledger.rows, fresh.rows)
+        cases = [weigh(ledger, lines) for lines in link(ledger, self.begin) if news[lines].any()]
+        alerts = sorted(
+            (case for case in cases if case.score > self.threshold), key=lambda case: case.key
+        )
+        return self._incidents(alerts, ledger)
+
+    def _repeat(self) -> None:
+        """Add to the lines what goes on of them; that is no news."""
+        line_of = {int(row): line for line, row in enumerate(self._ledger.rows)}
+        for row, n, last, audit_ids, names in self._connection.execute(
+            """SELECT row, n, epoch_us(last), audit_ids, name_samples
+            FROM arrivals JOIN (FROM heard WHERE row IN (SELECT unnest(?))) AS known
+            ON arrivals.rowid = known.id""",
+            [[*line_of]],
+        ).fetchall():
+            self._ledger.repeat(line_of[row], n, last, audit_ids, names)
+
+    def _excused(self, table: ActivityTable) -> Ints:
+        """The rows that are refused what was found broken before."""
+        return np.array(
+            [
+                row
+                for (row,) in self._connection.execute(
+                    f"""SELECT row FROM activity WHERE row >= {table.offset}
+                    AND ({_REFUSED}) IN (SELECT ({_REFUSED}) FROM activity
+                        WHERE row IN (SELECT unnest(?)))""",
+                    [self._broken.excused.tolist()],
+                ).fetchall()
+            ],
+            dtype=np.int64,
+        )
+
+    def _incidents(self, cases: Sequence[Case], ledger: Ledger) -> tuple[Incident, ...]:
+        reasons = explain(
+            cases, ledger, self._table.unit, self._horizon, self._connection, self._looked
+        )
+        related = _related(cases, ledger, self._connection)
+        return tuple(
+            _incident(case, ledger, self._cluster, told, further, self.threshold, self._prior)
+            for case, told, further in zip(cases, reasons, related, strict=True)
+        )
+
+
+def plan(
+    table: ActivityTable, since: datetime | None, ahead: int = 0
+) -> tuple[int, Horizon, Mask, int]:
     """From when on things are reported, the horizon, what calibrates, and what is replayed."""
     if since is None:
         everything = np.ones(len(table), dtype=bool)
@@ -123,7 +236,7 @@ def plan(table: ActivityTable, since: datetime | None) -> tuple[int, Horizon, Ma
     warm = min(YOUNGEST, first // 3)
     reference = (table.slice >= warm) & (table.first < begin)
     replayed = table.start + replayed_from(first) * table.slice_width
-    return begin, prequential(table, first, LEARNING_DELAY), reference, replayed
+    return begin, prequential(table, first, LEARNING_DELAY, ahead=ahead), reference, replayed
 
 
 def _compared(table: ActivityTable, reference: Mask) -> int:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 
-from kubewitness.activity.table import YOUNG, ActivityTable
+from kubewitness.activity.table import YOUNG
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Expected, Reason
@@ -33,34 +33,40 @@ class _Usual(NamedTuple):
     days_cluster: int
 
 
+Looked = dict[tuple[int, int], _Usual]
+"""By the number of a factor and the row that it was asked about."""
+
+
 def explain(
     cases: Sequence[Case],
     ledger: Ledger,
-    table: ActivityTable,
+    unit: str,
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
+    usual: Looked | None = None,
 ) -> list[tuple[Reason, ...]]:
-    """The reasons of each case, strongest first; their shares of one case sum to 1."""
+    """The reasons of each case, strongest first; their shares of one case sum to 1. ``unit``:
+    what a time slice is called. ``usual`` remembers what was looked up before."""
+    usual = {} if usual is None else usual
     chosen = [_chosen(case, ledger) for case in cases]
     asked: dict[int, set[int]] = defaultdict(set)
     for atoms in chosen:
         for atom in atoms:
-            asked[int(ledger.finding[atom.aspect][atom.line])].add(atom.line)
-    usual: dict[tuple[int, int], _Usual] = {}
+            number = int(ledger.finding[atom.aspect][atom.line])
+            if (number, int(ledger.rows[atom.line])) not in usual:
+                asked[number].add(atom.line)
     for number, lines in asked.items():
         factor = ledger.findings[number].factor
-        for line, answer in _look_up(
-            factor, sorted(lines), ledger, table, horizon, connection
-        ).items():
-            usual[number, line] = answer
+        for line, answer in _look_up(factor, sorted(lines), ledger, horizon, connection).items():
+            usual[number, int(ledger.rows[line])] = answer
     return [
         tuple(
             _reason(
                 atom,
                 atoms,
                 ledger,
-                table,
-                usual[int(ledger.finding[atom.aspect][atom.line]), atom.line],
+                unit,
+                usual[int(ledger.finding[atom.aspect][atom.line]), int(ledger.rows[atom.line])],
             )
             for atom in atoms
         )
@@ -84,9 +90,7 @@ def _chosen(case: Case, ledger: Ledger) -> list[Atom]:
     return sorted(picked, key=lambda atom: -atom.weight)
 
 
-def _reason(
-    atom: Atom, atoms: Sequence[Atom], ledger: Ledger, table: ActivityTable, usual: _Usual
-) -> Reason:
+def _reason(atom: Atom, atoms: Sequence[Atom], ledger: Ledger, unit: str, usual: _Usual) -> Reason:
     finding = ledger.findings[int(ledger.finding[atom.aspect][atom.line])]
     entry = int(ledger.entry[atom.aspect][atom.line])
     seen, active = int(finding.seen[entry]), int(finding.active[entry])
@@ -98,14 +102,14 @@ def _reason(
     return Reason(
         factor=finding.factor.name,
         question=finding.factor.question,
-        sentence=told(finding.factor, values, (seen, active), (sharing, members), table.unit),
+        sentence=told(finding.factor, values, (seen, active), (sharing, members), unit),
         observed=shown(finding.factor, values),
         expected=usual.expected,
         days_self=seen if own else 0,
         days_peers=usual.days_peers,
         days_cluster=usual.days_cluster,
         days_active=active if own else 0,
-        unit=table.unit,
+        unit=unit,
         peers=f"{sharing} of {members} others of {team}",
         p=float(finding.chance[entry]),
         share=atom.weight / total,
@@ -169,16 +173,15 @@ def _look_up(
     factor: Factor,
     lines: Sequence[int],
     ledger: Ledger,
-    table: ActivityTable,
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[int, _Usual]:
     """What was usual instead, for several lines of one factor at once."""
-    rows = ledger.rows[np.array(lines, dtype=np.int64)]
-    lower, upper = horizon.at(table.slice[rows])
+    chosen = np.array(lines, dtype=np.int64)
+    lower, upper = horizon.at(ledger.slice[chosen])
     asked = {  # noqa: F841 (DuckDB finds it by its name)
         "line": np.array(lines, dtype=np.int64),
-        "row": rows,
+        "row": ledger.rows[chosen],
         "lower": np.asarray(lower, dtype=np.int64),
         "upper": np.asarray(upper, dtype=np.int64),
     }
@@ -188,17 +191,19 @@ def _look_up(
     rest = [*factor.context[1:], *factor.columns]
     same_value = " AND ".join(f'seen."{c}" = mine."{c}"' for c in rest)
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE seen AS
-        SELECT DISTINCT {context}, {columns}, actor, class, team, slice FROM activity"""
-        if "actor" not in factor.context
-        else f"""CREATE OR REPLACE TEMP TABLE seen AS
-        SELECT DISTINCT {context}, {columns}, class, team, slice FROM activity"""
-    )
-    connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE mine AS
         SELECT line, "lower", "upper", {context}, {columns}, class, team
             {"" if "actor" in factor.context else ", actor"}
         FROM asked JOIN activity USING (row)"""
+    )
+    # Only what can be compared: the values of this context, and this value of anybody.
+    rested = ", ".join(f'"{column}"' for column in rest)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE seen AS
+        SELECT DISTINCT {context}, {columns}, class, team, slice
+            {"" if "actor" in factor.context else ", actor"}
+        FROM activity WHERE ({context}) IN (SELECT ({context}) FROM mine)
+            OR ({rested}) IN (SELECT ({rested}) FROM mine)"""
     )
     outside = '(seen.slice < mine."lower" OR seen.slice > mine."upper")'
     expected: dict[int, list[Expected]] = defaultdict(list)

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 import numpy as np
 
-from kubewitness.activity.table import YOUNG, ActivityTable, Floats, Ids, Ints, Mask, texts
+from kubewitness.activity.table import (
+    MICROSECONDS,
+    YOUNG,
+    ActivityTable,
+    Floats,
+    Ids,
+    Ints,
+    Mask,
+    texts,
+)
 from kubewitness.activity.technique import IMPERSONATION, Technique, technique
 from kubewitness.baseline.counts import Occasions
 from kubewitness.baseline.horizon import Horizon
@@ -34,6 +44,8 @@ _PLACES = frozenset({"network", "source_ip"})
 # A row that testifies less than this is not worth a line in a story.
 MINIMUM_ROW = 1.5
 NOTHING = np.zeros(0, dtype=np.int64)
+# auditIDs and names that are kept of an activity.
+SAMPLES = 8
 
 COLUMNS = [
     "row",
@@ -85,7 +97,7 @@ COLUMNS = [
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Rows with evidence, ascending by time.
+    """Rows of the table ``activity`` with evidence, ascending by time; ``slice`` is that of each.
 
     ``weight[aspect]``, ``finding[aspect]``, ``entry[aspect]``: the strongest evidence of each
     row, by which of ``findings`` (−1: none) and at which place in it. ``total``: all aspects
@@ -95,6 +107,7 @@ class Ledger:
     """
 
     rows: Ints
+    slice: Ints
     first: Ints
     last: Ints
     total: Floats
@@ -111,6 +124,105 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def since(self, begin: int) -> Ledger:
+        """The lines from ``begin`` (µs) on."""
+        return self._of(self.findings, np.flatnonzero(self.first >= begin))
+
+    def repeat(
+        self, line: int, n: int, last: int, audit_ids: Sequence[str], names: Sequence[str]
+    ) -> None:
+        """The same activity as ``line`` went on, until ``last`` (µs)."""
+        self.last[line] = max(self.last[line], last)
+        self.texts["last"][line] = max(self.texts["last"][line], _time(last))
+        self.texts["n"][line] += n
+        for column, more in (("audit_ids", audit_ids), ("name_samples", names)):
+            known = dict.fromkeys([*self.texts[column][line], *more])
+            self.texts[column][line] = [*known][:SAMPLES]
+        self.texts["names"][line] = max(
+            self.texts["names"][line], len(self.texts["name_samples"][line])
+        )
+
+    def joined(self, later: Ledger) -> Ledger:
+        """Both in one order of time; ``later`` was found by the same factors in other rows."""
+        before = [len(finding.rows) for finding in self.findings]
+        findings = [
+            one.followed_by(other) for one, other in zip(self.findings, later.findings, strict=True)
+        ]
+        shift = np.array([*before, 0])  # the last for "none", which is −1
+
+        def both(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+            return np.concatenate([one, other])
+
+        whole = Ledger(
+            rows=both(self.rows, later.rows),
+            slice=both(self.slice, later.slice),
+            first=both(self.first, later.first),
+            last=both(self.last, later.last),
+            total=both(self.total, later.total),
+            foreign=both(self.foreign, later.foreign),
+            debut=both(self.debut, later.debut),
+            weight={a: both(self.weight[a], later.weight[a]) for a in ASPECTS},
+            finding={a: both(self.finding[a], later.finding[a]) for a in ASPECTS},
+            entry={
+                a: both(self.entry[a], later.entry[a] + shift[later.finding[a]]) for a in ASPECTS
+            },
+            atom={a: both(self.atom[a], later.atom[a]) for a in ASPECTS},
+            findings=findings,
+            texts={column: [*self.texts[column], *later.texts[column]] for column in COLUMNS},
+            techniques=[*self.techniques, *later.techniques],
+        )
+        return whole._of(findings, np.lexsort([whole.rows, whole.first]))
+
+    def _of(self, findings: Sequence[Findings], lines: Ints) -> Ledger:
+        return Ledger(
+            rows=self.rows[lines],
+            slice=self.slice[lines],
+            first=self.first[lines],
+            last=self.last[lines],
+            total=self.total[lines],
+            foreign=self.foreign[lines],
+            debut=self.debut[lines],
+            weight={a: self.weight[a][lines] for a in ASPECTS},
+            finding={a: self.finding[a][lines] for a in ASPECTS},
+            entry={a: self.entry[a][lines] for a in ASPECTS},
+            atom={a: self.atom[a][lines] for a in ASPECTS},
+            findings=findings,
+            texts={column: [told[line] for line in lines] for column, told in self.texts.items()},
+            techniques=[self.techniques[line] for line in lines],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """When whom was met: networks by slice, and each credential (sorted) for the first time."""
+
+    networks: Occasions
+    credentials: Ids
+    first: Ints
+
+    @classmethod
+    def learn(cls, table: ActivityTable) -> Met:
+        credentials, at = np.unique(table.ids["credential"], return_index=True)
+        networks = Occasions(table.ids["network"], table.slice)
+        return cls(networks, credentials, table.first[at])
+
+    def foreign(self, table: ActivityTable, rows: Ints, horizon: Horizon) -> Mask:
+        """Which rows are from a network that was met nowhere in their past."""
+        bounds = horizon.at(table.slice[rows])
+        strange: Mask = self.networks.outside(table.ids["network"][rows], *bounds) == 0
+        return strange
+
+    def debut(self, table: ActivityTable, rows: Ints) -> Ints:
+        """When the credential of each row was first used, there or in ``table`` itself."""
+        asked = table.ids["credential"]
+        _, at, which = np.unique(asked, return_index=True, return_inverse=True)
+        own = table.first[at[which[rows]]]
+        if not len(self.credentials):
+            return own
+        place = np.minimum(np.searchsorted(self.credentials, asked[rows]), len(self.first) - 1)
+        known = self.credentials[place] == asked[rows]
+        return np.where(known, np.minimum(own, self.first[place]), own)
+
 
 def enter(
     table: ActivityTable,
@@ -118,17 +230,22 @@ def enter(
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
     excused: Ints = NOTHING,
+    met: Met | None = None,
 ) -> Ledger:
     """Weigh the findings and keep the rows whose testimony is worth telling; ``excused`` rows of
-    the table are explained otherwise and testify nothing."""
+    ``activity`` are explained otherwise and testify nothing. ``met`` is what was met by then, of
+    the table itself unless told otherwise."""
+    met = met or Met.learn(table)
     found = np.zeros(len(table), dtype=bool)
     for finding in findings:
-        found[finding.rows] = True
+        found[finding.rows - table.offset] = True
     rows = np.flatnonzero(found)
     place = np.full(len(table), -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
-    deeds = texts(connection, rows, ("verb", "resource", "subresource", "namespace", "traits"))
-    every = [technique(*deed) for deed in zip(*deeds.values(), strict=True)]
+    deeds = texts(
+        connection, rows + table.offset, ("verb", "resource", "subresource", "namespace", "traits")
+    )
+    every = [technique(*one) for one in zip(*deeds.values(), strict=True)]
     what_for = np.array([one.weight for one in every])
     young = {column: table.are(column, (YOUNG,))[rows] for column in ("place", "kind", "home")}
     machine = ~table.are("class", ("human", "anonymous"))[rows]
@@ -143,7 +260,7 @@ def enter(
     atom = {aspect: np.zeros(size, dtype=np.uint64) for aspect in ASPECTS}
     for number, finding in enumerate(findings):
         aspect = finding.factor.aspect
-        at = place[finding.rows]
+        at = place[finding.rows - table.offset]
         importance = what_for
         if aspect in CIRCUMSTANCES:
             importance = np.minimum(what_for, _CONTEXT_WEIGHT)
@@ -166,23 +283,26 @@ def enter(
         entry[aspect][at[better]] = better
         atom[aspect][at[better]] = finding.atom[better]
     total = np.sum([weight[aspect] for aspect in ASPECTS], axis=0) if size else np.zeros(0)
-    kept = np.flatnonzero((total >= MINIMUM_ROW) & ~np.isin(rows, excused))
-    lower, upper = horizon.at(table.slice[rows])
-    network = table.ids["network"]
-    foreign = Occasions(network, table.slice).outside(network[rows], lower, upper) == 0
-    _, met, credential = np.unique(table.ids["credential"], return_index=True, return_inverse=True)
+    explained = np.isin(rows + table.offset, excused)
+    kept = np.flatnonzero((total >= MINIMUM_ROW) & ~explained)
+    told = rows[kept]
     return Ledger(
-        foreign=foreign[kept],
-        debut=table.first[met[credential[rows[kept]]]],
-        rows=rows[kept],
-        first=table.first[rows[kept]],
-        last=table.last[rows[kept]],
+        foreign=met.foreign(table, told, horizon),
+        debut=met.debut(table, told),
+        rows=told + table.offset,
+        slice=table.slice[told],
+        first=table.first[told],
+        last=table.last[told],
         total=total[kept],
         weight={aspect: weight[aspect][kept] for aspect in ASPECTS},
         finding={aspect: chosen[aspect][kept] for aspect in ASPECTS},
         entry={aspect: entry[aspect][kept] for aspect in ASPECTS},
         atom={aspect: atom[aspect][kept] for aspect in ASPECTS},
         findings=findings,
-        texts=texts(connection, rows[kept], COLUMNS),
+        texts=texts(connection, told + table.offset, COLUMNS),
         techniques=[every[index] for index in kept],
     )
+
+
+def _time(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / MICROSECONDS, UTC).replace(tzinfo=None)

@@ -145,10 +145,10 @@ def _deeds(ledger: Ledger) -> dict[int, list[Hashable]]:
     for number, finding in enumerate(ledger.findings):
         if finding.factor.name not in CONTINUING:
             continue
-        for row, weight, atom in zip(finding.rows, finding.weight, finding.atom, strict=True):
-            line = line_of.get(int(row))
-            if line is not None and weight >= CONTINUES_FROM:
-                deeds[line].append((_neighbourhood(ledger, line), number, int(atom)))
+        telling = (finding.weight >= CONTINUES_FROM) & np.isin(finding.rows, ledger.rows)
+        for row, atom in zip(finding.rows[telling], finding.atom[telling], strict=True):
+            line = line_of[int(row)]
+            deeds[line].append((_neighbourhood(ledger, line), number, int(atom)))
     return deeds
 
 

@@ -34,6 +34,8 @@ def engine(spill: Path, redactor: Redactor | None = None) -> Iterator[duckdb.Duc
         },
     )
     try:
+        # Or every query reads the footers of all parts again.
+        connection.execute("SET parquet_metadata_cache = true")
         if redactor is not None:
             connection.create_function("redact_uri", redactor.uri, [VARCHAR], VARCHAR)
             connection.create_function("redact_text", redactor.text, [VARCHAR], VARCHAR)

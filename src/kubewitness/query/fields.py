@@ -66,3 +66,5 @@ _FIELDS = (
 )
 
 FIELDS: dict[str, Field] = {field.name: field for field in _FIELDS}
+SORTABLE = tuple(name for name, field in FIELDS.items() if field.kind != "map")
+"""Fields with one value for an event, or a first one, by which events can be sorted."""

@@ -19,6 +19,7 @@ The tree knows no ``!=``, ``!~`` and ``not in``: these are ``Not`` of what they 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import cast
 
@@ -34,15 +35,16 @@ LONGEST = 10_000
 DEEPEST = 50
 
 
-def parse(text: str) -> Expression:
-    """The tree of a query; an empty text asks for everything. Raises ``QueryError``, which points
-    at the place.
+def parse(text: str, fields: Mapping[str, Field] = FIELDS) -> Expression:
+    """The tree of a query over ``fields``; an empty text asks for everything.
+
+    Raises ``QueryError``, which points at the place.
 
     >>> parse("verb in (get, list) and not code < 400").terms[1]
     Not(term=Question(field=Field(name='code', kind='number', what='HTTP status of the answer', \
 addresses=False), operator='<', values=(400,), key=''))
     """
-    return _Parser(text).whole()
+    return _Parser(text, fields).whole()
 
 
 _BLANK = re.compile(r"\s*")
@@ -67,8 +69,9 @@ _OPERATORS["texts"] = _OPERATORS["map"] = _OPERATORS["text"]
 class _Parser:
     """Reads ``text`` from left to right; ``at`` is where it has got to."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, fields: Mapping[str, Field]) -> None:
         self.text = text
+        self.fields = fields
         self.at = 0
         self.depth = 0
         if len(text) > LONGEST:
@@ -148,12 +151,14 @@ class _Parser:
         began = self.at
         name = self.match(_WORD)
         if not name or name.lower() in _RESERVED:
-            raise self.error("here a field should stand", began, hint=f"as in: {_EXAMPLE}")
-        if name not in FIELDS:
-            near = get_close_matches(name.lower(), FIELDS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(FIELDS)}"
+            there = f"there are: {', '.join(self.fields)}"
+            hint = f"as in: {_EXAMPLE}" if self.fields is FIELDS else there
+            raise self.error("here a field should stand", began, hint=hint)
+        if name not in self.fields:
+            near = get_close_matches(name.lower(), self.fields, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(self.fields)}"
             raise self.error(f"there is no field {name!r}", began, hint=hint)
-        field = FIELDS[name]
+        field = self.fields[name]
         if field.kind != "map":
             return field, ""
         hint = f'as in: {name}["authorization.k8s.io/decision"] = allow'

@@ -68,7 +68,7 @@ def condition(expression: Expression, distinct: Distinct = lambda column: None) 
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Teach a connection what conditions ask for and SQL has not."""
+    """Teach a connection what conditions on addresses ask for and SQL has not."""
     try:
         connection.create_function(
             _WITHIN, lambda text, home: within(text, network(home)), [VARCHAR, VARCHAR], BOOLEAN

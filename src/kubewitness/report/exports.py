@@ -1,4 +1,4 @@
-"""Incidents and summaries for programs: JSON lines, JSON and YAML documents, kubectl names.
+"""Incidents and summaries for programs: JSON lines, JSON and YAML documents, OCSF, kubectl names.
 
 The keys are the field names of the models and stay; times are RFC 3339 in UTC with ``Z``. A list
 is shaped as Kubernetes shapes one: ``apiVersion``, ``kind``, ``metadata``, ``items``. What an
@@ -16,13 +16,13 @@ import msgspec
 
 from kubewitness.forensics.objects.model import Snapshot
 from kubewitness.incidents.model import Incident
-from kubewitness.report import inert
+from kubewitness.report import inert, ocsf
 from kubewitness.report.headline import ranked
 from kubewitness.report.model import Analysis, Summary
 from kubewitness.report.wording import rfc3339
 
 API_VERSION = "kubewitness.dev/v1alpha1"
-FORMATS = ("jsonl", "json", "yaml", "name")
+FORMATS = ("jsonl", "json", "yaml", "ocsf", "name")
 
 Exportable = Analysis | Summary | Iterable[Incident]
 
@@ -30,14 +30,17 @@ Exportable = Analysis | Summary | Iterable[Incident]
 def write(subject: Exportable, fmt: str, stream: IO[bytes]) -> None:
     """Write an analysis, a summary or incidents to ``stream``, which gets data and nothing else.
 
-    ``jsonl`` and ``name`` write an incident a line and need no list in memory; an ``Analysis``
-    stands for all its incidents, best first. A summary is one document: ``json``, ``yaml``, or
-    one line of ``jsonl``.
+    ``jsonl``, ``ocsf`` and ``name`` write an incident a line and need no list in memory; an
+    ``Analysis`` stands for all its incidents, best first. A summary is one document: ``json``,
+    ``yaml``, or one line of ``jsonl``.
     """
     match fmt:
         case "jsonl" if not isinstance(subject, Summary):
             for incident in _incidents(subject):
                 stream.write(incident_line(incident))
+        case "ocsf":
+            for incident in _incidents(subject):
+                stream.write(json_bytes(plain(ocsf.finding(incident))) + b"\n")
         case "name":
             for incident in _incidents(subject):
                 stream.write(f"incident/{inert.plain(incident.id)}\n".encode())

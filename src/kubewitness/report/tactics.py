@@ -47,6 +47,15 @@ def name(tactic: str) -> str:
     return next((known for known in KILL_CHAIN if known.casefold() == words), word)
 
 
+def uid(tactic: str) -> str:
+    """The id of a tactic, '' for what is none.
+
+    >>> uid("Impact"), uid("mischief")
+    ('TA0040', '')
+    """
+    return next((uid for uid, known in _IDS.items() if known == name(tactic)), "")
+
+
 def touched(incident: Incident) -> tuple[str, ...]:
     """The incident's tactics in kill-chain order, unknown ones last."""
     names = {name(tactic) for tactic in incident.tactics}

@@ -7,6 +7,8 @@ A broken line may hold what the cluster keeps secret: an audit log at the levels
 RequestResponse has bodies. Bodies and what looks like a secret are replaced (whoever needs the
 whole line finds it in the source), the file can be read by its owner only (0600), lines that were
 understood and passed over are not in it, only counted; and it stops growing at 256 MiB.
+
+A service has a file a day (``DailyQuarantine``).
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import threading
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,6 +76,34 @@ class Quarantine:
         if self._file is not None and not self._file.closed:
             with writing(self.path):
                 self._file.close()
+
+
+class DailyQuarantine(Quarantine):
+    """Files ``received-DATE.jsonl`` in ``folder``, by the day (UTC); threads may share it."""
+
+    def __init__(self, folder: Path, redactor: Redactor) -> None:
+        super().__init__(folder, redactor)
+        self._folder = folder
+        self._alone = threading.Lock()
+
+    def keep(self, source: str, line: int, reason: str, raw: bytes) -> None:
+        with self._alone:
+            today = (
+                self._folder / f"received-{datetime.fromtimestamp(time.time(), UTC):%Y-%m-%d}.jsonl"
+            )
+            if today != self.path:
+                super().close()
+                self.path, self._file, self.full = today, None, False
+                self._size = today.stat().st_size if today.exists() else 0
+            super().keep(source, line, reason, raw)
+
+    def flush(self) -> None:
+        with self._alone:
+            super().flush()
+
+    def close(self) -> None:
+        with self._alone:
+            super().close()
 
 
 def _private(path: Path) -> BinaryIO:

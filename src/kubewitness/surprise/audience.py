@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kubewitness.activity.table import ActivityTable, Floats
-from kubewitness.baseline.counts import Counts, Occasions
+from kubewitness.activity.table import ActivityTable, Floats, Ids, Ints
+from kubewitness.baseline.counts import Counts, Occasions, Past
 from kubewitness.baseline.horizon import Horizon
 from kubewitness.surprise.factor import Aspect, Surprise
-from kubewitness.surprise.novelty import atoms, exploration, spread
+from kubewitness.surprise.novelty import Exploration, atoms, spread
 
 # What touches the content of an object or gets into it.
 _INTO = ("exec", "attach", "portforward", "token", "proxy", "ephemeralcontainers")
@@ -44,19 +44,52 @@ class Audience:
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
+        return self.learn(table, horizon).answer(table)
+
+    def learn(self, table: ActivityTable, horizon: Horizon) -> Visitors:
+        """See ``Factor.learn``."""
+        rows, thing, team = self._visits(table)
+        slices = table.slice[rows]
+        counts = Counts.learn(thing, team, slices)
+        return Visitors(
+            question=self,
+            horizon=horizon,
+            past=Past(counts),
+            others=Exploration.learn(counts, thing, _one(rows)),
+            everybody=Occasions(_one(rows), slices, distinct=False),
+            theirs=Occasions(team, slices, distinct=False),
+        )
+
+    def _visits(self, table: ActivityTable) -> tuple[Ints, Ids, Ids]:
+        """The rows that are asked about, the thing that was touched, and by whom."""
         sensitive = table.are("resource", ("secrets",)) | table.are("subresource", _INTO)
         chosen = table.are("class", ("human", "workload"))
         # Who makes a secret knows what is in it, and one that is not there tells nobody anything.
         nothing = table.are("action", ("create secrets",)) | table.are("outcome", ("missing",))
         rows = np.flatnonzero(sensitive & chosen & ~nothing & ~table.are("template", ("",)))
-        thing, team = table.key(*self.context)[rows], table.ids["team"][rows]
+        return rows, table.key(*self.context)[rows], table.ids["team"][rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Visitors:
+    """What ``Audience`` has learnt."""
+
+    question: Audience
+    horizon: Horizon
+    past: Past
+    others: Exploration
+    everybody: Occasions
+    theirs: Occasions
+
+    def answer(self, table: ActivityTable) -> Surprise:
+        """See ``Learnt.answer``."""
+        rows, thing, team = self.question._visits(table)
         slices = table.slice[rows]
-        past = (counts := Counts.learn(thing, team, slices)).history(thing, team, slices, horizon)
-        kind = np.ones(len(rows), dtype=np.uint64)
-        new = exploration(counts, past, thing, kind, slices, horizon)
-        lower, upper = horizon.at(slices)
-        everybody = Occasions(kind, slices, distinct=False).outside(kind, lower, upper)
-        theirs = Occasions(team, slices, distinct=False).outside(team, lower, upper)
+        past = self.past.history(thing, team, slices, self.horizon)
+        new = self.others.rate(past, _one(rows), slices, self.horizon)
+        lower, upper = self.horizon.at(slices)
+        everybody = self.everybody.outside(_one(rows), lower, upper)
+        theirs = self.theirs.outside(team, lower, upper)
         novel: Floats = new * (theirs + 0.5) / (everybody + 1.0)
         # Of an object that was never touched before nobody is the usual audience.
         novel[past.active == 0] = 1.0
@@ -64,5 +97,9 @@ class Audience:
         p = np.where(past.seen > 0, np.maximum(usual, novel), novel)
         nats = -np.log(np.clip(p, 1e-9, 1.0))
         none = np.zeros(len(rows), dtype=np.int64)
-        atom = atoms(self.name, table.ids["actor"][rows], thing, team)
+        atom = atoms(self.question.name, table.ids["actor"][rows], thing, team)
         return spread(table, rows, nats, atom, past.seen, past.active, none, none)
+
+
+def _one(rows: Ints) -> Ids:
+    return np.ones(len(rows), dtype=np.uint64)

@@ -61,24 +61,44 @@ class Calibration:
         return np.where(nats > top, p * np.exp(-np.maximum(nats - top, 0) / self.scale), p)
 
 
-def calibrated(table: ActivityTable, nats: Floats, reference: Mask) -> Floats:
-    """The chance of each row's surprise, 1 where it is not asked for.
+@dataclass(frozen=True, slots=True)
+class Calibrations:
+    """One calibration for each class, and within a class one for what matters (``grave``) and one
+    for the rest: somebody tries something new every day, but hardly ever anything grave."""
 
-    One calibration for each class, and within a class one for what matters (``grave``) and one
-    for the rest: somebody tries something new every day, but hardly ever anything grave. They
-    learn from the rows in ``reference``.
-    """
-    chance = np.ones(len(table))
-    classes = table.ids["class"]
-    for kind in np.unique(classes):
-        of_class = classes == kind
-        learnt = np.flatnonzero(of_class & reference)
-        actor, slices = table.ids["actor"][learnt], table.slice[learnt]
-        for stratum in (table.grave, ~table.grave):
-            asked = np.flatnonzero(of_class & stratum & (nats > MINIMUM_NATS))
-            if len(asked):
-                calibration = Calibration.learn(
-                    np.where(stratum[learnt], nats[learnt], 0.0), actor, slices
-                )
-                chance[asked] = calibration.chance(nats[asked])
-    return chance
+    of: dict[tuple[int, bool], Calibration]
+
+    @classmethod
+    def learn(cls, table: ActivityTable, nats: Floats, reference: Mask) -> Calibrations:
+        """From the surprises of the rows in ``reference``; whom they do not show is calibrated by
+        nothing."""
+        of: dict[tuple[int, bool], Calibration] = {}
+        classes = table.ids["class"]
+        for kind in np.unique(classes):
+            learnt = np.flatnonzero((classes == kind) & reference)
+            actor, slices = table.ids["actor"][learnt], table.slice[learnt]
+            for grave in (True, False):
+                shown = np.where(table.grave[learnt] == grave, nats[learnt], 0.0)
+                of[int(kind), grave] = Calibration.learn(shown, actor, slices)
+        return cls(of)
+
+    def chance(self, table: ActivityTable, nats: Floats) -> Floats:
+        """The chance of each row's surprise, 1 where it is not asked for."""
+        chance = np.ones(len(table))
+        classes = table.ids["class"]
+        for kind in np.unique(classes):
+            for grave in (True, False):
+                alike = (classes == kind) & (table.grave == grave)
+                asked = np.flatnonzero(alike & (nats > MINIMUM_NATS))
+                if len(asked):
+                    known = self.of.get((int(kind), grave), _NOTHING)
+                    chance[asked] = known.chance(nats[asked])
+        return chance
+
+
+_NOTHING = Calibration.of(np.zeros(0))
+
+
+def calibrated(table: ActivityTable, nats: Floats, reference: Mask) -> Floats:
+    """The chance of each row's surprise, by those of the rows in ``reference``."""
+    return Calibrations.learn(table, nats, reference).chance(table, nats)

@@ -7,16 +7,16 @@ their own; how often they happen for harmless reasons is learnt from the whole c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kubewitness.activity.table import MICROSECONDS, ActivityTable, Floats, Ids, Ints, Mask, combine
+from kubewitness.activity.table import MICROSECONDS, ActivityTable, Ids, Ints, Mask, combine
 from kubewitness.baseline.counts import Occasions
 from kubewitness.baseline.horizon import NEVER, Horizon
 from kubewitness.surprise.factor import Aspect, Surprise
-from kubewitness.surprise.novelty import Novelty
+from kubewitness.surprise.novelty import Habit, Novelty, spread
 
 # Two sessions of one holder that alternate within this time overlap.
 OVERLAP = 2 * 3600 * MICROSECONDS
@@ -64,12 +64,21 @@ class Displacement:
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
-        asked = self.asks(table)
-        holder, address = table.key(*self.context), table.ids["source_ip"]
-        first = _firsts(holder, asked)
-        away = asked & (first >= 0) & (address != address[first])
-        name = np.full(len(table), table.id_of(self.name))
-        return _fact(table, horizon, away, asked, holder, combine(name, holder, address))
+        return self.learn(table, horizon).answer(table)
+
+    def learn(self, table: ActivityTable, horizon: Horizon) -> Whereabouts:
+        """See ``Factor.learn``."""
+        sessions = Sessions.of(table, self.asks(table), self.context)
+        odd = sessions.away(Sessions.none())
+        return Whereabouts(self, horizon, sessions, Rate.learn(sessions, odd, horizon))
+
+    def odd(self, sessions: Sessions, past: Sessions) -> Mask:
+        """Which of ``sessions`` are where their holder does not belong."""
+        return sessions.away(past)
+
+    def atom(self, sessions: Sessions, name: np.uint64) -> Ids:
+        """A holder at an address is strange once."""
+        return combine(np.full(len(sessions.holder), name), sessions.holder, sessions.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +103,30 @@ class Confinement:
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
-        answer = Novelty(
+        return self.learn(table, horizon).answer(table)
+
+    def learn(self, table: ActivityTable, horizon: Horizon) -> Ground:
+        """See ``Factor.learn``."""
+        question = Novelty(
             self.name, self.aspect, self.question, self.context, self.columns, self.shown,
             self.told, _of_a_node,
-        ).score(table, horizon)  # fmt: skip
-        subnet = table.ids["subnet"]
-        known = Occasions(subnet, table.slice).outside(subnet, *horizon.at(table.slice)) > 0
+        )  # fmt: skip
+        known = Occasions(table.ids["subnet"], table.slice)
+        return Ground(question.learn(table, horizon), known)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What ``Confinement`` has learnt: where the pods of a node are, and where anybody ever was."""
+
+    habit: Habit
+    known: Occasions
+
+    def answer(self, table: ActivityTable) -> Surprise:
+        """See ``Learnt.answer``."""
+        answer = self.habit.answer(table)
+        bounds = self.habit.horizon.at(table.slice)
+        known = self.known.outside(table.ids["subnet"], *bounds) > 0
         elsewhere = bound(table) & (answer.active > 0) & (answer.seen == 0) & known
         return replace(answer, nats=np.where(elsewhere, answer.nats, 0.0))
 
@@ -130,23 +157,110 @@ class Concurrency:
 
     def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
         """See ``Factor.score``."""
-        asked = self.asks(table)
-        holder, address = table.key(*self.context), table.ids["source_ip"]
-        rows = np.flatnonzero(asked)
-        odd = np.zeros(len(table), dtype=bool)
-        odd[rows] = _alternates(holder[rows], address[rows], table.first[rows])
-        name = np.full(len(table), table.id_of(self.name))
-        day = combine(name, holder, address, table.slice.astype(np.uint64))
-        return _fact(table, horizon, odd, asked, holder, day)
+        return self.learn(table, horizon).answer(table)
+
+    def learn(self, table: ActivityTable, horizon: Horizon) -> Whereabouts:
+        """See ``Factor.learn``."""
+        sessions = Sessions.of(table, self.asks(table), self.context)
+        odd = sessions.alternating(Sessions.none())
+        return Whereabouts(self, horizon, sessions, Rate.learn(sessions, odd, horizon))
+
+    def odd(self, sessions: Sessions, past: Sessions) -> Mask:
+        """Which of ``sessions`` are of a holder in two places at once."""
+        return sessions.alternating(past)
+
+    def atom(self, sessions: Sessions, name: np.uint64) -> Ids:
+        """A holder at an address is strange once in a slice."""
+        return combine(
+            np.full(len(sessions.holder), name),
+            sessions.holder,
+            sessions.address,
+            sessions.slice.astype(np.uint64),
+        )
 
 
-def _firsts(holder: Ids, asked: Mask) -> Ints:
-    """For each row the first row of its holder that is asked for (−1: none)."""
-    rows = np.flatnonzero(asked)
-    first = np.full(len(holder), -1, dtype=np.int64)
-    _, at, inverse = np.unique(holder[rows], return_index=True, return_inverse=True)
-    first[rows] = rows[at][inverse]
-    return first
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Who was where and when: rows of the table ``activity``, ascending."""
+
+    row: Ints
+    holder: Ids
+    address: Ids
+    at: Ints
+    slice: Ints
+
+    @classmethod
+    def of(cls, table: ActivityTable, asked: Mask, context: Sequence[str]) -> Sessions:
+        """Those rows of a table that are asked for."""
+        row = np.flatnonzero(asked)
+        holder, address = table.key(*context)[row], table.ids["source_ip"][row]
+        return cls(row + table.offset, holder, address, table.first[row], table.slice[row])
+
+    @classmethod
+    def none(cls) -> Sessions:
+        """Nobody anywhere."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(nothing, _one(nothing), _one(nothing), nothing, nothing)
+
+    def before(self, row: int) -> Sessions:
+        """Those of the rows before ``row``."""
+        n = int(np.searchsorted(self.row, row))
+        return Sessions(
+            self.row[:n], self.holder[:n], self.address[:n], self.at[:n], self.slice[:n]
+        )
+
+    def away(self, past: Sessions) -> Mask:
+        """Which are not where their holder was first met, in the ``past`` or among these."""
+        holder = np.concatenate([past.holder, self.holder])
+        address = np.concatenate([past.address, self.address])
+        _, at, inverse = np.unique(holder, return_index=True, return_inverse=True)
+        moved: Mask = address != address[at][inverse]
+        return moved[len(past.row) :]
+
+    def alternating(self, past: Sessions) -> Mask:
+        """Which alternate with another address of their holder, in the ``past`` or among these."""
+        holder = np.concatenate([past.holder, self.holder])
+        address = np.concatenate([past.address, self.address])
+        return _alternates(holder, address, np.concatenate([past.at, self.at]))[len(past.row) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many holders there were and how many of them were ever odd, for rows in each slice."""
+
+    everybody: Ints
+    moved: Ints
+
+    @classmethod
+    def learn(cls, sessions: Sessions, odd: Mask, horizon: Horizon) -> Rate:
+        """By the slices before which things are known."""
+        slices = np.arange(len(horizon.lower), dtype=np.int64)
+        bounds = horizon.at(slices)
+        return cls(
+            _distinct(sessions.holder, sessions.slice).outside(_one(slices), *bounds),
+            _distinct(sessions.holder[odd], sessions.slice[odd]).outside(_one(slices), *bounds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """What ``Displacement`` and ``Concurrency`` have learnt: where everybody was."""
+
+    question: Displacement | Concurrency
+    horizon: Horizon
+    past: Sessions
+    rate: Rate
+
+    def answer(self, table: ActivityTable) -> Surprise:
+        """See ``Learnt.answer``. Surprise by how many holders were ever odd, of all."""
+        sessions = Sessions.of(table, self.question.asks(table), self.question.context)
+        strange = self.question.odd(sessions, self.past.before(table.offset))
+        rows, slices = sessions.row[strange] - table.offset, sessions.slice[strange]
+        everybody, moved = self.rate.everybody[slices], self.rate.moved[slices]
+        rate = np.minimum((moved + 0.5) / (everybody + 1.0), 1.0)
+        nothing = np.zeros(len(rows), dtype=np.int64)
+        atom = self.question.atom(sessions, table.id_of(self.question.name))[strange]
+        return spread(table, rows, -np.log(rate), atom, moved, everybody, nothing, nothing)
 
 
 def _alternates(holder: Ids, address: Ids, at: Ints) -> Mask:
@@ -187,26 +301,6 @@ def _least(begin: Ints, end: Ints, value: Ints, size: int) -> Ints:
             half = 1 << (k - 1)
             least[half:] = np.minimum(least[half:], least[:-half])
     return least
-
-
-def _fact(
-    table: ActivityTable, horizon: Horizon, odd: Mask, asked: Mask, holder: Ids, atom: Ids
-) -> Surprise:
-    """Surprise of rows in ``odd`` by how many holders were ever odd, of all that were asked."""
-    rows = np.flatnonzero(odd)
-    slices = np.arange(len(horizon.lower), dtype=np.int64)
-    lower, upper = horizon.at(slices)
-    everybody = _distinct(holder[asked], table.slice[asked]).outside(_one(slices), lower, upper)
-    moved = _distinct(holder[odd], table.slice[odd]).outside(_one(slices), lower, upper)
-    rate = (moved + 0.5) / (everybody + 1.0)
-    nats: Floats = np.zeros(len(table))
-    nats[rows] = -np.log(np.minimum(rate[table.slice[rows]], 1.0))
-    nothing = np.zeros(len(table), dtype=np.int64)
-    active = nothing.copy()
-    active[rows] = everybody[table.slice[rows]]
-    seen = nothing.copy()
-    seen[rows] = moved[table.slice[rows]]
-    return Surprise(nats, atom, seen, active, nothing, nothing)
 
 
 def _one(slices: Ints) -> Ids:

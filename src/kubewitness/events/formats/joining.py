@@ -12,11 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kubewitness.events.formats.decoding import LINE_LIMIT
+from kubewitness.events.formats.decoding import LINE_LIMIT, UndecodableError, decode
 from kubewitness.events.formats.outcome import Broken
 from kubewitness.events.formats.splitting import Piece
 
 _CRI = re.compile(r"\d{4}-\d\d-\d\dT\S+ (stdout|stderr) ([FP]) ")
+_RUNTIME = re.compile(rb'\{"log":|\d{4}-\d\d-\d\dT\S+ std(?:out|err) [FP] ')
+_PREFIX = 64
 _DOCKER_FIELDS = frozenset({"log", "stream", "time", "attrs"})
 _DOCKER_PART = 16 << 10
 
@@ -61,6 +63,37 @@ def joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
             yield line.piece(Broken(f"longer than {LINE_LIMIT >> 20} MiB") if too_long else None)
     for line in lines.values():
         yield line.piece(Broken("cut off"))
+
+
+def complete(text: bytes) -> int:
+    """Where the last whole line of ``text``, lines of one file, ends: behind its last part.
+
+    >>> complete(b"a\\nb"), complete(b"2026-03-02T08:00:00Z stdout P {\\n")
+    (2, 0)
+    """
+    end = text.rfind(b"\n") + 1
+    if not _RUNTIME.match(text):
+        return end
+    whole = at = 0
+    unfinished: set[str] = set()
+    while at < end:
+        line_end = text.index(b"\n", at) + 1
+        part = _part(_read(text[at:line_end].strip()))
+        if part is not None:
+            (unfinished.discard if part.last else unfinished.add)(part.stream)
+        at = line_end
+        if not unfinished:
+            whole = at
+    return whole
+
+
+def _read(line: bytes) -> Any:
+    if not line.startswith(b"{"):
+        return line[:_PREFIX].decode("utf-8", "replace")
+    try:
+        return decode(line)
+    except UndecodableError:
+        return None
 
 
 def _part(value: Any) -> _Part | None:

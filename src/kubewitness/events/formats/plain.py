@@ -1,6 +1,6 @@
 """Lines that need no work: what the API server's log backend writes, and nothing besides.
 
-``is_plain`` decodes a line into a strict type, so that a copy of its bytes says the same to every
+``plain`` decodes a line into a strict type, so that a copy of its bytes says the same to every
 reader. It costs some 8 µs; a decode into Python objects and back costs five times that.
 """
 
@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.json import Decoder
 
+from kubewitness.events.columns import EARLIEST, LATEST
 from kubewitness.events.formats.canonical import BODY_LIMIT
 from kubewitness.events.formats.decoding import repeats_keys
-from kubewitness.events.formats.times import EARLIEST, LATEST
 
 _Time = Annotated[datetime, Meta(tz=True)]
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -49,7 +49,7 @@ class _Status(Struct):
     code: Annotated[int, Meta(ge=0, le=999)] = 0
 
 
-class _Event(Struct, forbid_unknown_fields=True):
+class PlainEvent(Struct, forbid_unknown_fields=True):
     kind: Literal["Event"]
     apiVersion: Annotated[str, Meta(pattern="^audit\\.k8s\\.io/")]
     level: Literal["None", "Metadata", "Request", "RequestResponse"]
@@ -73,22 +73,28 @@ class _Event(Struct, forbid_unknown_fields=True):
     timestamp: Raw = Raw()
 
 
-_decode = Decoder(_Event).decode
+_decode = Decoder(PlainEvent).decode
 
 
-def is_plain(line: bytes) -> bool:
-    """Whether ``line`` is an audit event that may be read as it stands."""
+def plain(line: bytes) -> PlainEvent | None:
+    """The audit event that ``line`` is, if it may be read as it stands."""
     if len(line) > BODY_LIMIT or b"\n" in line:
-        return False
+        return None
     try:
         event = _decode(line)
         if not line.isascii():
             line.decode()  # bodies are passed over undecoded
     except (DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return (
+        return None
+    good = (
         EARLIEST <= event.stageTimestamp < LATEST
         and EARLIEST <= event.requestReceivedTimestamp < LATEST
         and not _HALF_PAIR.search(line)
         and not repeats_keys(line)
     )
+    return event if good else None
+
+
+def is_plain(line: bytes) -> bool:
+    """Whether ``line`` is an audit event that may be read as it stands."""
+    return plain(line) is not None

@@ -7,9 +7,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-"""What lies outside is a broken clock or a forgery; it would stretch every chart to nothing."""
+from kubewitness.events.columns import EARLIEST, LATEST
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"\d{9,19}(?:\.\d{1,9})?")

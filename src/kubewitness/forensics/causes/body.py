@@ -26,7 +26,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     """``template`` is a digest of the pod template (or of the whole spec without ``replicas``),
     ``unobserved`` whether its controller had not yet seen it as it is then,
     ``target`` the ``kind name`` an autoscaler scales, ``applications`` the GitOps objects that the
-    object says it is managed by, ``fingerprint`` of the certificate in a signing request."""
+    object says it is managed by, ``fingerprint`` of the certificate in a signing request, and
+    ``bearer`` the name that it was requested for, under which its holder acts."""
 
     uid: str = ""
     owners: tuple[Owner, ...] = ()
@@ -36,6 +37,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""
     applications: tuple[str, ...] = ()
     fingerprint: str = ""
+    bearer: str = ""
     deleting: bool = False
 
     @property
@@ -67,6 +69,8 @@ _MANAGED_BY = {
     "kustomize.toolkit.fluxcd.io/name": "kustomize.toolkit.fluxcd.io",
     "helm.toolkit.fluxcd.io/name": "helm.toolkit.fluxcd.io",
 }
+# "-----BEGIN", by which no other kind of object is taken for one.
+_REQUEST = "LS0tLS1CRUdJTi"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 
 
@@ -106,6 +110,7 @@ def _told(found: _Object, meta: _Meta) -> Body:
         target=f"{target.get('kind')} {target.get('name')}" if isinstance(target, dict) else "",
         applications=tuple(_applications(meta)),
         fingerprint=_fingerprint(status.get("certificate")),
+        bearer=_bearer(spec.get("request")),
         deleting=bool(meta.deletionTimestamp),
     )
 
@@ -140,3 +145,18 @@ def _fingerprint(certificate: Any) -> str:
     except ValueError:
         return ""
     return f"X509SHA256={hashlib.sha256(der).hexdigest()}" if der else ""
+
+
+def _bearer(request: Any) -> str:
+    """The common name in a PKCS #10 request in PEM in base64, which the API server takes for the
+    username."""
+    if not isinstance(request, str) or not request.startswith(_REQUEST):
+        return ""
+    from cryptography import x509
+
+    try:
+        asked = x509.load_pem_x509_csr(base64.b64decode(request, validate=True))
+        names = asked.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except (ValueError, x509.InvalidVersion):
+        return ""
+    return str(names[0].value) if len(names) == 1 else ""

@@ -12,7 +12,7 @@ from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
 from kubewitness.forensics.causes.links import Found
-from kubewitness.forensics.causes.record import Record
+from kubewitness.forensics.causes.record import BIRTHS, Record
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
 from kubewitness.forensics.causes.subject import ObjectName, is_object, may_be_audit_id, object_name
 
@@ -70,7 +70,7 @@ def _history(record: Record, what: ObjectName, at: datetime | None) -> list[Deed
         "(verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec', 'attach',"
         " 'portforward')) AND (subresource IS DISTINCT FROM 'status' OR resource = 'pods')"
     )
-    found = record.find(f"{where} AND {done}", until=at, latest=True)
+    found = record.life(f"{where} AND {done}", at)
     served = [one for one in found if one.served]
     if not served:
         raise _unknown(record, what, at, refused=bool(found))
@@ -137,8 +137,9 @@ def _history_notes(record: Record, history: Sequence[Deed], seeds: Sequence[Deed
     notes = []
     births = [one for one in history if one.verb == "create" and not one.subresource]
     if len(births) > 1:
+        many = f"{len(births)}{' or more' if len(births) >= BIRTHS else ''}"
         notes.append(
-            f"{len(births)} objects had this name one after the other; the last is meant"
+            f"{many} objects had this name one after the other; the last is meant"
             " (--at TIME for an earlier one)."
         )
     if not births and not any(schedules(one) for one in history):

@@ -11,7 +11,7 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
-from kubewitness.forensics.causes.links import Found, causes
+from kubewitness.forensics.causes.links import Found, causes, rbac, role_of
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record
 from kubewitness.forensics.causes.scene import DELIVERED, Key, Scene, Thing, schedules, thing
@@ -68,9 +68,11 @@ def _fetch(record: Record, frontier: Sequence[Deed]) -> None:
         names = {name for one in left for name in _names(one)}
         _read(record, record.named(names, until=latest))
         _own(record, left, since=None)
-    if any(one.binding and not one.binding.partition(" ")[2].startswith("system:")
-           for one in frontier):  # fmt: skip
-        _ = record.permissions
+    allowing = {what for one in frontier for what in (rbac(one.binding), role_of(one)) if what}
+    record.named(
+        {(home, name) for _, home, name in allowing if not name.startswith("system:")},
+        until=max(one.at for one in frontier),
+    )
 
 
 def _own(record: Record, frontier: Sequence[Deed], since: timedelta | None) -> None:

@@ -355,16 +355,23 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
     for deed in scene.steering((SIGNING,), effect.at):
         if deed.subresource != "approval":
             continue
-        prints = {
-            told.fingerprint
-            for other in scene.of(thing(deed))
-            if (told := scene.body(other)) is not None and told.fingerprint
-        }
+        bodies = [body for other in scene.of(thing(deed)) if (body := scene.body(other))]
+        prints = {body.fingerprint for body in bodies} - {""}
+        bearers = {body.bearer for body in bodies} - {""}
         if effect.credential in prints:
             because = f"fingerprint of the certificate in {deed.name}"
             yield Found(deed, "certificate", True, 1.0, because)
             return
-        if not prints and effect.at - deed.at <= CERTIFIED and deed.of != "control-plane":
+        if prints or effect.at - deed.at > CERTIFIED or deed.of == "control-plane":
+            continue
+        if effect.principal in bearers:
+            because = (
+                f"{deed.name}, a certificate for {effect.principal}, was approved"
+                f" {_span(effect.at - deed.at)} before"
+            )
+            yield Found(deed, "certificate", False, 0.9, because)
+            return
+        if not bearers:
             because = (
                 f"{deed.name} was approved {_span(effect.at - deed.at)} before; the certificate"
                 " itself is not in the log"

@@ -231,16 +231,11 @@ def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: set[_Family]
     """What the frontier may have led to: a question for each family of names, token, binding and
     certificate, however many deeds it has."""
     families: dict[_Family, list[Deed]] = defaultdict(list)
+    minted: list[Deed] = []
+    allowing: list[Deed] = []
     for one in frontier:
         if one.issued and one.of not in ("node", "control-plane"):
-            account = f"system:serviceaccount:{one.namespace}:{one.name}"
-            record.find(
-                f'"user" = {quoted(account)}'
-                f" AND contains(CAST(extra AS VARCHAR), {quoted(one.issued)})",
-                since=one.at,
-                until=one.at + _TOKEN_LIFE,
-                most=1000,
-            )
+            minted.append(one)
         elif one.resource == "namespaces" and one.verb == "delete":
             record.find(
                 f"namespace = {quoted(one.name)} AND verb IN ('delete', 'deletecollection')",
@@ -249,12 +244,14 @@ def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: set[_Family]
                 most=1000,
             )
         elif one.group == "rbac.authorization.k8s.io" and one.name and one.verb in CHANGES:
-            _fetch_permitted(record, one)
+            allowing.append(one)
         elif one.subresource == "approval":
             _fetch_certified(record, one)
         elif one.resource in OWNED | OWNERS and one.name:
             names = family(one.resource, one.name)
             families[_Family(one.namespace, min(names, key=len))].append(one)
+    _fetch_minted(record, minted)
+    _fetch_permitted(record, allowing)
     near = []
     for what, deeds in families.items():
         if not any(what.namespace == known.namespace and what.prefix.startswith(known.prefix)
@@ -283,17 +280,40 @@ def _fetch_family(record: Record, what: _Family, deeds: Sequence[Deed]) -> list[
     return record.around(what.prefix, what.namespace, begin, end + _AT_ONCE, 1000)
 
 
-def _fetch_permitted(record: Record, one: Deed) -> None:
-    """What a binding or role allowed, as the authorizer spells its name in JSON."""
-    name = f"{one.name}/{one.namespace}" if one.resource == "rolebindings" else one.name
-    spelt = quoted(f'\\"{name}\\"')
+def _fetch_minted(record: Record, deeds: Sequence[Deed]) -> None:
+    """What was done with tokens, told by their ids."""
+    if not deeds:
+        return
+    accounts = {quoted(f"system:serviceaccount:{one.namespace}:{one.name}") for one in deeds}
     record.find(
-        f"contains(CAST(annotations AS VARCHAR), {spelt})"
-        " AND NOT starts_with(\"user\", 'system:node:')",
-        since=one.at,
-        until=one.at + _TOKEN_LIFE,
-        most=1000,
+        f'"user" IN ({", ".join(sorted(accounts))})'
+        f" AND {_any_in('extra', {one.issued for one in deeds})}",
+        since=min(one.at for one in deeds),
+        until=max(one.at for one in deeds) + _TOKEN_LIFE,
+        most=1000 * len(deeds),
     )
+
+
+def _fetch_permitted(record: Record, deeds: Sequence[Deed]) -> None:
+    """What bindings and roles allowed, as the authorizer spells their names in JSON."""
+    if not deeds:
+        return
+    names = {f"{one.name}/{one.namespace}" if one.resource == "rolebindings" else one.name
+             for one in deeds}  # fmt: skip
+    spelt = {f'\\"{name}\\"' for name in names}
+    record.find(
+        f"{_any_in('annotations', spelt)} AND NOT starts_with(\"user\", 'system:node:')",
+        since=min(one.at for one in deeds),
+        until=max(one.at for one in deeds) + _TOKEN_LIFE,
+        most=1000 * len(names),
+    )
+
+
+def _any_in(column: str, texts: Iterable[str]) -> str:
+    """SQL: whether one of the texts stands in a column of JSON."""
+    json = f"CAST({column} AS VARCHAR)"
+    found = (f"contains({json}, {quoted(text)})" for text in sorted(texts))
+    return f"({' OR '.join(found)})"
 
 
 def _fetch_certified(record: Record, one: Deed) -> None:
@@ -304,15 +324,22 @@ def _fetch_certified(record: Record, one: Deed) -> None:
         until=one.at + _AT_ONCE,
     )
     record.read_bodies(near)
-    prints = {
-        told.fingerprint
-        for deed in near
-        if (told := record.bodies.get(deed.key)) is not None and told.fingerprint
-    }
+    bodies = [told for deed in near if (told := record.bodies.get(deed.key)) is not None]
+    prints = {told.fingerprint for told in bodies} - {""}
+    bearers = {told.bearer for told in bodies} - {""}
     for fingerprint in sorted(prints):
         used = f"contains(CAST(extra AS VARCHAR), {quoted(fingerprint)})"
         record.find(used, since=one.at, most=1000)
-    if not prints and one.source_ip:
+    if prints:
+        return
+    for bearer in sorted(bearers):
+        record.find(
+            f"\"user\" = {quoted(bearer)} AND contains(CAST(extra AS VARCHAR), 'X509SHA256=')",
+            since=one.at,
+            until=one.at + CERTIFIED,
+            most=1000,
+        )
+    if not bearers and one.source_ip:
         # Where no body tells which certificate it was: one that is used at the same address, and
         # that was never used before.
         here = f"list_contains(source_ips, {quoted(one.source_ip)})"

@@ -17,6 +17,7 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
 from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
 from kubewitness.forensics.causes.scene import PAUSE, SITTING, Key, Scene
+from kubewitness.forensics.target import bounds
 
 _READ = "verb IN ('get', 'list', 'watch')"
 _DONE = (
@@ -25,7 +26,9 @@ _DONE = (
 )
 """SQL: what changes something, or gets in somewhere."""
 _ENOUGH = 4000
-_LATEST = 12
+_FIRST, _LATEST = 3, 12
+BIRTHS = 50
+"""Of the objects of one name so many are told apart."""
 _SAMPLE = 20_000
 
 
@@ -57,14 +60,7 @@ class Record:
     @cached_property
     def bounds(self) -> tuple[datetime, datetime] | None:
         """When the log begins and ends."""
-        row = self._connection.execute(
-            """SELECT
-            (SELECT min(stage_at) FROM events WHERE date = (SELECT min(date) FROM events)),
-            (SELECT max(stage_at) FROM events WHERE date = (SELECT max(date) FROM events))"""
-        ).fetchone()
-        if not row or row[0] is None:
-            return None
-        return row[0].replace(tzinfo=UTC), row[1].replace(tzinfo=UTC)
+        return bounds(self._connection)
 
     def scene(self) -> Scene:
         """Everything that was asked for so far."""
@@ -149,14 +145,30 @@ class Record:
         ).fetchall()
         return [_literal(at.replace(tzinfo=UTC)) for (at,) in rows]
 
-    @cached_property
-    def permissions(self) -> list[Deed]:
-        """Every change of RBAC objects: they are few."""
-        return self.find(
-            "api_group = 'rbac.authorization.k8s.io' AND verb IN ('create', 'update', 'patch')"
-            " AND resource IN ('roles', 'clusterroles', 'rolebindings', 'clusterrolebindings')",
-            latest=True,
-        )
+    def life(self, where: str, until: datetime | None = None) -> list[Deed]:
+        """What made, changed and ended the object of ``where``: of each kind of deed the first few
+        since the object's last creation and the latest few, and the latest creations."""
+        rows = self._connection.execute(
+            f"""WITH own AS (
+                SELECT coalesce(namespace, '') AS namespace, verb, subresource, stage_at,
+                    coalesce(code < 400, true) AS served
+                FROM events WHERE {self._conditions(where, None, until)}
+            ), born AS (
+                SELECT *, max(stage_at) FILTER (verb = 'create' AND subresource IS NULL AND served)
+                    OVER (PARTITION BY namespace) AS birth FROM own
+            )
+            SELECT DISTINCT stage_at FROM (
+                SELECT stage_at, verb = 'create' AND subresource IS NULL AS birth,
+                    row_number() OVER (kinds ORDER BY stage_at) AS first,
+                    row_number() OVER (kinds ORDER BY stage_at DESC) AS latest
+                FROM born WINDOW kinds AS
+                    (PARTITION BY namespace, verb, subresource, served, stage_at >= birth))
+            WHERE first <= {_FIRST} OR latest <= {_LATEST} OR (birth AND latest <= {BIRTHS})"""
+        ).fetchall()
+        if not rows:
+            return []
+        times = ", ".join(_literal(at.replace(tzinfo=UTC)) for (at,) in rows)
+        return self.find(f"{where} AND stage_at IN ({times})", until=until, latest=True)
 
     def around(
         self, prefix: str, namespace: str, since: datetime, until: datetime, most: int = _ENOUGH

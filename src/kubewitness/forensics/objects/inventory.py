@@ -6,15 +6,14 @@ alone, from the last answer on that holds the object as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 import duckdb
 
-from kubewitness.errors import KubewitnessError
 from kubewitness.forensics.kind import of
 from kubewitness.forensics.objects import podspec
+from kubewitness.forensics.objects.condition import ANYTHING, foreseen, meets
 from kubewitness.forensics.objects.history import owner, subject
 from kubewitness.forensics.objects.knowledge import Open, Unknown
 from kubewitness.forensics.objects.model import Holding, Holdings, Inventory, Workload
@@ -28,6 +27,7 @@ from kubewitness.forensics.objects.record import (
 )
 from kubewitness.forensics.objects.replay import State, replayed, state_after
 from kubewitness.forensics.target import Target
+from kubewitness.query.expression import Expression
 
 WORKLOADS = (
     *("pods", "deployments", "replicasets", "statefulsets", "daemonsets", "jobs", "cronjobs"),
@@ -37,18 +37,6 @@ UNSEEN = (
     "What was made before this log begins and not written since is in no log, and not in this list."
 )
 NOT_KNOWABLE = "not knowable at this audit level"
-FIELDS = (
-    "cluster",
-    "kind",
-    "namespace",
-    "name",
-    "image",
-    "serviceaccount",
-    "secret",
-    "configmap",
-    "node",
-)
-
 _BATCH = 1000
 _HOME = "cluster, resource, api_group, namespace"
 _GROUPS = ("", "apps", "batch")
@@ -64,58 +52,16 @@ _WRITES = f"""{_WRITES_OF_ALL}
         AND ($namespace IS NULL OR namespace = $namespace)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What a workload has to be like: all of ``terms`` (field, ``~`` or ``=``, text)."""
-
-    terms: tuple[tuple[str, str, str], ...] = ()
-
-    def __call__(self, one: Workload) -> bool:
-        return all(
-            any(
-                value == found if sign == "=" else value.lower() in found.lower()
-                for found in _values(one, name)
-            )
-            for name, sign, value in self.terms
-        )
-
-    def texts(self, *names: str) -> list[str]:
-        """What these fields have to contain."""
-        return [value for name, _, value in self.terms if name in names]
-
-
-def where(text: str) -> Condition:
-    """A condition on workloads: ``FIELD~TEXT`` (contains, whatever the case) and ``FIELD=TEXT``,
-    several with ``and`` between them. Raises ``KubewitnessError`` for anything else.
-
-    >>> where("image~postgres and namespace=shop").terms
-    (('image', '~', 'postgres'), ('namespace', '=', 'shop'))
-    """
-    terms = []
-    for part in filter(None, (one.strip() for one in text.split(" and "))):
-        cut = min((place for sign in "~=" if (place := part.find(sign)) > 0), default=0)
-        name, sign, value = part[:cut].strip(), part[cut], part[cut + 1 :].strip(" '\"")
-        if name not in FIELDS or not value:
-            raise KubewitnessError(
-                f"{part!r} is no condition",
-                remedy=f"write FIELD~TEXT or FIELD=TEXT, where FIELD is {', '.join(FIELDS)}",
-            )
-        terms.append((name, sign, value))
-    return Condition(tuple(terms))
-
-
-ANYTHING = Condition()
-
-
 def inventory(
     connection: duckdb.DuckDBPyConnection,
     at: datetime,
     *,
-    condition: Condition = ANYTHING,
+    condition: Expression = ANYTHING,
     cluster: str | None = None,
     namespace: str | None = None,
 ) -> Inventory:
     """The pods and workload controllers that were there at ``at`` and meet ``condition``."""
+    like_that = meets(condition)
     parameters = {"cluster": cluster, "namespace": namespace, "at": _naive(at)}
     connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _THERE, parameters)
     found = []
@@ -123,40 +69,30 @@ def inventory(
         state = state_after((one for one in records if one.at <= at), target)
         if state.existence in ("exists", "terminating"):
             workload = _workload(target, state)
-            if condition(workload):
+            if like_that(workload):
                 found.append(workload)
     return Inventory(at, tuple(sorted(found, key=_place)), (UNSEEN,))
 
 
 def holdings(
     connection: duckdb.DuckDBPyConnection,
-    condition: Condition,
+    condition: Expression,
     *,
     cluster: str | None = None,
     namespace: str | None = None,
 ) -> Holdings:
     """When workloads met ``condition``: one row for each unbroken time of each of them."""
-    parameters = {
-        "cluster": cluster,
-        "namespace": namespace,
-        "images": condition.texts("image"),
-        "mounts": condition.texts("secret", "configmap", "serviceaccount"),
-    }
-    connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _EVER, parameters)
+    like_that = meets(condition)
+    likely, words = foreseen(condition)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE there AS {_EVER} AND ({likely})",
+        {"cluster": cluster, "namespace": namespace, **words},
+    )
     found: list[Holding] = []
     for target, records in _records(connection, "there"):
-        found += _held(target, records, condition)
+        found += _held(target, records, like_that)
     return Holdings(
         tuple(sorted(found, key=lambda one: (one.start, _place(one.workload)))), (UNSEEN,)
-    )
-
-
-def _contain(column: str, texts: str) -> str:
-    """SQL: whether a column contains all of some texts; so each object that ever meets a condition
-    is looked at, and few others."""
-    return (
-        f"coalesce(list_bool_and([contains(lower(coalesce({column}, '')), lower(x))"
-        f" FOR x IN {texts}]), true)"
     )
 
 
@@ -178,9 +114,7 @@ _THERE = f"""
 _EVER = f"""
     SELECT DISTINCT cluster, resource, api_group, coalesce(namespace, '') AS namespace, name,
         TIMESTAMP '1970-01-01' AS since, TIMESTAMP '2200-01-01' AS until
-    {_WRITES} AND name <> ''
-        AND {_contain("images", "$images")}
-        AND {_contain("CAST(request_object AS VARCHAR)", "$mounts")}"""
+    {_WRITES} AND name <> ''"""
 
 
 def _records(
@@ -216,11 +150,13 @@ def _records(
         yield target, in_order([*own, *swept])
 
 
-def _held(target: Target, records: Iterable[Record], condition: Condition) -> Iterator[Holding]:
+def _held(
+    target: Target, records: Iterable[Record], like_that: Callable[[Workload], bool]
+) -> Iterator[Holding]:
     held: Holding | None = None
     for one, _, state in replayed(records, target):
         workload = _workload(target, state)
-        holds = state.existence in ("exists", "terminating") and condition(workload)
+        holds = state.existence in ("exists", "terminating") and like_that(workload)
         if held and (not holds or workload.life != held.workload.life):
             yield Holding(held.workload, held.start, one.at, held.since_creation)
             held = None
@@ -252,20 +188,6 @@ def _workload(target: Target, state: State) -> Workload:
         owner=owner(state),
         unknown="" if whole and not isinstance(node, Unknown) else NOT_KNOWABLE,
     )
-
-
-def _values(one: Workload, name: str) -> Sequence[str]:
-    return {
-        "image": one.images,
-        "secret": one.secrets,
-        "configmap": one.configmaps,
-        "serviceaccount": (one.service_account,),
-        "node": (one.node,),
-        "cluster": (one.subject.cluster,),
-        "kind": (one.subject.kind,),
-        "namespace": (one.subject.namespace,),
-        "name": (one.subject.name,),
-    }[name]
 
 
 def _place(one: Workload) -> tuple[str, str, str, str]:

@@ -9,6 +9,7 @@ import duckdb
 
 from kubewitness.activity.table import DAY, slice_width
 from kubewitness.errors import KubewitnessError
+from kubewitness.forensics import target as targets
 from kubewitness.forensics.rbac.ability import able
 from kubewitness.forensics.rbac.answer import Who
 from kubewitness.forensics.rbac.grants import grants
@@ -73,10 +74,8 @@ def bounds(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, dateti
     if not rows:
         raise KubewitnessError("no events", remedy="give a PATH to audit logs, or another --lake")
     ((cluster,),) = rows
-    ((first, last),) = connection.execute(
-        "SELECT min(stage_at), max(stage_at) FROM events"
-    ).fetchall()
-    return cluster, first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+    first, last = targets.bounds(connection) or (datetime.now(UTC), datetime.now(UTC))
+    return cluster, first, last
 
 
 def _notes(target: Target) -> list[str]:

@@ -22,6 +22,7 @@ from kubewitness.forensics.objects.model import (
     Subject,
     Workload,
 )
+from kubewitness.report.history_wording import runs
 from kubewitness.report.inert import plain
 from kubewitness.report.terminal.layout import columns, heading, labelled, more, part, prose, show
 from kubewitness.report.wording import brief, duration, plural, principal, rfc3339, utc
@@ -62,7 +63,7 @@ def history_report(found: History, console: Console) -> None:
     for note in found.notes:
         show(console, prose(plain(note), console, style="yellow"))
     life = 0
-    for changes in _runs(found.changes):
+    for changes in runs(found.changes):
         if changes[0].life != life and found.lives > 1:
             life = changes[0].life
             uid = f" · uid {plain(changes[0].uid)}" if changes[0].uid else ""
@@ -135,32 +136,6 @@ def holdings_report(found: Holdings, console: Console) -> None:
         show(console, columns(_HOLDING, rows, fixed=(0, 1, 2)))
     for note in found.notes:
         show(console, Text(), prose(plain(note), console, style="dim"))
-
-
-def _runs(changes: Sequence[Change]) -> Iterator[list[Change]]:
-    """Changes one by one, those of the status by one principal together."""
-    run: list[Change] = []
-    for change in changes:
-        quiet = change.subresource == "status" and change.effect == "changed"
-        if run and (
-            not quiet or change.principal != run[0].principal or change.life != run[0].life
-        ):
-            yield run
-            run = []
-        if quiet:
-            run.append(change)
-        else:
-            yield [change]
-    if run:
-        yield run
-
-
-def _same_hand(one: Change, other: Change) -> bool:
-    return (one.principal, one.acting_as, one.life) == (
-        other.principal,
-        other.acting_as,
-        other.life,
-    )
 
 
 def _changes(run: Sequence[Change], console: Console) -> None:

@@ -1,0 +1,204 @@
+"""Are causal chains right? Pods are traced to what made them, attacks to their first request.
+
+    python bench/causes.py [--pods 60] DIR...
+
+DIR: labelled datasets (docs/evaluation.md). Of each, as far as it can be told:
+
+* pods that a controller made, picked at random, as many of each kind of owner: what made them is
+  counted from bodies alone, by owner references up to the workload on top and the last write of it
+  that changed its template, its number or its schedule. The chain has to name that very request;
+  asked once with bodies, once as if all had been logged at level Metadata.
+* attacks: asked for the cause of the last of their requests, the chain has to hold the first.
+
+Rewrites the block between ``<!-- causes:begin -->`` and ``<!-- causes:end -->`` in
+docs/forensics.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from kubewitness.errors import KubewitnessError
+from kubewitness.evaluate.dataset import ATTACK, Episode, read_dataset
+from kubewitness.forensics.causes.chain import cause_of_object, cause_of_request
+from kubewitness.forensics.causes.record import Record
+from kubewitness.forensics.causes.subject import ObjectName
+from kubewitness.inquiry import opened
+from throughput import ROOT, machine, rewrite, table
+
+PAGE = ROOT / "docs" / "forensics.md"
+SEED = 5
+OWNERS = {
+    "ReplicaSet": "replicasets",
+    "Job": "jobs",
+    "DaemonSet": "daemonsets",
+    "StatefulSet": "statefulsets",
+    "Deployment": "deployments",
+    "CronJob": "cronjobs",
+}
+# Of a create that leaves the name to the API server, level Metadata does not tell it.
+_HIDDEN = """
+CREATE OR REPLACE VIEW events AS SELECT * REPLACE (
+    NULL::JSON AS request_object, NULL::JSON AS response_object, 'Metadata' AS level,
+    '' AS traits, '' AS images,
+    CASE WHEN verb = 'create' AND resource = 'pods' AND subresource IS NULL
+        AND request_object IS NOT NULL
+        AND json_extract_string(request_object, '$.metadata.name') IS NULL THEN NULL
+    ELSE name END AS name) FROM open_events"""
+
+Thing = tuple[str, str, str]
+
+
+class Pod(NamedTuple):
+    """A pod that a controller made ``at`` a time for ``owner``."""
+
+    namespace: str
+    name: str
+    at: datetime
+    owner: Thing
+
+
+class Write(NamedTuple):
+    """A write of a workload; ``matters`` where its controller has to act."""
+
+    at: datetime
+    audit_id: str
+    matters: bool
+
+
+def main() -> None:
+    """Count and rewrite the page."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    parser.add_argument("--pods", type=int, default=60)
+    options = parser.parse_args()
+    rows = []
+    for folder in options.folders:
+        dataset = read_dataset(folder)
+        with opened(dataset.files, cluster=dataset.name, bodies=True) as (_, connection, _):
+            rows += list(_attacks(dataset.name, dataset.episodes, connection))
+            rows += list(_pods(dataset.name, options.pods, connection))
+        print(*rows, sep="\n", file=sys.stderr)
+    told = f"{machine()} Seed {SEED}."
+    rewrite("causes", [told, table(("dataset", "asked", "right", "of"), rows)], PAGE)
+
+
+def _attacks(
+    name: str, episodes: tuple[Episode, ...], connection: duckdb.DuckDBPyConnection
+) -> Iterator[tuple[str, ...]]:
+    right: Counter[bool] = Counter()
+    for one in episodes:
+        rows = connection.execute(
+            "SELECT audit_id FROM events WHERE audit_id IN (SELECT unnest(?))"
+            " GROUP BY 1 ORDER BY min(received_at)",
+            [list(one.audit_ids)],
+        ).fetchall()
+        if one.label == ATTACK and rows:
+            chain = cause_of_request(Record(connection), rows[-1][0])
+            right[rows[0][0] in {step.audit_id for step in chain.steps}] += 1
+    yield name, "attacks traced to their first request", str(right[True]), str(right.total())
+
+
+def _pods(name: str, n: int, connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, ...]]:
+    known = _told_by_bodies(connection)
+    if not known:
+        return
+    kinds: dict[str, list[Pod]] = defaultdict(list)
+    for pod in sorted(known):
+        kinds[pod.owner[1]].append(pod)
+    rng = random.Random(SEED)
+    each = max(1, n // len(kinds))
+    chosen = [pod for pods in kinds.values() for pod in rng.sample(pods, min(each, len(pods)))]
+    connection.execute("ALTER VIEW events RENAME TO open_events")
+    for view, told in (
+        ("CREATE VIEW events AS SELECT * FROM open_events", "with bodies"),
+        (_HIDDEN, "as if at level Metadata"),
+    ):
+        connection.execute(view)
+        right = sum(_names(connection, pod, known[pod]) for pod in chosen)
+        yield name, f"pods traced to what made them, {told}", str(right), str(len(chosen))
+
+
+def _names(connection: duckdb.DuckDBPyConnection, pod: Pod, audit_id: str) -> bool:
+    """Whether the chain of a pod holds the request that made it."""
+    at = pod.at.replace(tzinfo=UTC) + timedelta(seconds=3)
+    try:
+        chain = cause_of_object(Record(connection), ObjectName("pods", pod.name, pod.namespace), at)
+    except KubewitnessError:
+        return False
+    return audit_id in {step.audit_id for step in chain.steps}
+
+
+def _told_by_bodies(connection: duckdb.DuckDBPyConnection) -> dict[Pod, str]:
+    """Pods with the request that made them, where that is in the log."""
+    writes, above = _writes(connection)
+    found = {}
+    for namespace, name, at, kind, owner in connection.execute(
+        """SELECT namespace, name, received_at, owner->>'kind', owner->>'name' FROM (
+            SELECT *, response_object->'metadata'->'ownerReferences'->0 AS owner FROM events
+            WHERE resource = 'pods' AND verb = 'create' AND subresource IS NULL AND code < 400
+                AND stage = 'ResponseComplete' AND response_object IS NOT NULL)
+        WHERE owner->>'controller' = 'true'"""
+    ).fetchall():
+        if kind not in OWNERS:
+            continue
+        own = (namespace, OWNERS[kind], owner)
+        top = above.get(own, own)
+        made = [one.audit_id for one in writes.get(top, ()) if one.at < at and one.matters]
+        if made:
+            found[Pod(namespace, name, at, own)] = made[-1]
+    return found
+
+
+def _writes(
+    connection: duckdb.DuckDBPyConnection,
+) -> tuple[dict[Thing, list[Write]], dict[Thing, Thing]]:
+    """All writes of each workload, and which workload owns it."""
+    kinds = ", ".join(f"'{kind}'" for kind in OWNERS.values())
+    rows = connection.execute(
+        f"""SELECT namespace, resource, name, received_at, audit_id, verb,
+            coalesce(subresource, ''), CAST(response_object AS VARCHAR) FROM events
+        WHERE resource IN ({kinds}) AND verb IN ('create', 'update', 'patch') AND code < 400
+            AND subresource IS DISTINCT FROM 'status' AND stage = 'ResponseComplete'
+        ORDER BY received_at"""
+    ).fetchall()
+    writes: dict[Thing, list[Write]] = defaultdict(list)
+    above: dict[Thing, Thing] = {}
+    before: dict[Thing, tuple[Any, Any]] = {}
+    for namespace, resource, name, at, audit_id, verb, subresource, text in rows:
+        thing = (namespace, resource, name)
+        answer = json.loads(text or "{}")
+        meta, spec = answer.get("metadata") or {}, answer.get("spec") or {}
+        for owner in meta.get("ownerReferences", ()):
+            if owner.get("controller") and owner["kind"] in OWNERS:
+                above[thing] = (namespace, OWNERS[owner["kind"]], owner["name"])
+        template = None
+        if not subresource:
+            told = (spec.get(key) for key in ("template", "jobTemplate", "schedule", "suspend"))
+            template = json.dumps(list(told), sort_keys=True)
+        old = before.get(thing)
+        new = (template or (old and old[0]), spec.get("replicas", old and old[1]))
+        observed = (answer.get("status") or {}).get("observedGeneration")
+        fresh = isinstance(observed, int) and meta.get("generation", 0) > observed
+        # Of the first write of what was there before the log, the object itself tells.
+        changed = new != old if old else subresource == "scale" or fresh
+        writes[thing].append(Write(at, audit_id, changed or verb == "create"))
+        before[thing] = new
+    return writes, above
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KubewitnessError as error:
+        sys.exit(f"causes: {error}")

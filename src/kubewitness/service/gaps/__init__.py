@@ -1,0 +1,1 @@
+"""When the witness is blindfolded: what a log used to show and no longer does."""

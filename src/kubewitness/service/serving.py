@@ -1,0 +1,145 @@
+"""The service as a whole: what receives, stores, judges and tells, begun and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from kubewitness.config.settings import Settings
+from kubewitness.lake.store import Lake
+from kubewitness.service import metrics
+from kubewitness.service.admin import Check, admin, writable
+from kubewitness.service.feeds.bucket import BucketFeed
+from kubewitness.service.feeds.follow import FollowFeed
+from kubewitness.service.feeds.kafka import KafkaFeed
+from kubewitness.service.feeds.standard_input import StandardInputFeed
+from kubewitness.service.gauges import measure
+from kubewitness.service.intake import Intake
+from kubewitness.service.lookout import Lookout
+from kubewitness.service.pipeline import Pipeline
+from kubewitness.service.receiver import Receiver
+from kubewitness.service.spool import Spool
+from kubewitness.service.tls import Certificates
+from kubewitness.service.transport import Transport
+from kubewitness.sinks.courier import Courier
+from kubewitness.sinks.sink import sink
+from kubewitness.state.database import State
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    stdin: str | None = None,
+    ready: Callable[[int | None, int | None], None] = lambda port, admin_port: None,
+) -> None:
+    """Run until ``stop`` is set, or until standard input ends where that is the log of the cluster
+    ``stdin`` and nothing else is waited for.
+
+    ``ready`` is called with the ports of receiver and admin once events are taken. Raises
+    ``KubewitnessError`` for what keeps it from beginning: a folder, a port, a database, a setting.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lake = Lake(settings.data / "lake", durable=True)
+    state = State(settings.state or settings.data / "state.sqlite")
+    sinks = [(wanted, sink(wanted)) for wanted in settings.sinks]
+    async with AsyncExitStack() as cleanup:
+        cleanup.callback(state.close)
+        spool = Spool(settings.data / "spool", limit=settings.retention.spool_bytes)
+        cleanup.push_async_callback(spool.close)
+        most = settings.listen.unpacked_bytes if settings.listen else 128 << 20
+        intake = Intake(lake.quarantine, lake.redactor, most_bytes=most)
+        cleanup.callback(intake.close)
+        courier = Courier(state, sinks, count=_count)
+        lookout = Lookout(lake, state)
+        pipeline = Pipeline(
+            lake, spool, state, settings, settings.sinks, told=courier.wake, lookout=lookout
+        )
+
+        receiver = _receiver(settings, intake, spool)
+        observed = _admin(settings, pipeline, state)
+        feeds = _feeds(settings, intake, spool, state, stdin)
+
+        async with asyncio.TaskGroup() as tasks:
+            working = [
+                tasks.create_task(work)
+                for work in (
+                    *(pipeline.run(), courier.run(), lookout.run(pipeline.tell, pipeline.waiting)),
+                    measure(spool, pipeline.waiting, lake, state, [one.name for one, _ in sinks]),
+                    *feeds,
+                )
+            ]
+            doors = [tasks.create_task(one.run(stop)) for one in (receiver, observed) if one]
+            await pipeline.ready.wait()
+            ready(*(one.port if one else None for one in (receiver, observed)))
+            await stop.wait()
+            # First nothing more comes in, then what came in is put away.
+            await asyncio.gather(*doors)
+            for task in working:
+                task.cancel()
+
+
+def _receiver(settings: Settings, intake: Intake, spool: Spool) -> Transport | None:
+    listen = settings.listen
+    if listen is None:
+        return None
+    return Transport(
+        Receiver(listen, settings.clusters, intake, spool),
+        listen.address,
+        listen.port,
+        certificates=Certificates(listen.tls) if listen.tls else None,
+        connections=listen.connections,
+    )
+
+
+def _admin(settings: Settings, pipeline: Pipeline, state: State) -> Transport | None:
+    if settings.admin is None:
+        return None
+    checks: dict[str, Check] = {
+        "spool": writable(settings.data / "spool"),
+        "lake": writable(settings.data / "lake"),
+        "state": partial(_reachable, state),
+        "pipeline": pipeline.check,
+    }
+    return Transport(admin(checks), settings.admin.address, settings.admin.port)
+
+
+async def _reachable(state: State) -> str:
+    await asyncio.to_thread(state.position, "")
+    return ""
+
+
+def _feeds(
+    settings: Settings, intake: Intake, spool: Spool, state: State, stdin: str | None
+) -> list[Coroutine[Any, Any, None]]:
+    """What brings events besides the receiver."""
+    positions = _Positions(state)
+    feeds: list[Coroutine[Any, Any, None]] = []
+    for cluster in settings.clusters:
+        read = partial(intake.read, cluster.name)
+        place = (read, spool, positions)
+        feeds += [FollowFeed(cluster.name, one, *place).run() for one in cluster.follow]
+        feeds += [BucketFeed(cluster.name, one, *place).run() for one in cluster.buckets]
+        feeds += [KafkaFeed(cluster.name, one, *place).run() for one in cluster.kafka]
+    if stdin is not None:
+        read = partial(intake.read, stdin)
+        feeds.append(StandardInputFeed(stdin, 0, read, spool, positions).run())
+    return feeds
+
+
+class _Positions:
+    """How far feeds came, in the state."""
+
+    def __init__(self, state: State) -> None:
+        self.get = state.position
+        self.set = state.set_position
+
+
+def _count(name: str, outcome: str) -> None:
+    metrics.SINK_DELIVERIES.labels(sink=name, status=outcome).inc()

@@ -1,0 +1,301 @@
+"""The witness of one cluster: what it has heard, and what it makes of it.
+
+Events are heard once, as groups (``activity.grouping``). Groups of slots that are not over are kept
+at hand; activity of the others is in the archive. From time to time all is judged
+(``service.judgement``); what comes in between is judged at once by what was learnt then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import duckdb
+
+from kubewitness.activity.grouping import group, merged
+from kubewitness.activity.rollup import finish, found_proxies, slot_width
+from kubewitness.config.settings import Detection as Settings
+from kubewitness.incidents.model import Incident
+from kubewitness.lake.day import replaced
+from kubewitness.lake.store import Lake
+from kubewitness.service.archive import Archive, Standing
+from kubewitness.service.judgement import EVER, Judgement, floor
+
+# The last stage of a request may come long after the slot in which the request was received.
+CLOSE_AFTER = timedelta(hours=2)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Witness:
+    """``database`` is the engine that all witnesses share; each has schemas of its own in it."""
+
+    def __init__(
+        self, cluster: str, lake: Lake, database: duckdb.DuckDBPyConnection, settings: Settings
+    ) -> None:
+        self.cluster = cluster
+        self._lake = lake
+        self._archive = Archive(lake, cluster)
+        self._settings = settings
+        self._database = database
+        self._live = database.cursor()
+        ((number,),) = self._live.execute("SELECT count(*) FROM duckdb_schemas()").fetchall()
+        self._schema = f"witness_{number}"
+        self._live.execute(f"CREATE SCHEMA {self._schema}")
+        self._live.execute(f"USE memory.{self._schema}")
+        self._judgement: Judgement | None = None
+        self._snapshots = 0
+        self._judging = False
+        # Slots that late events belong to, since the last snapshot.
+        self._late: set[datetime] = set()
+        self._make_tables()
+        self.standing = self._archive.restore(self._live) or self._from_nothing()
+
+    @property
+    def width(self) -> timedelta:
+        """Of a slot."""
+        return timedelta(seconds=self.standing.width)
+
+    def catch_up(self) -> tuple[Incident, ...]:
+        """Hear what the lake holds and was not heard yet, whoever added it; returns as ``hear``.
+
+        At the first start that is all of it, of which nothing is judged if it is long enough to
+        learn from."""
+        heard = self.standing.heard
+        parts = [part for part in self._archive.parts() if part.name not in heard]
+        # What others were merged into has nothing new.
+        heard.update(part.name for part in parts if replaced(part) and replaced(part) <= heard)
+        parts = [part for part in parts if part.name not in heard]
+        if self.standing.last is not None:
+            by_day = groupby(parts, key=lambda part: part.parent.name)
+            return tuple(one for _, of_a_day in by_day for one in self.hear(list(of_a_day)))
+        self._learn(parts)
+        standing = self.standing
+        if standing.first and standing.last and self._enough(standing.last - standing.first):
+            standing.since = standing.last + _MICROSECOND
+        # From when on to judge is decided once.
+        self.save()
+        return ()
+
+    def hear(self, parts: Sequence[Path]) -> tuple[Incident, ...]:
+        """Hear new parts of the lake; returns the alerts that they opened or made grow."""
+        self._hear(parts)
+        if self._judgement is None or self._judgement.judge is None:
+            return ()
+        return self._tell("fresh", self._judgement)
+
+    def snapshot(self) -> Judgement:
+        """Set apart what is to be judged now, and end the slots that are over."""
+        live, standing = self._live, self.standing
+        self._widen()
+        self._snapshots += 1
+        schema = f"{self._schema}_{self._snapshots}"
+        live.execute(f"ATTACH ':memory:' AS {schema}")
+        live.execute(f"CREATE TABLE {schema}.groups AS {merged('groups')}")
+        live.execute(f"CREATE TABLE {schema}.met AS FROM met")
+        late = frozenset(standing.unfinished)
+        ended = self._end_slots(schema)
+        standing.unfinished |= ended
+        self._late.clear()
+        live.execute(
+            f"CREATE OR REPLACE TABLE groups AS FROM {schema}.groups WHERE slot >= ?",
+            [standing.closed or EVER[0]],
+        )
+        live.execute("CREATE OR REPLACE TABLE recent AS FROM groups WHERE false")
+        self._judging = True
+        history = timedelta(seconds=self._settings.history)
+        return Judgement(
+            cluster=self.cluster,
+            schema=schema,
+            database=self._database,
+            archive=self._archive,
+            width=self.width,
+            begin=EVER[0] if standing.last is None else standing.last - history,
+            end=standing.last or EVER[1],
+            since=self._judged_since(),
+            ended=ended,
+            late=late,
+            answered=standing.answered,
+            before=frozenset(standing.proxies),
+            traced={} if self._judgement is None else self._judgement.traced,
+        )
+
+    def adopt(self, work: Judgement) -> tuple[Incident, ...]:
+        """Go on with a new judgement; returns the alerts of what was heard meanwhile."""
+        standing = self.standing
+        standing.unfinished -= work.ended | work.late
+        standing.unfinished |= self._late
+        standing.proxies = set(work.proxies)
+        if self._judgement is not None:
+            self._live.execute(f"DETACH {self._judgement.schema}")
+        self._judgement, self._judging = work, False
+        return self._tell("recent", work) if work.judge else ()
+
+    def abandon(self, work: Judgement) -> None:
+        """Forget a judgement that failed; what it should have archived is made from the lake."""
+        self._judging = False
+        self._live.execute(f"DETACH {work.schema}")
+
+    def begin_anew(self) -> None:
+        """Forget everything, and hear what the lake holds: what was kept cannot be read."""
+        since = self.standing.since
+        self.standing = self._from_nothing()
+        self.catch_up()
+        self.standing.since = since
+
+    def merged(self, part: Path) -> None:
+        """Some parts that were heard have become this one."""
+        self.standing.heard.add(part.name)
+
+    def save(self) -> None:
+        """Keep where it stands. Raises ``LakeError`` where the disk is full or not writable."""
+        self.standing.heard &= {part.name for part in self._archive.parts()}
+        self._archive.save(self.standing, self._live)
+
+    def _enough(self, span: timedelta) -> bool:
+        return span >= timedelta(seconds=self._settings.learn)
+
+    def _make_tables(self) -> None:
+        self._view([])
+        group(self._live, width=timedelta(hours=1), into="fresh")
+        self._live.execute("CREATE OR REPLACE TABLE groups AS FROM fresh")
+        self._live.execute(
+            """CREATE OR REPLACE TABLE met AS
+            SELECT principal, "groups", source_ips, first, last, 0::UBIGINT AS key FROM fresh"""
+        )
+
+    def _from_nothing(self) -> Standing:
+        self._archive.forget()
+        self._make_tables()
+        return Standing(width=int(slot_width(EVER[0], EVER[0]).total_seconds()))
+
+    def _learn(self, parts: Sequence[Path]) -> None:
+        """Hear a history: its slots go to the archive at once, but those that are not over."""
+        self._view(parts)
+        first, last, until = self._live.execute(
+            "SELECT min(stage_at), max(stage_at), max(received_at) FROM events"
+        ).fetchall()[0]
+        if first is None:
+            return
+        standing = self.standing
+        standing.width = int(slot_width(first, last).total_seconds())
+        standing.closed = self._over_at(until)
+        proxies = found_proxies(
+            self._live,
+            """(SELECT DISTINCT coalesce(CAST(to_json(source_ips) AS VARCHAR), '[]') AS source_ips,
+                coalesce("user", '') AS principal FROM events)""",
+        )
+        standing.proxies = set(proxies)
+        known: set[datetime] = set()
+        for _, of_a_day in groupby(parts, key=lambda part: part.parent.name):
+            self._hear(list(of_a_day))
+            slots = self._slots("fresh") - self._slots("groups")
+            # What was received before midnight and answered after it is there in part only.
+            standing.unfinished -= slots - known
+            standing.unfinished |= slots & known
+            known |= slots
+            self._live.execute("DROP TABLE IF EXISTS past")
+            finish(self._live, "fresh", "past", proxies=proxies, stretches=[EVER], met="met")
+            self._archive.put(self._live, "past", slots)
+        self._live.execute("DROP TABLE IF EXISTS past")
+
+    def _hear(self, parts: Sequence[Path]) -> None:
+        """Group the events of ``parts`` as the table ``fresh``, and remember them."""
+        live, standing = self._live, self.standing
+        self._view(parts)
+        live.execute("DROP TABLE IF EXISTS fresh")
+        answered = [self.cluster] if standing.answered else []
+        group(live, width=self.width, into="fresh", answered=answered)
+        standing.heard.update(part.name for part in parts)
+        ((first, last, answers),) = live.execute(
+            "SELECT min(first), max(last), bool_or(answer <> '') FROM fresh"
+        ).fetchall()
+        if first is None:
+            return
+        standing.first = min(filter(None, (standing.first, first)))
+        # What a clock that runs ahead says is no reason to forget the present.
+        present = min(last, max(first, _now()))
+        standing.last = max(filter(None, (standing.last, present)))
+        standing.answered |= answers
+        closed = standing.closed or EVER[0]
+        late = {slot for slot in self._slots("fresh") if slot < closed}
+        standing.unfinished |= late
+        self._late |= late
+        live.execute("INSERT INTO groups BY NAME FROM fresh WHERE slot >= ?", [closed])
+        if self._judging:
+            live.execute("INSERT INTO recent BY NAME FROM fresh")
+        live.execute(
+            """INSERT INTO met BY NAME
+            SELECT principal, "groups", source_ips, min(first) AS first, max(last) AS last, key
+            FROM (SELECT *, hash(principal, source_ips, "groups") AS key FROM fresh)
+            WHERE key NOT IN (SELECT key FROM met) GROUP BY ALL"""
+        )
+
+    def _tell(self, groups: str, judgement: Judgement) -> tuple[Incident, ...]:
+        """What a judge makes of a table of groups."""
+        assert judgement.judge is not None
+        arrivals = f"{judgement.schema}.main.arrivals"
+        self._live.execute(f"DROP TABLE IF EXISTS {arrivals}")
+        judgement.finish(self._live, groups, arrivals)
+        return judgement.judge.hear()
+
+    def _over_at(self, last: datetime) -> datetime:
+        """Slots before this are over. A clock that runs ahead ends none before its time."""
+        now = min(last, _now())
+        return floor(now - CLOSE_AFTER, self.width)
+
+    def _end_slots(self, schema: str) -> frozenset[datetime]:
+        """The slots in the groups of ``schema`` that are over now."""
+        standing = self.standing
+        if standing.last is None:
+            return frozenset()
+        closed = self._over_at(standing.last)
+        if standing.closed is None or closed > standing.closed:
+            standing.closed = closed
+        return frozenset(slot for slot in self._slots(f"{schema}.groups") if slot < standing.closed)
+
+    def _slots(self, groups: str) -> set[datetime]:
+        found = self._live.execute(f"SELECT DISTINCT slot FROM {groups}").fetchall()
+        return {slot for (slot,) in found}
+
+    def _widen(self) -> None:
+        """Slots become wider as the log becomes longer, as they are in ``kubewitness analyze``."""
+        standing, live = self.standing, self._live
+        if standing.first is None or standing.last is None:
+            return
+        width = slot_width(standing.first, min(standing.last, standing.first + timedelta(days=28)))
+        if width <= self.width:
+            return
+        standing.width = int(width.total_seconds())
+        live.execute(
+            f"UPDATE groups SET slot = time_bucket(INTERVAL '{standing.width} seconds', slot)"
+        )
+        old = self._archive.slots(live) | standing.unfinished
+        self._archive.forget()
+        standing.unfinished = {floor(slot, width) for slot in old}
+        if standing.closed is not None:
+            # What is over of a wider slot is no longer at hand: the lake has all of it.
+            standing.closed = floor(standing.closed + width - _MICROSECOND, width)
+            live.execute("DELETE FROM groups WHERE slot < ?", [standing.closed])
+
+    def _judged_since(self) -> datetime | None:
+        standing = self.standing
+        if standing.first is None or standing.last is None:
+            return None
+        if standing.since is None and self._enough(standing.last - standing.first):
+            standing.since = standing.first + timedelta(seconds=self._settings.learn)
+        if standing.since is None:
+            return None
+        # Half of what is held is history: it moves on by whole days.
+        half = timedelta(seconds=self._settings.history) / 2
+        day = timedelta(days=1)
+        return max(standing.since, floor(standing.last - half, day))
+
+    def _view(self, parts: Sequence[Path]) -> None:
+        """Make the view ``events`` over some parts."""
+        self._live.execute(f"CREATE OR REPLACE TEMP VIEW events AS {Lake.relation([*parts])}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

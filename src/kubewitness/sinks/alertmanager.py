@@ -1,0 +1,62 @@
+"""Alertmanager's API, version 2.
+
+An alert is known by its labels, so they stay while an incident grows. The severity is one of
+them, as routes ask for it: an incident that becomes worse is an alert of its own, which notifies
+again. ``docs/serve.md`` has the rule that then inhibits the milder one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from kubewitness.config import settings
+from kubewitness.report import exports, tactics
+from kubewitness.report.inert import plain
+from kubewitness.report.wording import rfc3339, utc
+from kubewitness.sinks.posting import Message, Poster
+from kubewitness.sinks.sink import Notice
+
+ALERT = "KubewitnessIncident"
+LASTS = timedelta(days=1)
+"""An alert resolves that long after the incident last grew: nobody tells Alertmanager that it
+is over. A test is over sooner."""
+TEST_LASTS = timedelta(minutes=5)
+
+
+def sink(wanted: settings.Sink) -> Poster:
+    return Poster(
+        wanted,
+        lambda notice, now: Message(exports.json_bytes([document(notice, now)])),
+        path="/api/v2/alerts",
+    )
+
+
+def document(notice: Notice, now: datetime) -> dict[str, Any]:
+    """The alert as plain values."""
+    incident = notice.incident
+    test = notice.kind == "test"
+    labels = {
+        "alertname": ALERT,
+        "severity": incident.severity,
+        "cluster": plain(incident.cluster),
+        "incident": plain(incident.id),
+        "test": "true" if test else "",
+    }
+    annotations = {
+        "summary": plain(notice.headline, 300),
+        "description": plain(incident.summary, 1500),
+        "principals": ", ".join(plain(name, 100) for name in incident.principals[:8]),
+        "source_ips": ", ".join(plain(address, 60) for address in incident.source_ips[:8]),
+        "tactics": ", ".join(plain(name, 60) for name in tactics.touched(incident)),
+        "techniques": ", ".join(plain(one, 20) for one in incident.techniques[:20]),
+        "next_steps": "\n".join(plain(step, 300) for step in incident.next_steps[:5]),
+        "score": f"{incident.score:.1f}",
+    }
+    return {
+        "labels": {name: value for name, value in labels.items() if value},
+        "annotations": {name: value for name, value in annotations.items() if value},
+        # A clock ahead of ours: an alert that has not begun would wait.
+        "startsAt": rfc3339(min(utc(incident.opened_at), now)),
+        "endsAt": rfc3339(now + (TEST_LASTS if test else LASTS)),
+    }

@@ -1,0 +1,108 @@
+"""What a sink is: a place where somebody wants to hear of incidents.
+
+Each kind is a module beside this one. A sink keeps nothing and repeats nothing: whether a notice
+is sent again, and when, is decided by whoever holds it until it is delivered.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Literal, Protocol
+from uuid import UUID, uuid5
+
+import msgspec
+
+from kubewitness.config import settings
+from kubewitness.config.sending import PLACES, TAKEN, given
+from kubewitness.errors import KubewitnessError
+from kubewitness.incidents.model import Incident
+
+SLOWLY = 300.0
+"""Seconds until something is tried again that a person has to mend first."""
+Kind = Literal["opened", "updated", "test"]
+_NAMESPACE = UUID("6e1c9d7a-3c0f-4a55-9a1b-0c6f5d1f2b84")
+_TITLES = {"opened": "", "updated": "Grew: ", "test": "Test: "}
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """An incident that opened or grew, or a test. ``revision`` counts the notices on one incident,
+    from 1."""
+
+    kind: Kind
+    incident: Incident
+    revision: int
+
+    @property
+    def uid(self) -> str:
+        """A UUID that is the same whenever this notice is sent, so that receivers can tell a
+        repetition."""
+        one = self.incident
+        name = f"{self.kind}\0{self.revision}\0{one.id}\0{one.cluster}"
+        return str(uuid5(_NAMESPACE, name.encode("utf-8", "backslashreplace").decode()))
+
+    @property
+    def headline(self) -> str:
+        """The title, and whether the incident only grew or is a test. Hostile as any text."""
+        return _TITLES[self.kind] + self.incident.title
+
+
+class DeliveryError(KubewitnessError):
+    """A notice that did not arrive.
+
+    ``permanent``: it would not arrive the next time either. ``retry_after``: not to be tried
+    again before that many seconds; ``None`` leaves it to the sender.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        remedy: str = "",
+        retry_after: float | None = None,
+        permanent: bool = False,
+    ) -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.retry_after = retry_after
+        self.permanent = permanent
+
+
+class Sink(Protocol):
+    """Where notices go."""
+
+    @property
+    def name(self) -> str:
+        """As the configuration calls it."""
+
+    async def send(self, notice: Notice) -> None:
+        """Returns once it has arrived. Raises ``DeliveryError``."""
+
+    def show(self, notice: Notice) -> str:
+        """What ``send`` would send and where, secrets hidden; nothing is sent."""
+
+
+def sink(wanted: settings.Sink) -> Sink:
+    """The sink of these settings. Raises ``KubewitnessError`` for settings that cannot work."""
+    _check(wanted)
+    kind = importlib.import_module(f"kubewitness.sinks.{wanted.type}")
+    made: Sink = kind.sink(wanted)
+    return made
+
+
+def _check(wanted: settings.Sink) -> None:
+    """A setting that meant nothing would be one that somebody relied on."""
+    where = f"sink {wanted.name}"
+    said = given(wanted)
+    for name in sorted(set(said) - TAKEN[wanted.type]):
+        raise KubewitnessError(
+            f"{name} means nothing to a sink of type {wanted.type}",
+            where=where,
+            remedy="leave it out",
+        )
+    places = sorted(TAKEN[wanted.type].intersection(PLACES))
+    if places and len(set(said) & set(places)) != 1:
+        raise KubewitnessError(
+            f"a sink of type {wanted.type} has one place to send to",
+            where=where,
+            remedy=f"give one of: {', '.join(places)}",
+        )
