@@ -325,7 +325,10 @@ def dying(count: int, patch: pytest.MonkeyPatch, home: Path) -> None:
 def test_killed_between_any_two_steps_every_event_is_there_once(
     service: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = filled(service)
+    """Two merges, a merge of what they made, and the deletion of it all."""
+    for name in ("FANIN", "_MOST_PARTS", "_FEW"):
+        monkeypatch.setattr(compaction, name, 2)
+    seconds = filled(service, 4)
     template = service.lake.root.rename(service.lake.root.with_name("template"))
     count, whole = 0, False
     while not whole:
@@ -337,8 +340,8 @@ def test_killed_between_any_two_steps_every_event_is_there_once(
             patch.setattr("shutil.rmtree", lambda *arguments, **options: None)
             dying(count, patch, home)
             try:
-                merged = compact(lake, service.connection)
-                assert merged is not None
+                while compact(lake, service.connection):
+                    pass
                 assert compact(lake, service.connection, grace=NOW) is None
                 whole = True
             except Killed:
@@ -347,15 +350,13 @@ def test_killed_between_any_two_steps_every_event_is_there_once(
         assert service.rows(again.parts()) == ids(seconds)
         while compact(again, service.connection, grace=NOW):
             assert service.rows(again.parts()) == ids(seconds)
-        assert compact(again, service.connection, grace=NOW) is None
         (part,) = again.parts()
         assert os.listdir(part.parent) == [part.name]
-        assert service.rows([part]) == ids(seconds)
         with again.run():
             pass
         assert os.listdir(again.staging) == []
         count += 1
-    assert count > FANIN
+    assert count > 20
 
 
 def test_killed_at_any_moment_while_others_read_every_event_is_there_once(

@@ -156,10 +156,8 @@ def _merge(
                 remedy="please report this",
             )
         synced(draft)
-        gone = {part.name for part in chosen}
-        gone |= {name for part in chosen for name in replaced(part)}
         listed = draft.with_suffix(REPLACES)
-        listed.write_text("".join(f"{name}\n" for name in sorted(gone)), encoding="utf-8")
+        listed.write_text("".join(f"{part.name}\n" for part in chosen), encoding="utf-8")
         synced(listed)
         with alone(lake.events):
             if set(chosen) - set(day.parts()):
@@ -200,12 +198,22 @@ def sweep(lake: Lake, grace: timedelta = GRACE) -> None:
     """Delete what has been merged for longer than ``grace``, and lists of what never was."""
     for day in lake.days():
         for listed in day.replacing():
-            merged = listed.with_suffix(".parquet")
             with alone(lake.events):
-                if merged.exists():
-                    if time.time() - listed.stat().st_mtime < grace.total_seconds():
-                        continue
-                    for name in replaced(merged):
-                        (day.folder / name).unlink(missing_ok=True)
-                    synced(day.folder)
-                listed.unlink(missing_ok=True)
+                merged = listed.with_suffix(".parquet")
+                if not merged.exists():
+                    listed.unlink(missing_ok=True)
+                elif time.time() - listed.stat().st_mtime >= grace.total_seconds():
+                    _forget_what_became(merged)
+
+
+def _forget_what_became(merged: Path) -> None:
+    """Delete what a merged part replaces, and after that the list that says so: at every instant
+    something says of each that it does not count, or it is gone."""
+    gone = [merged.with_name(name) for name in replaced(merged)]
+    for part in gone:
+        if part.name.startswith(MERGED):
+            _forget_what_became(part)
+        part.unlink(missing_ok=True)
+    if gone:
+        synced(merged.parent)
+    merged.with_suffix(REPLACES).unlink(missing_ok=True)

@@ -46,8 +46,7 @@ class _Header(msgspec.Struct):
 
 
 class Lake:
-    """One lake folder, for one thread (others open their own); made when missing. Parts of one that
-    is not ``lasting`` are of any day.
+    """One lake folder; made when missing. Parts of one that is not ``lasting`` are of any day.
 
     Without ``bodies`` only what is told of them is kept. Of a ``durable`` one, parts outlive a
     power failure from the moment they are placed: whoever acknowledges events needs that, a run
@@ -78,9 +77,8 @@ class Lake:
     def days(self) -> list[Day]:
         """Every cluster's days, in a stable order."""
         folders = sorted(self.events.glob("cluster=*/date=*"))
-        for folder in self._days.keys() - set(folders):
-            self._days.pop(folder, None)
-        return [self.day(folder) for folder in folders]
+        self._days = {folder: self.day(folder) for folder in folders}
+        return list(self._days.values())
 
     def day(self, folder: Path) -> Day:
         """The one in ``folder``, with what is known of it already."""
@@ -123,20 +121,14 @@ class Lake:
                 remedy=REMEDY,
             ) from error
 
-    def place(self, drafts: Iterable[Path], home: Path, *, number: int | None = None) -> list[Path]:
-        """Rename whole files into ``home``, which is made; returns where they are now.
-
-        A ``number`` becomes part of their names.
-        """
+    def place(self, drafts: Iterable[Path], home: Path) -> list[Path]:
+        """Rename whole files into ``home``, which is made; returns where they are now."""
         drafts = list(drafts)
         if self.durable:
             for draft in drafts:
                 synced(draft)
         home.mkdir(parents=True, exist_ok=True)
-        names = [draft.name for draft in drafts]
-        if number is not None:
-            names = [name.replace("part-", f"part-{number:020}-", 1) for name in names]
-        placed = [draft.replace(home / name) for draft, name in zip(drafts, names, strict=True)]
+        placed = [draft.replace(home / draft.name) for draft in drafts]
         if self.durable:
             for folder in (home, *home.relative_to(self.root).parents):
                 synced(self.root / folder)
