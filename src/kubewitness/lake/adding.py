@@ -48,6 +48,8 @@ def add(
             if rows != chunk.lines:
                 log.warning("%s of %s events of a chunk were taken", rows, chunk.lines)
         settle(run, lake, connection, added)
+    for damaged in added.damaged:
+        log.warning("%s", damaged)
     return added
 
 

@@ -13,6 +13,7 @@ rename, and for deleting.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Iterable
@@ -28,6 +29,8 @@ from kubewitness.lake.day import MERGED, REPLACES, Day, Footer, replaced
 from kubewitness.lake.locks import alone
 from kubewitness.lake.settling import copied
 from kubewitness.lake.store import Lake, synced
+
+log = logging.getLogger(__name__)
 
 FANIN = 16
 FINAL_ROWS = 1_000_000
@@ -143,12 +146,12 @@ def _merge(
         except duckdb.InterruptException:
             raise
         except duckdb.Error:
-            # Damaged, or gone: others go on.
-            if lake.set_damaged_aside(connection, thoroughly=chosen) or set(chosen) - set(
-                day.parts()
-            ):
-                return None
-            raise
+            damaged = lake.set_damaged_aside(connection, thoroughly=chosen)
+            for one in damaged:
+                log.warning("%s", one)
+            if not damaged and set(chosen) <= set(day.parts()):
+                raise
+            return None  # without what was damaged, or is gone, another time
         if rows != expected:
             raise LakeError(
                 f"{expected} events were to be merged, but {rows} were read: nothing was changed",
