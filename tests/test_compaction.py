@@ -21,7 +21,14 @@ from conftest import remount
 from kubewitness.errors import LakeError
 from kubewitness.inquiry import ask
 from kubewitness.lake import compaction
-from kubewitness.lake.compaction import FANIN, FINAL_ROWS, Merged, compact, worth_merging
+from kubewitness.lake.compaction import (
+    FANIN,
+    FINAL_BYTES,
+    FINAL_ROWS,
+    Merged,
+    compact,
+    worth_merging,
+)
 from kubewitness.lake.day import Footer
 from kubewitness.lake.settling import copied
 from kubewitness.lake.store import Lake
@@ -65,18 +72,18 @@ def filled(service: Live, n: int = FANIN) -> range:
 # What is worth merging
 
 
-def footers(rows: list[int], *, written: float = 0) -> dict[Path, Footer]:
+def footers(rows: list[int], *, written: float = 0, size: int = 1) -> dict[Path, Footer]:
     begin = datetime(2026, 3, 2)  # noqa: DTZ001
     return {
         Path(f"part-{at}.parquet"): Footer(
-            n, begin + at * SECOND, begin + (at + 1) * SECOND, "", (int(written * 1e9), 1)
+            n, begin + at * SECOND, begin + (at + 1) * SECOND, "", (int(written * 1e9), size)
         )
         for at, n in enumerate(rows)
     }
 
 
-def chosen(rows: list[int], *, age: float = 1, **options: Any) -> list[int]:
-    found = worth_merging(footers(rows, written=1000 - age), now=1000, **options)
+def chosen(rows: list[int], *, age: float = 1, size: int = 1, **options: Any) -> list[int]:
+    found = worth_merging(footers(rows, written=1000 - age, size=size), now=1000, **options)
     return [footer.rows for footer in found.values()]
 
 
@@ -92,6 +99,8 @@ def test_a_large_part_is_final_and_a_merge_is_bounded() -> None:
     found = chosen([100_000] * 100)
     assert FINAL_ROWS <= sum(found) <= FINAL_ROWS + 100_000
     assert len(chosen([1] * 5000)) < 1000
+    assert len(chosen([100_000] * 100, size=FINAL_BYTES // 4)) == 4
+    assert chosen([5000] * 100, size=FINAL_BYTES) == []
 
 
 def test_a_day_that_is_over_is_tidied_up() -> None:

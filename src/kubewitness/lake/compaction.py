@@ -33,7 +33,7 @@ from kubewitness.lake.store import Lake, synced
 log = logging.getLogger(__name__)
 
 FANIN = 16
-FINAL_ROWS = 1_000_000
+FINAL_ROWS, FINAL_BYTES = 1_000_000, 512 << 20
 _MOST_PARTS = 512
 
 # Sorting wide rows takes half as long again, and 2 KB a row of memory.
@@ -92,9 +92,7 @@ def worth_merging(
         (
             (part, footer)
             for part, footer in footers.items()
-            if footer.rows < FINAL_ROWS
-            and not footer.problem
-            and age[part] >= settled.total_seconds()
+            if _full(footer) < 1 and not footer.problem and age[part] >= settled.total_seconds()
         ),
         key=lambda one: (_tier(one[1]), *_time(one)),
     )
@@ -124,13 +122,19 @@ def _tier(footer: Footer) -> int:
     return tier
 
 
+def _full(footer: Footer) -> float:
+    """How much of a final part it is; final ones stay as they are."""
+    _, size = footer.stamp
+    return max(footer.rows / FINAL_ROWS, size / FINAL_BYTES)
+
+
 def _bounded(parts: Iterable[tuple[Path, Footer]]) -> dict[Path, Footer]:
     taken: dict[Path, Footer] = {}
-    rows = 0
+    full = 0.0
     for part, footer in parts:
         taken[part] = footer
-        rows += footer.rows
-        if rows >= FINAL_ROWS or len(taken) >= _MOST_PARTS:
+        full += _full(footer)
+        if full >= 1 or len(taken) >= _MOST_PARTS:
             break
     return taken
 
