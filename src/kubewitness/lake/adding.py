@@ -21,7 +21,7 @@ from kubewitness.events.normalisation import (
     quoted,
 )
 from kubewitness.lake.settling import Added, copied, count, settle, split
-from kubewitness.lake.store import Lake
+from kubewitness.lake.store import GOES_ON, Lake
 from kubewitness.sources.reading import SUSPECT, Chunk
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def add(
     of the parts may be in place.
     """
     added = Added()
-    with lake.writing(), lake.run() as run:
+    with lake.writing(GOES_ON), lake.run() as run:
         for chunk in chunks:
             rows = stage(chunk, run, lake, connection, cluster)
             if rows != chunk.lines:

@@ -28,7 +28,7 @@ from kubewitness.errors import LakeError
 from kubewitness.lake.day import MERGED, REPLACES, Day, Footer, replaced
 from kubewitness.lake.locks import alone
 from kubewitness.lake.settling import copied
-from kubewitness.lake.store import Lake, synced
+from kubewitness.lake.store import GOES_ON, Lake, synced
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def compact(
     """
     if not lake.events.exists():
         return None
-    with lake.writing(), alone(lake.root):
+    with lake.writing(GOES_ON), alone(lake.root):
         sweep(lake, grace)
         for day in sorted(lake.days(), key=lambda day: len(day.parts()), reverse=True):
             if len(day.parts()) < _FEW:

@@ -39,6 +39,8 @@ VERSION = 1
 # hardly loses another in its second attempt.
 ATTEMPTS = 5
 
+GOES_ON = "free some disk space, and see who may write there: it goes on by itself"
+
 
 class _Header(msgspec.Struct):
     version: Annotated[int, msgspec.Meta(ge=1)]
@@ -104,7 +106,7 @@ class Lake:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, remedy: str = REMEDY) -> Iterator[None]:
         """Turns what the engine and the disk say into a ``LakeError``."""
         try:
             yield
@@ -112,13 +114,13 @@ class Lake:
             raise LakeError(
                 f"writing stopped: {str(error).splitlines()[0]}",
                 where=str(self.root),
-                remedy=REMEDY,
+                remedy=remedy,
             ) from error
         except OSError as error:
             raise LakeError(
                 f"writing stopped: {error.strerror or error}",
                 where=str(error.filename or self.root),
-                remedy=REMEDY,
+                remedy=remedy,
             ) from error
 
     def place(self, drafts: Iterable[Path], home: Path) -> list[Path]:
