@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from kubewitness.lake.compaction import (
     worth_merging,
 )
 from kubewitness.lake.day import Footer
+from kubewitness.lake.engine import engine
 from kubewitness.lake.settling import copied
 from kubewitness.lake.store import Lake
 from lake_service import Live, live
@@ -305,6 +308,32 @@ def test_a_reader_that_loses_parts_begins_anew(service: Live) -> None:
     assert found == [(3 * len(seconds),)]
     assert len(asked) == 2
     assert intake.warnings == ()
+
+
+def test_one_thread_adds_and_another_merges_in_the_same_lake(
+    service: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "FANIN", 2)
+    monkeypatch.setattr(compaction, "_FEW", 2)
+    over = threading.Event()
+
+    def merge_for_ever() -> int:
+        merges = 0
+        with engine(tmp_path / "merging") as connection:
+            while not over.is_set():
+                merges += compact(service.lake, connection, grace=NOW) is not None
+        return merges
+
+    with ThreadPoolExecutor(1) as pool:
+        merging = pool.submit(merge_for_ever)
+        try:
+            for at in range(16):
+                added = service.add([*second(at), *second(at // 2)])
+                assert added.events == 3
+        finally:
+            over.set()
+        assert merging.result(60) > 1
+    assert service.everything() == ids(range(16))
 
 
 # Killed
