@@ -24,14 +24,12 @@ class Live:
     connection: duckdb.DuckDBPyConnection
     scratch: Path
 
-    def add(
-        self, events: Iterable[Event], *, cluster: str = "prod", number: int | None = None
-    ) -> Added:
+    def add(self, events: Iterable[Event], *, cluster: str = "prod") -> Added:
         text = lines(events)
         path = self.scratch / "chunk.jsonl"
         path.write_bytes(text)
         chunk = Chunk(path, "none", "webhook", verbatim=False, lines=text.count(b"\n"))
-        return add([chunk], self.lake, self.connection, cluster=cluster, number=number)
+        return add([chunk], self.lake, self.connection, cluster=cluster)
 
     def rows(self, parts: list[Path], columns: str = "audit_id") -> list[Any]:
         found = self.connection.execute(

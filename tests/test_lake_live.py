@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,10 +20,8 @@ from audit_log import Event, event, write
 from conftest import program, remount
 from kubewitness.errors import LakeError
 from kubewitness.lake import compaction
-from kubewitness.lake.adding import added_after
 from kubewitness.lake.compaction import compact
-from kubewitness.lake.day import Day
-from kubewitness.lake.store import Lake
+from kubewitness.lake.day import Day, damage
 from lake_service import Live, live
 
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -153,6 +152,25 @@ def test_one_part_that_cannot_be_read_among_many_is_found(service: Live) -> None
     assert [bool(footers[part].problem) for part in parts] == [False, False, False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (duckdb.OutOfMemoryException, "failed to pin block"),
+        (duckdb.IOException, 'Cannot open file "part": Too many open files'),
+        (duckdb.InterruptException, "Interrupted"),
+    ],
+)
+def test_no_part_is_damaged_because_the_process_lacks_something(
+    kind: type[duckdb.Error], what: str, service: Live
+) -> None:
+    (part,) = service.add(second(0)).parts
+    with pytest.raises(kind):
+        damage(part, kind(what))
+    wrong = duckdb.InvalidInputException("No magic bytes found")
+    assert damage(part, wrong) == "No magic bytes found"
+    assert damage(part.with_name("gone"), wrong) == ""
+
+
 def test_a_part_of_another_process_is_seen_at_once(service: Live, tmp_path: Path) -> None:
     service.add(second(0))
     with live(service.lake.root, tmp_path / "other") as other:
@@ -182,17 +200,6 @@ def test_parts_are_on_disk_before_they_are_told(
     (part,) = service.add(second(0)).parts
     assert done[:3] == [f"sync {part.name}", f"rename {part.name}", f"sync {part.parent.name}"]
     assert set(done[3:]) == {"sync cluster=prod", "sync events", "sync lake"}
-
-
-def test_parts_that_were_added_under_later_numbers_are_found_after_a_crash(
-    service: Live,
-) -> None:
-    parts = [service.add(second(at), number=at * 1000).parts for at in range(5)]
-    service.add(second(9))
-    again = Lake(service.lake.root)
-    assert added_after(2000, again) == [*parts[3], *parts[4]]
-    assert added_after(-1, again) == [part for some in parts for part in some]
-    assert added_after(4000, again) == []
 
 
 def test_a_full_disk_is_told_leaves_nothing_behind_and_is_forgotten(

@@ -7,7 +7,6 @@ received, as often as every second and for months.
 from __future__ import annotations
 
 import logging
-import re
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,12 +21,10 @@ from kubewitness.events.normalisation import (
     quoted,
 )
 from kubewitness.lake.settling import Added, copied, count, settle, split
-from kubewitness.lake.store import Lake
+from kubewitness.lake.store import GOES_ON, Lake
 from kubewitness.sources.reading import SUSPECT, Chunk
 
 log = logging.getLogger(__name__)
-
-_NUMBERED = re.compile(r"part-(?P<number>\d{20})-[0-9a-f-]{36}\.parquet")
 
 
 def add(
@@ -36,31 +33,24 @@ def add(
     connection: duckdb.DuckDBPyConnection,
     *,
     cluster: str,
-    number: int | None = None,
 ) -> Added:
     """Add canonical ``chunks`` of ``cluster``; each stays where it is, for the caller to delete.
 
     When this returns, ``Added.parts`` are in place (``Lake.relation`` reads them; they stay for
     ``compaction.GRACE`` at least) and hold exactly the events that the lake did not have. Raises
-    ``LakeError`` when the disk is full or not writable; then, and when the process is killed,
-    some of the parts may be in place: with a ``number`` that grows from call to call, such as the
-    place of a chunk in a spool, ``added_after`` finds them.
+    ``LakeError`` when the disk is full or not writable; then, as when the process is killed, some
+    of the parts may be in place.
     """
     added = Added()
-    with lake.writing(), lake.run() as run:
+    with lake.writing(GOES_ON), lake.run() as run:
         for chunk in chunks:
             rows = stage(chunk, run, lake, connection, cluster)
             if rows != chunk.lines:
                 log.warning("%s of %s events of a chunk were taken", rows, chunk.lines)
-        settle(run, lake, connection, added, number=number)
+        settle(run, lake, connection, added)
+    for damaged in added.damaged:
+        log.warning("%s", damaged)
     return added
-
-
-def added_after(number: int, lake: Lake) -> list[Path]:
-    """The parts that were added under a later number and not merged since, in that order."""
-    found = ((_NUMBERED.fullmatch(part.name), part) for part in lake.parts())
-    later = [(int(match["number"]), part) for match, part in found if match]
-    return [part for at, part in sorted(later) if at > number]
 
 
 def stage(

@@ -13,6 +13,7 @@ rename, and for deleting.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Iterable
@@ -27,14 +28,15 @@ from kubewitness.errors import LakeError
 from kubewitness.lake.day import MERGED, REPLACES, Day, Footer, replaced
 from kubewitness.lake.locks import alone
 from kubewitness.lake.settling import copied
-from kubewitness.lake.store import Lake, synced
+from kubewitness.lake.store import GOES_ON, Lake, synced
+
+log = logging.getLogger(__name__)
 
 FANIN = 16
-FINAL_ROWS = 1_000_000
+FINAL_ROWS, FINAL_BYTES = 1_000_000, 512 << 20
 _MOST_PARTS = 512
 
-# More are merged in the order of their parts, which is nearly that of time: sorting wide rows takes
-# twice the time, and 2 KB a row of memory.
+# Sorting wide rows takes half as long again, and 2 KB a row of memory.
 _SORTED_ROWS = 131_072
 
 GRACE = timedelta(minutes=10)
@@ -63,12 +65,13 @@ def compact(
     """Merge some parts of one day, where it is worth it, and delete what was merged long ago.
 
     One call is a bounded piece of work; None says that there is nothing to do. Parts younger than
-    ``settled`` are left alone. Give it a connection of its own: it has to keep rows in order.
+    ``settled`` are left alone. Give it a connection of its own, as it has to keep rows in order; a
+    quarter of a gigabyte of memory is enough.
     Raises ``LakeError`` when the disk is full or not writable; nothing has changed then.
     """
     if not lake.events.exists():
         return None
-    with lake.writing(), alone(lake.root):
+    with lake.writing(GOES_ON), alone(lake.root):
         sweep(lake, grace)
         for day in sorted(lake.days(), key=lambda day: len(day.parts()), reverse=True):
             if len(day.parts()) < _FEW:
@@ -89,9 +92,7 @@ def worth_merging(
         (
             (part, footer)
             for part, footer in footers.items()
-            if footer.rows < FINAL_ROWS
-            and not footer.problem
-            and age[part] >= settled.total_seconds()
+            if _full(footer) < 1 and not footer.problem and age[part] >= settled.total_seconds()
         ),
         key=lambda one: (_tier(one[1]), *_time(one)),
     )
@@ -121,13 +122,19 @@ def _tier(footer: Footer) -> int:
     return tier
 
 
+def _full(footer: Footer) -> float:
+    """How much of a final part it is; final ones stay as they are."""
+    _, size = footer.stamp
+    return max(footer.rows / FINAL_ROWS, size / FINAL_BYTES)
+
+
 def _bounded(parts: Iterable[tuple[Path, Footer]]) -> dict[Path, Footer]:
     taken: dict[Path, Footer] = {}
-    rows = 0
+    full = 0.0
     for part, footer in parts:
         taken[part] = footer
-        rows += footer.rows
-        if rows >= FINAL_ROWS or len(taken) >= _MOST_PARTS:
+        full += _full(footer)
+        if full >= 1 or len(taken) >= _MOST_PARTS:
             break
     return taken
 
@@ -139,16 +146,16 @@ def _merge(
         draft = run / f"{MERGED}{uuid.uuid4()}.parquet"
         expected = sum(footer.rows for footer in chosen.values())
         try:
-            rows = _written(list(chosen), draft, connection, ordered=expected <= _SORTED_ROWS)
+            rows = _written(chosen, draft, connection)
         except duckdb.InterruptException:
             raise
         except duckdb.Error:
-            # Damaged, or gone: others go on.
-            if lake.set_damaged_aside(connection, thoroughly=chosen) or set(chosen) - set(
-                day.parts()
-            ):
-                return None
-            raise
+            damaged = lake.set_damaged_aside(connection, thoroughly=chosen)
+            for one in damaged:
+                log.warning("%s", one)
+            if not damaged and set(chosen) <= set(day.parts()):
+                raise
+            return None  # without what was damaged, or is gone, another time
         if rows != expected:
             raise LakeError(
                 f"{expected} events were to be merged, but {rows} were read: nothing was changed",
@@ -156,10 +163,8 @@ def _merge(
                 remedy="please report this",
             )
         synced(draft)
-        gone = {part.name for part in chosen}
-        gone |= {name for part in chosen for name in replaced(part)}
         listed = draft.with_suffix(REPLACES)
-        listed.write_text("".join(f"{name}\n" for name in sorted(gone)), encoding="utf-8")
+        listed.write_text("".join(f"{part.name}\n" for part in chosen), encoding="utf-8")
         synced(listed)
         with alone(lake.events):
             if set(chosen) - set(day.parts()):
@@ -172,12 +177,14 @@ def _merge(
     return Merged(part, len(chosen), rows)
 
 
-def _written(
-    parts: list[Path], draft: Path, connection: duckdb.DuckDBPyConnection, *, ordered: bool
-) -> int:
-    select = Lake.relation(parts)
+def _written(chosen: dict[Path, Footer], draft: Path, connection: duckdb.DuckDBPyConnection) -> int:
+    """Write the events of parts so that each row group holds a short time, which is what readers
+    go by. Parts that follow each other are in that order already; others are sorted if they are
+    few enough."""
+    select = Lake.relation(list(chosen))
     connection.execute("SET preserve_insertion_order = true")
-    if ordered:
+    rows = sum(footer.rows for footer in chosen.values())
+    if _interleaved(chosen.values()) and rows <= _SORTED_ROWS:
         try:
             return copied(connection, f"{select} ORDER BY stage_at", draft)
         except duckdb.OutOfMemoryException:
@@ -185,16 +192,35 @@ def _written(
     return copied(connection, select, draft)
 
 
+def _interleaved(footers: Iterable[Footer]) -> bool:
+    """Whether parts are of the same time rather than one after the other."""
+    spans = [(one.first, one.last) for one in footers if one.first and one.last]
+    if not spans:
+        return False
+    whole = max(last for _, last in spans) - min(first for first, _ in spans)
+    return sum((last - first for first, last in spans), timedelta()) > 2 * whole
+
+
 def sweep(lake: Lake, grace: timedelta = GRACE) -> None:
     """Delete what has been merged for longer than ``grace``, and lists of what never was."""
     for day in lake.days():
         for listed in day.replacing():
-            merged = listed.with_suffix(".parquet")
             with alone(lake.events):
-                if merged.exists():
-                    if time.time() - listed.stat().st_mtime < grace.total_seconds():
-                        continue
-                    for name in replaced(merged):
-                        (day.folder / name).unlink(missing_ok=True)
-                    synced(day.folder)
-                listed.unlink(missing_ok=True)
+                merged = listed.with_suffix(".parquet")
+                if not merged.exists():
+                    listed.unlink(missing_ok=True)
+                elif time.time() - listed.stat().st_mtime >= grace.total_seconds():
+                    _forget_what_became(merged)
+
+
+def _forget_what_became(merged: Path) -> None:
+    """Delete what a merged part replaces, and after that the list that says so: at every instant
+    something says of each that it does not count, or it is gone."""
+    gone = [merged.with_name(name) for name in replaced(merged)]
+    for part in gone:
+        if part.name.startswith(MERGED):
+            _forget_what_became(part)
+        part.unlink(missing_ok=True)
+    if gone:
+        synced(merged.parent)
+    merged.with_suffix(REPLACES).unlink(missing_ok=True)

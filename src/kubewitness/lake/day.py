@@ -6,11 +6,13 @@
       merged-UUID.replaces     the names of those, one a line: they do not count any longer
 
 What a merged part replaces is deleted some time after it appeared, so that whoever has listed it
-before can read it to the end. From its rename on, nobody who lists the folder counts it.
+before can read it to the end. From its rename on, nobody who lists the folder counts it. It may be
+a merged part itself: then it goes after what it replaces.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Collection, Iterable
@@ -30,6 +32,8 @@ _PART_COLUMNS = {**EVENT_COLUMNS, "date": "DATE"}
 
 # The finest difference that the times of a folder can be trusted to show.
 _TICK = 2_000_000_000
+
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 Span = tuple[datetime, datetime]
 
@@ -54,27 +58,37 @@ class Footer(NamedTuple):
         )
 
 
+class _Listing(NamedTuple):
+    """A folder as it was when its time was ``changed``; the parts that count, by name."""
+
+    changed: int
+    names: frozenset[str]
+    parts: dict[str, Path]
+
+
+_UNSEEN = _Listing(-1, frozenset(), {})
+
+
 class Day:
     """The parts in ``folder``, which need not exist. Nothing is read twice: a part never changes
-    under its name (``fresh_footers`` makes sure), a folder shows by its time that it did."""
+    under its name (``fresh_footers`` makes sure), a folder shows by its time that it did. Several
+    threads may ask."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._left_out: set[str] = set()
-        self._time = -1
-        self._names: frozenset[str] = frozenset()
-        self._parts: dict[str, Path] = {}
+        self._listing = _UNSEEN
         self._footers: dict[Path, Footer] = {}
 
     def parts(self) -> list[Path]:
         """Those that count, in a stable order."""
-        self._look()
-        return [self._parts[name] for name in sorted(self._parts)]
+        parts = self._listed().parts
+        return [parts[name] for name in sorted(parts)]
 
     def replacing(self) -> list[Path]:
         """The lists of what merged parts replace, whether the merged part is there or not."""
-        self._look()
-        return sorted(self.folder / name for name in self._names if name.endswith(REPLACES))
+        names = self._listed().names
+        return sorted(self.folder / name for name in names if name.endswith(REPLACES))
 
     def overlapping(
         self, spans: Collection[Span], connection: duckdb.DuckDBPyConnection
@@ -84,29 +98,32 @@ class Day:
 
     def footers(self, connection: duckdb.DuckDBPyConnection) -> dict[Path, Footer]:
         """Of all parts; each is opened once."""
-        self._look()
-        parts = self._parts.values()
-        unread = [part for part in parts if part not in self._footers]
-        self._footers.update(_read(unread, connection))
-        return {part: self._footers[part] for part in parts if part in self._footers}
+        parts = self._listed().parts.values()
+        known = self._footers
+        found = {part: known[part] for part in parts if part in known}
+        read = _read([part for part in parts if part not in found], connection)
+        # Made anew, not changed: another thread may be reading the old one.
+        self._footers = footers = {**found, **read}
+        return footers
 
     def fresh_footers(self, connection: duckdb.DuckDBPyConnection) -> dict[Path, Footer]:
         """As ``footers``, with those read again whose file is another one by now."""
-        for part, footer in list(self._footers.items()):
-            if _stamp(part) != footer.stamp:
-                del self._footers[part]
+        self._footers = {
+            part: footer for part, footer in self._footers.items() if _stamp(part) == footer.stamp
+        }
         return self.footers(connection)
 
     def leave_out(self, part: Path) -> None:
         """Count a part no longer that can neither be read nor moved away."""
         self._left_out.add(part.name)
-        self._time = -1
+        self._listing = _UNSEEN
 
-    def _look(self) -> None:
-        """List the folder, unless its time says that nothing has come or gone."""
+    def _listed(self) -> _Listing:
+        """The folder; what was seen is good as long as its time says that nothing has changed."""
+        before = self._listing
         changed = _time(self.folder)
-        if changed == self._time:
-            return
+        if changed == before.changed:
+            return before
         while True:
             names = _names(self.folder)
             again = _time(self.folder)
@@ -116,20 +133,31 @@ class Day:
         present = {name for name in names if name.endswith(".parquet")} - self._left_out
         for name in [name for name in present if name.startswith(MERGED)]:
             present -= replaced(self.folder / name)
-        parts = {name: self._parts[name] for name in present & self._parts.keys()}
+        parts = {name: before.parts[name] for name in present & before.parts.keys()}
         for name in present - parts.keys():
             part = self.folder / name
             if part.is_file():
                 parts[name] = part
-        for name in self._parts.keys() - parts.keys():
-            self._footers.pop(self._parts[name], None)
-        self._names, self._parts = names, parts
         # Another change within the same tick would not show.
-        self._time = changed if time.time_ns() - changed > _TICK else -1
+        settled = time.time_ns() - changed > _TICK
+        self._listing = listing = _Listing(changed if settled else -1, names, parts)
+        return listing
+
+
+def damage(part: Path, error: duckdb.Error) -> str:
+    """What an error in reading a part says of it, '' if it is gone.
+
+    Raises the error where it says something of this process: nobody's part is damaged because
+    somebody is short of memory.
+    """
+    passing = isinstance(error, duckdb.InterruptException | duckdb.OutOfMemoryException)
+    if passing or any(os.strerror(code) in str(error) for code in _SHORTAGES):
+        raise error
+    return str(error).splitlines()[0] if part.exists() else ""
 
 
 def replaced(merged: Path) -> set[str]:
-    """The names that a merged part stands for and that may still be in its folder."""
+    """The names of what became this part, as long as they may still be in its folder."""
     with suppress(FileNotFoundError):
         return set(merged.with_suffix(REPLACES).read_text(encoding="utf-8").split("\n")) - {""}
     return set()
@@ -161,17 +189,14 @@ def _read(parts: list[Path], connection: duckdb.DuckDBPyConnection) -> dict[Path
     stamps = {part: _stamp(part) for part in parts}
     try:
         return _told(parts, stamps, connection)
-    except duckdb.InterruptException:
-        raise
     except duckdb.Error as error:
         # One of them cannot be read: halves find it among thousands.
         if len(parts) > 1:
             middle = len(parts) // 2
             return {**_read(parts[:middle], connection), **_read(parts[middle:], connection)}
         (part,) = parts
-        if not part.exists():
-            return {}
-        return {part: Footer(0, None, None, str(error).splitlines()[0], stamps[part])}
+        problem = damage(part, error)
+        return {part: Footer(0, None, None, problem, stamps[part])} if problem else {}
 
 
 def _told(

@@ -20,7 +20,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from kubewitness.lake.locks import alone
-from kubewitness.lake.store import Lake
+from kubewitness.lake.store import GOES_ON, Lake
 
 log = logging.getLogger(__name__)
 
@@ -53,18 +53,14 @@ def expire(
     """
     now = now or datetime.now(UTC)
     gone = []
-    with lake.writing(), alone(lake.root):
+    with lake.writing(GOES_ON), alone(lake.root):
         days = {root: dict(_days(root)) for root in (lake.events, lake.root / "activity")}
         newest = max((day for found in days.values() for day in found.values()), default=None)
         today = min(now.date(), newest or now.date())
         for found, kept in zip(days.values(), (events, activity), strict=True):
             # A day is over when the next begins, and its age is that of its end.
             gone += [_deleted(folder, lake) for folder, day in found.items() if today - day > kept]
-        gone += _emptied(lake.quarantine, oldest=today - events, most=quarantine)
-    for one in gone:
-        log.info(
-            "deleted %s: %d files, %d bytes", one.path.relative_to(lake.root), one.files, one.size
-        )
+        gone += _emptied(lake, oldest=today - events, most=quarantine)
     return gone
 
 
@@ -87,15 +83,14 @@ def _deleted(folder: Path, lake: Lake) -> Expired:
         with suppress(OSError):  # other days are left
             folder.parent.rmdir()
     shutil.rmtree(away, ignore_errors=True)
-    return Expired(folder, len(sizes), sum(sizes))
+    return _told(Expired(folder, len(sizes), sum(sizes)), lake)
 
 
-def _emptied(folder: Path, *, oldest: date, most: int) -> Iterator[Expired]:
-    """Delete files from before ``oldest``, and the oldest until ``most`` bytes are left; none that
-    may be written to."""
-    if not folder.exists():
-        return
-    files = sorted((file.stat().st_mtime, file) for file in folder.iterdir() if file.is_file())
+def _emptied(lake: Lake, *, oldest: date, most: int) -> Iterator[Expired]:
+    """Delete files of the quarantine from before ``oldest``, and the oldest until ``most`` bytes
+    are left; none that may be written to."""
+    found = (file for file in lake.quarantine.glob("*") if file.is_file())
+    files = sorted((file.stat().st_mtime, file) for file in found)
     left = sum(file.stat().st_size for _, file in files)
     for written, file in files:
         if time.time() - written < _IN_USE.total_seconds():
@@ -104,4 +99,10 @@ def _emptied(folder: Path, *, oldest: date, most: int) -> Iterator[Expired]:
             size = file.stat().st_size
             file.unlink()
             left -= size
-            yield Expired(file, 1, size)
+            yield _told(Expired(file, 1, size), lake)
+
+
+def _told(gone: Expired, lake: Lake) -> Expired:
+    path = gone.path.relative_to(lake.root)
+    log.info("deleted %s: %d files, %d bytes", path, gone.files, gone.size)
+    return gone

@@ -50,15 +50,8 @@ class Added:
     parts: list[Path] = field(default_factory=list)
 
 
-def settle(
-    run: Path,
-    lake: Lake,
-    connection: duckdb.DuckDBPyConnection,
-    added: Added,
-    *,
-    number: int | None = None,
-) -> None:
-    """Rename the staged parts into the lake, without what it already holds (``Lake.place``).
+def settle(run: Path, lake: Lake, connection: duckdb.DuckDBPyConnection, added: Added) -> None:
+    """Rename the staged parts into the lake, without what it already holds.
 
     Parts that lie in ``run`` itself, as those of a temporary lake do, were not split by day: they
     stay whole unless something in them comes twice.
@@ -74,7 +67,7 @@ def settle(
     for partition in sorted({part.parent.relative_to(run / "parts") for part in _staged(run)}):
         # Two processes that settle the same events at once would both find them new.
         with alone(lake.events):
-            _settle_day(partition, run, lake, connection, added, number)
+            _settle_day(partition, run, lake, connection, added)
 
 
 def _settle_day(
@@ -83,7 +76,6 @@ def _settle_day(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
     added: Added,
-    number: int | None,
 ) -> None:
     staged = sorted((run / "parts" / partition).glob("*.parquet"))
     day = lake.day(lake.events / partition)
@@ -103,7 +95,7 @@ def _settle_day(
         else:
             break
     if kept:
-        added.parts += lake.place(fresh, day.folder, number=number)
+        added.parts += lake.place(fresh, day.folder)
     added.events += kept
     added.duplicates += total - kept
     added.forged += forged

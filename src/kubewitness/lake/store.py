@@ -29,7 +29,7 @@ from kubewitness.errors import LakeError
 from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.events.normalisation import quoted
 from kubewitness.events.redaction import Redactor
-from kubewitness.lake.day import Day
+from kubewitness.lake.day import Day, damage
 from kubewitness.lake.locks import together
 from kubewitness.sources.spool import REMEDY
 
@@ -38,6 +38,8 @@ VERSION = 1
 # Parts are merged now and then, and what they were is kept for minutes: a reader that has lost one
 # hardly loses another in its second attempt.
 ATTEMPTS = 5
+
+GOES_ON = "free some disk space, and see who may write there: it goes on by itself"
 
 
 class _Header(msgspec.Struct):
@@ -77,9 +79,8 @@ class Lake:
     def days(self) -> list[Day]:
         """Every cluster's days, in a stable order."""
         folders = sorted(self.events.glob("cluster=*/date=*"))
-        for folder in self._days.keys() - set(folders):
-            self._days.pop(folder, None)
-        return [self.day(folder) for folder in folders]
+        self._days = {folder: self.day(folder) for folder in folders}
+        return list(self._days.values())
 
     def day(self, folder: Path) -> Day:
         """The one in ``folder``, with what is known of it already."""
@@ -105,7 +106,7 @@ class Lake:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, remedy: str = REMEDY) -> Iterator[None]:
         """Turns what the engine and the disk say into a ``LakeError``."""
         try:
             yield
@@ -113,29 +114,23 @@ class Lake:
             raise LakeError(
                 f"writing stopped: {str(error).splitlines()[0]}",
                 where=str(self.root),
-                remedy=REMEDY,
+                remedy=remedy,
             ) from error
         except OSError as error:
             raise LakeError(
                 f"writing stopped: {error.strerror or error}",
                 where=str(error.filename or self.root),
-                remedy=REMEDY,
+                remedy=remedy,
             ) from error
 
-    def place(self, drafts: Iterable[Path], home: Path, *, number: int | None = None) -> list[Path]:
-        """Rename whole files into ``home``, which is made; returns where they are now.
-
-        A ``number`` becomes part of their names.
-        """
+    def place(self, drafts: Iterable[Path], home: Path) -> list[Path]:
+        """Rename whole files into ``home``, which is made; returns where they are now."""
         drafts = list(drafts)
         if self.durable:
             for draft in drafts:
                 synced(draft)
         home.mkdir(parents=True, exist_ok=True)
-        names = [draft.name for draft in drafts]
-        if number is not None:
-            names = [name.replace("part-", f"part-{number:020}-", 1) for name in names]
-        placed = [draft.replace(home / name) for draft, name in zip(drafts, names, strict=True)]
+        placed = [draft.replace(home / draft.name) for draft in drafts]
         if self.durable:
             for folder in (home, *home.relative_to(self.root).parents):
                 synced(self.root / folder)
@@ -270,10 +265,8 @@ def _problem(part: Path, connection: duckdb.DuckDBPyConnection) -> str:
         connection.execute(
             f"SELECT bit_xor(hash(part)) FROM ({Lake.relation([part])}) AS part"
         ).fetchall()
-    except duckdb.InterruptException:
-        raise
     except duckdb.Error as error:
-        return str(error).splitlines()[0] if part.exists() else ""
+        return damage(part, error)
     return ""
 
 
