@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -27,7 +27,7 @@ import duckdb
 import msgspec
 
 from kubewitness.config.settings import Settings
-from kubewitness.errors import LakeError, StateUnavailable
+from kubewitness.errors import LakeError, StateError
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.adding import add
 from kubewitness.lake.compaction import compact
@@ -85,9 +85,11 @@ class Pipeline:
         wanted: Sequence[Wanted] = (),
         *,
         told: Callable[[], None] = lambda: None,
+        clusters: set[str] | None = None,
         lookout: Lookout | None = None,
     ) -> None:
         """``told`` is called when there is something in the state that ``wanted`` sinks want;
+        to ``clusters`` are added those that are heard here;
         ``lookout`` sees what is new in the lake."""
         self._lake = lake
         self._spool = spool
@@ -95,6 +97,7 @@ class Pipeline:
         self._settings = settings
         self._wanted = tuple(wanted)
         self._told = told
+        self._clusters = set() if clusters is None else clusters
         self._lookout = lookout
         self._pulse = Pulse("taking what arrives")
         self._turn = asyncio.Lock()
@@ -212,6 +215,8 @@ class Pipeline:
             activity=timedelta(seconds=kept.activity),
         ):
             logger.info("%s is older than it shall be and was deleted", plain(str(gone.path)))
+        with suppress(StateError):
+            self._state.forget(datetime.now(UTC) - timedelta(seconds=kept.activity))
 
     def _due(self, cluster: str) -> bool:
         """Whether a witness has heard something since it judged, and judging is not all it does."""
@@ -286,6 +291,7 @@ class Pipeline:
             self._lookout.begin(self._database.cursor())
 
     def _witness(self, cluster: str) -> Witness:
+        self._clusters.add(cluster)
         if cluster not in self._witnesses:
             detection = self._settings.detection
             self._witnesses[cluster] = Witness(cluster, self._lake, self._database, detection)
@@ -351,7 +357,7 @@ class Pipeline:
             return
         try:
             self._state.keep(cluster, [*waiting.values()], self._wanted)
-        except StateUnavailable as error:
+        except StateError as error:
             logger.warning("%d incidents wait for the state: %s", len(waiting), error)
         else:
             waiting.clear()

@@ -53,10 +53,19 @@ async def serve(
         most = settings.listen.unpacked_bytes if settings.listen else 128 << 20
         intake = Intake(lake.quarantine, lake.redactor, most_bytes=most)
         cleanup.callback(intake.close)
-        courier = Courier(state, sinks, count=_count)
+        # Others may share the state, each with its own clusters.
+        clusters = {one.name for one in settings.clusters}
+        courier = Courier(state, sinks, clusters=clusters, count=_count)
         lookout = Lookout(lake, state)
         pipeline = Pipeline(
-            lake, spool, state, settings, settings.sinks, told=courier.wake, lookout=lookout
+            lake,
+            spool,
+            state,
+            settings,
+            settings.sinks,
+            told=courier.wake,
+            clusters=clusters,
+            lookout=lookout,
         )
 
         receiver = _receiver(settings, intake, spool)
