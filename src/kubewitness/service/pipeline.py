@@ -116,6 +116,7 @@ class Pipeline:
             engine(Path(scratch) / "spill", self._lake.redactor) as self._database,
         ):
             self._scratch = Path(scratch)
+            self._loop = asyncio.get_running_loop()
             self._writer = self._database.cursor()
             await self._patiently(self._begin)
             self.ready.set()
@@ -361,7 +362,7 @@ class Pipeline:
             logger.warning("%d incidents wait for the state: %s", len(waiting), error)
         else:
             waiting.clear()
-            self._told()
+            self._loop.call_soon_threadsafe(self._told)
 
     def _tell_again(self) -> None:
         for cluster in list(self._untold):
