@@ -74,7 +74,7 @@ def test_a_usual_day_is_told_nobody() -> None:
     rows = week(DAYS)
     told, times = heard(rows, START + 11 * DAY, 100)
     assert told == at_once(rows) == {}
-    assert len(times) > 5
+    assert len(times) > 1
 
 
 def test_what_goes_on_of_an_incident_is_counted_and_no_news() -> None:

@@ -16,6 +16,9 @@ from receivers import answers, receiver
 @pytest.fixture
 def configured(tmp_path: Path) -> Path:
     path = tmp_path / "kubewitness.yaml"
+    secret = tmp_path / "slack.url"
+    secret.write_text("https://hooks.slack.example/services/T0/B0/hushhush\n")
+    secret.chmod(0o600)
     path.write_text(
         f"""
 data: {tmp_path}/data
@@ -27,7 +30,7 @@ sinks:
   url: http://127.0.0.1:9/
 - name: chat
   type: slack
-  url: https://hooks.slack.example/services/T0/B0/hushhush
+  url_file: {tmp_path}/slack.url
 - name: log
   type: file
   path: {tmp_path}/alerts.jsonl
