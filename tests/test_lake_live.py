@@ -19,6 +19,7 @@ from activities import START
 from audit_log import Event, event, write
 from conftest import program, remount
 from kubewitness.errors import LakeError
+from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.lake import compaction
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.day import Day, damage
@@ -54,6 +55,20 @@ def test_what_is_new_is_in_the_parts_that_are_told_and_nothing_else(service: Liv
     added = service.add(first)
     assert (added.events, added.duplicates, added.parts) == (0, 3, [])
     assert service.everything() == ids([*first, *second_])
+
+
+def test_names_of_folders_are_no_columns(tmp_path: Path) -> None:
+    """What looks like a partition of Hive's is a name."""
+    with live(tmp_path / "verb=get" / "lake", tmp_path / "work") as service:
+        days = [event(START, "ada"), event(START + DAY, "ada")]
+        service.add(days, cluster="a/b")
+        added = service.add([*days, event(START, "eve", "delete")], cluster="a/b")
+        assert service.rows(added.parts, 'cluster, "user", verb') == [("a/b", "eve", "delete")]
+        (part,) = added.parts
+        columns = service.connection.execute(
+            f"DESCRIBE FROM read_parquet('{part}', hive_partitioning = false)"
+        ).fetchall()
+        assert [column[0] for column in columns] == [*EVENT_COLUMNS, "date"]
 
 
 def test_a_batch_of_several_days_is_in_a_part_of_each(service: Live) -> None:

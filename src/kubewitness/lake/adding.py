@@ -18,7 +18,6 @@ from kubewitness.events.normalisation import (
     USUAL_LINE_BYTES,
     event_rows,
     json_lines,
-    quoted,
 )
 from kubewitness.lake.settling import Added, copied, count, settle, split
 from kubewitness.lake.store import GOES_ON, Lake
@@ -82,9 +81,7 @@ def stage(
         if chunk.verbatim:
             return None
         raise
-    undated = count(
-        connection, f"SELECT 1 FROM read_parquet({quoted(str(draft))}) WHERE date IS NULL"
-    )
+    undated = count(connection, f"{Lake.relation([draft])} WHERE date IS NULL")
     if undated and chunk.verbatim:
         draft.unlink()
         return None

@@ -161,20 +161,24 @@ def _new(
         return staged, total, 0
     folder = run / "distinct"
     folder.mkdir(exist_ok=True)
-    merged = folder / f"part-{uuid.uuid4()}.parquet"
+    distinct = folder / f"part-{uuid.uuid4()}.parquet"
     known = (
         f"SELECT {_IDENTITY}, {_CONTENT} AS content"
         f" FROM ({Lake.relation(present)}) WHERE {condition}"
     )
+    files = ", ".join(quoted(str(part)) for part in staged)
+    arrived = f"read_parquet([{files}], hive_partitioning = false)"
+    place = "ROW(source, file_index, file_row_number)"
+    # Which they are is told by few columns; the wide ones are read of what is new only.
     row = connection.execute(
         f"""COPY (
-            WITH ranked AS (
-                SELECT *, {_CONTENT} AS content, row_number() OVER (
-                    PARTITION BY {_IDENTITY}, {_CONTENT} ORDER BY source) AS nth
-                FROM ({Lake.relation(staged)}))
-            SELECT * EXCLUDE (content, nth) FROM ranked
-            WHERE nth = 1 AND ({_IDENTITY}, content) NOT IN ({known})
-        ) TO {quoted(str(merged))} ({PARQUET})"""
+            SELECT * FROM {arrived}
+            WHERE {place} IN (
+                SELECT min(place) FROM (
+                    SELECT {_IDENTITY}, {_CONTENT} AS content, {place} AS place FROM {arrived})
+                WHERE ({_IDENTITY}, content) NOT IN ({known})
+                GROUP BY {_IDENTITY}, content)
+        ) TO {quoted(str(distinct))} ({PARQUET})"""
     ).fetchone()
     kept = int(row[0]) if row else 0
     forged = connection.execute(
@@ -182,7 +186,7 @@ def _new(
             SELECT {_IDENTITY} FROM ({Lake.relation([*staged, *present])}) WHERE {condition}
             GROUP BY ALL HAVING count(DISTINCT {_CONTENT}) > 1)"""
     ).fetchone()
-    return [merged], kept, int(forged[0]) if forged else 0
+    return [distinct], kept, int(forged[0]) if forged else 0
 
 
 def split(draft: Path, run: Path, connection: duckdb.DuckDBPyConnection) -> None:
@@ -191,7 +195,7 @@ def split(draft: Path, run: Path, connection: duckdb.DuckDBPyConnection) -> None
     Writing by partition costs as much as reading the JSON, and most files hold one day: only
     those that do not are split, from Parquet.
     """
-    rows = f"SELECT * FROM read_parquet({quoted(str(draft))})"
+    rows = f"SELECT * FROM read_parquet({quoted(str(draft))}, hive_partitioning = false)"
     days = connection.execute(f"SELECT DISTINCT cluster, date FROM ({rows})").fetchall()
     for name, date in days:
         if date is None:
