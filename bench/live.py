@@ -276,7 +276,9 @@ def main() -> None:
         folder, ledger = Path(name), Ledger()
         script, attacks = cast(folder, options.attacks)
         with Sink(ledger).listening() as sink:
-            service = Service(folder, sink.url, every=options.every)
+            # Judged is what comes after the history, by all of it.
+            learn = max(options.history * DAY, 1.0)
+            service = Service(folder, sink.url, learn=learn, every=options.every)
             service.start()
             try:
                 text = asyncio.run(_measured(service, script, attacks, sink, options))

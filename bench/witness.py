@@ -90,9 +90,12 @@ class Sink:
 class Service:
     """``kubewitness serve`` as a process of its own."""
 
-    def __init__(self, folder: Path, sink: str, *, every: float) -> None:
+    def __init__(self, folder: Path, sink: str, *, learn: float, every: float) -> None:
+        """``learn``: seconds of history after which the log is judged; ``every``: at least so many
+        between two judgements of all."""
         self.folder = folder
         self.port, self.admin = _free_ports(2)
+        (folder / "token").touch(mode=0o600)
         (folder / "token").write_text("bench-token-of-this-run\n", encoding="utf-8")
         self.settings = folder / "witness.yaml"
         settings = {
@@ -100,7 +103,7 @@ class Service:
             "listen": {"port": self.port},
             "admin": {"port": self.admin},
             "clusters": [{"name": CLUSTER, "token_file": str(folder / "token")}],
-            "detection": {"learn": "1s", "every": f"{every:.0f}s"},
+            "detection": {"learn": f"{learn:.0f}s", "every": f"{every:.0f}s"},
             "sinks": [{"name": "bench", "type": "webhook", "url": sink, "per_minute": 6000}],
         }
         self.settings.write_text(json.dumps(settings), encoding="utf-8")
