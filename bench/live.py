@@ -277,7 +277,7 @@ def main() -> None:
         script, attacks = cast(folder, options.attacks)
         with Sink(ledger).listening() as sink:
             # What came before the last day is learnt from.
-            learn = (options.history - 1.1) * DAY
+            learn = max((options.history - 1.1) * DAY, 1.0)
             service = Service(folder, sink.url, every=options.every, learn=learn)
             service.start()
             try:

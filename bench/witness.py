@@ -90,9 +90,12 @@ class Sink:
 class Service:
     """``kubewitness serve`` as a process of its own."""
 
-    def __init__(self, folder: Path, sink: str, *, every: float, learn: float) -> None:
+    def __init__(self, folder: Path, sink: str, *, learn: float, every: float) -> None:
+        """``learn``: seconds of history after which the log is judged; ``every``: at least so many
+        between two judgements of all."""
         self.folder = folder
         self.port, self.admin = _free_ports(2)
+        (folder / "token").touch(mode=0o600)
         (folder / "token").write_text("bench-token-of-this-run\n", encoding="utf-8")
         self.settings = folder / "witness.yaml"
         settings = {

@@ -70,6 +70,13 @@ def test_a_missing_file_is_a_hole() -> None:
     assert (hole.until - hole.since).total_seconds() == pytest.approx(120, abs=STEP)
 
 
+def test_a_hole_in_an_old_log_that_is_added_alarms_nobody() -> None:
+    week = 7 * 86_400
+    chunks = [(at + week, s) for at, s in quiet(60) if not 30 <= (at - START) / 60 < 40]
+    (hole,) = [gap for gap in told(chunks) if gap.kind == "hole"]
+    assert hole.severity == "low"
+
+
 def test_time_in_which_the_witness_was_away_is_no_silence_but_may_be_a_hole() -> None:
     chunks = quiet(90)
     vigil = Vigil()

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from kubewitness.incidents.model import Severity
 from kubewitness.report.wording import duration, moment, period
 from kubewitness.service.gaps.clocks import Clock
 from kubewitness.service.gaps.heartbeats import Heartbeats
@@ -25,6 +26,8 @@ HOLE = 60.0
 DELAY = 120.0, 3600.0
 """Seconds for which a minute is kept open for late events, at least and at most."""
 HOUR = 3600.0
+OLD = 86_400.0
+"""Seconds after which what is found missing alarms nobody: somebody adds an old log."""
 MOST = 2000
 
 
@@ -139,7 +142,8 @@ class Cluster(msgspec.Struct):
             # A clock that is set leaves out a time that never was.
             clock = self.clocks.get("")
             if not self.silent and not (clock and clock.ahead):
-                yield _hole(self.last, minute.first)
+                old = self.arrived - minute.first > OLD
+                yield _hole(self.last, minute.first, "low" if old else "high")
         if minute.first > self.silent:
             self.silent = 0.0
         self.pauses.learn(max(pause, 0.0), minute.first, told=long)
@@ -180,12 +184,12 @@ def _silence(since: float) -> Finding:
     )
 
 
-def _hole(since: float, until: float) -> Finding:
+def _hole(since: float, until: float, severity: Severity) -> Finding:
     shown = period(datetime.fromtimestamp(since, UTC), datetime.fromtimestamp(until, UTC))
     return Finding(
         "hole",
         f"{since}",
-        "high",
+        severity,
         since,
         f"The log has a hole of {duration(timedelta(seconds=until - since))}",
         "everything that happened in this cluster meanwhile",

@@ -127,12 +127,13 @@ class Vigil:
         before, self._state.open = self._state.open, {}
         for cluster, finding in self._found(now):
             key = "\0".join((cluster, finding.kind, finding.key))
-            gap = _gap(cluster, finding)
+            gap, last = _gap(cluster, finding), finding.last
             if old := before.pop(key, None):
                 gap = msgspec.structs.replace(gap, id=old[0].id, since=old[0].since)
+                last = max(last, old[1])
             else:
                 self._told.append(gap)
-            self._state.open[key] = gap, finding.last
+            self._state.open[key] = gap, last
         self._told += [self._ended(gap, last, now) for gap, last in before.values()]
         told, self._told = self._told, []
         return sorted(told, key=lambda gap: (gap.until or gap.since, gap.id))
