@@ -1,6 +1,6 @@
 """How the service bears load: measure it, and write the figures into bench/README.md.
 
-    python bench/live.py [--seconds 300] [--rate 5000] [--servers 3] [--history 30] [--attacks 10]
+    python bench/live.py [--seconds 300] [--rate 5000] [--servers 3] [--history 28] [--attacks 10]
 
 Starts ``kubewitness serve`` with a folder of its own and posts to it what API servers would: the
 quiet half of the example log (``api_server.py``), first one copy a day for ``--history`` days, then
@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rate", type=float, default=5000, help="events a second")
     parser.add_argument("--servers", type=int, default=3, help="API servers, a connection each")
-    parser.add_argument("--history", type=int, default=30, help="days, a copy of half an hour each")
+    parser.add_argument("--history", type=int, default=28, help="days, a copy of half an hour each")
     parser.add_argument("--attacks", type=int, default=10)
     parser.add_argument("--every", type=float, default=60, help="seconds between judgements of all")
     parser.add_argument("--print", action="store_true", help="do not rewrite bench/README.md")
