@@ -29,7 +29,7 @@ from serving import CLUSTER, Service, identities
 from test_witness import everything, last_day, pieces, received
 
 SINCE = START + 3 * DAY
-KILLS = int(os.environ.get("KUBEWITNESS_KILLS", "6"))
+KILLS = int(os.environ.get("SERVICE_KILLS", "6"))
 
 
 @pytest.fixture(scope="module")
