@@ -214,7 +214,8 @@ def report(
     found = [told[0].latency for told in first.values() if told]
     for attack in attacks:
         told = first[attack.copy]
-        print(f"{attack.family}: {told[0].title if told else 'not told'}", file=sys.stderr)
+        what = f"{told[0].title} ({told[0].latency:.1f} s)" if told else "not told"
+        print(f"{attack.family}: {what}", file=sys.stderr)
     warm = [(at, size) for at, size in run.resident if at > run.seconds / 3]
     times, sizes = np.array(warm or [(0.0, 0.0)]).T
     # Of less time a slope says nothing.

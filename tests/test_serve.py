@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -84,6 +85,28 @@ def test_a_theft_is_told_at_once_and_as_analyze_tells_it(service: Service) -> No
     assert [one.cause is not None for one in live] == [one.alert for one in live]
     assert {one["id"] for one in service.notices()} == {one.id for one in found.incidents}
     assert "Warning" not in service.log.read_text()
+
+
+def test_a_judging_process_that_is_killed_is_replaced(service: Service) -> None:
+    """As by the kernel where memory is short."""
+    with service.running():
+        service.until(lambda: service.metric("judgement_duration_seconds_count") > 0, "no judge")
+        for number, piece in enumerate(pieces(last_day(), 9)):
+            if number in (3, 6):
+                for pid in service.children():
+                    os.kill(pid, signal.SIGKILL)
+            assert service.post(piece) == 200
+        service.settled()
+        service.until(service.notices, "nobody is told")
+        children = service.children()
+        assert children
+        assert service.stop() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    assert service.stored().keys() >= identities(last_day())
+    found = analyze(
+        [], lake=service.data / "lake", cluster=CLUSTER, since=Moment(when=standing(service))
+    )
+    assert {one["id"] for one in service.notices()} == {one.id for one in found.incidents}
 
 
 def test_whatever_was_acknowledged_is_in_the_lake_once_after_any_number_of_kills(
