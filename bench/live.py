@@ -1,6 +1,6 @@
 """How the service bears load: measure it, and write the figures into bench/README.md.
 
-    python bench/live.py [--seconds 300] [--rate 5000] [--servers 3] [--history 28] [--attacks 10]
+    python bench/live.py [--seconds 300] [--rate 5200] [--servers 3] [--history 28] [--attacks 40]
 
 Starts ``kubewitness serve`` with a folder of its own and posts to it what API servers would: the
 quiet half of the example log (``api_server.py``), first one copy a day for ``--history`` days, then
@@ -69,6 +69,7 @@ class Run:
     drained: float = 0.0
     chunk: float = 0.0
     judgement: float = 0.0
+    first: float = 0.0
 
 
 def cast(folder: Path, attacks: int) -> tuple[Script, list[Attack]]:
@@ -178,6 +179,15 @@ async def drained(service: Service) -> float:
     return time.time() - began
 
 
+async def judged(service: Service) -> None:
+    """Wait until all was judged once: from then on alerts are told at once."""
+    began = time.time()
+    while await asyncio.to_thread(service.metric, "judgement_duration_seconds_count") < 1:
+        if time.time() - began > 600:
+            sys.exit("live: the service does not judge")
+        await asyncio.sleep(0.2)
+
+
 async def _play(attacks: list[Attack], server: ApiServer, began: float, seconds: float) -> None:
     """The attacks, evenly over the middle of the time, each within a tenth of it at most."""
     pause = seconds * 0.8 / max(len(attacks), 1)
@@ -230,10 +240,11 @@ def report(
             ("refused batches, sent again", f"{sum(one.refused for one in servers)}", ""),
             ("taken and not yet stored at the end, stored after",
              f"{run.backlog / 1e6:,.1f} MB, {run.drained:.1f} s", ""),
-            (f"alert opened after its evidence was taken, median, p99 ({len(opened)})",
-             f"{_quantiles(opened)} s", f"p99 ≤ {BUDGET['latency']:.0f} s"),
-            (f"attacks that were told, of {len(attacks)}; median, p99",
-             f"{len(found)}; {_quantiles(np.array(found))} s", ""),
+            (f"attacks that were told, of {len(attacks)}; after their evidence was taken, median, p99",
+             f"{len(found)}; {_quantiles(np.array(found))} s",
+             f"p99 ≤ {BUDGET['latency']:.0f} s"),
+            (f"all alerts, what only a later judgement opens among them ({len(opened)});"
+             " median, p99", f"{_quantiles(opened)} s", ""),
             ("a chunk into the lake, a judgement of all, mean",
              f"{run.chunk:.2f} s, {run.judgement:.1f} s", ""),
             ("memory after warm-up, at the end, growth",
@@ -243,6 +254,8 @@ def report(
              f" {run.processor / max(run.events, 1) * 1e6:,.0f} µs", "2 cores"),
             (f"restart to ready with {options.history} days of history", f"{restart:.1f} s",
              f"≤ {BUDGET['restart']:.0f} s"),
+            ("restart to the first judgement of all, before which nothing is told at once",
+             f"{run.first:.1f} s", ""),
             ("events taken, in the lake, there twice", f"{taken:,}, {stored[0]:,}, {stored[1]:,}",
              "equal, 0"),
         ],
@@ -266,10 +279,10 @@ def main() -> None:
     """Measure and rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--rate", type=float, default=5000, help="events a second")
+    parser.add_argument("--rate", type=float, default=5200, help="events a second")
     parser.add_argument("--servers", type=int, default=3, help="API servers, a connection each")
     parser.add_argument("--history", type=int, default=28, help="days, a copy of half an hour each")
-    parser.add_argument("--attacks", type=int, default=10)
+    parser.add_argument("--attacks", type=int, default=40)
     parser.add_argument("--every", type=float, default=60, help="seconds between judgements of all")
     parser.add_argument("--print", action="store_true", help="do not rewrite bench/README.md")
     options = parser.parse_args()
@@ -310,7 +323,10 @@ async def _measured(
     await remember(script, servers, options.history)
     await drained(service)
     await asyncio.to_thread(service.stop)
+    began = time.time()
     await asyncio.to_thread(service.start)
+    await judged(service)
+    first = time.time() - began
     for server in servers:
         server.latencies = array("d")
     print(f"{options.rate:,.0f} events/s for {options.seconds:,.0f} s", file=sys.stderr)
@@ -318,6 +334,7 @@ async def _measured(
         script, attacks, servers, service,
         rate=options.rate, seconds=options.seconds, first_copy=options.history,
     )  # fmt: skip
+    run.first = first
     await asyncio.sleep(3)
     await asyncio.to_thread(service.stop)
     restart = await asyncio.to_thread(service.start)
