@@ -240,7 +240,8 @@ def report(
             ("refused batches, sent again", f"{sum(one.refused for one in servers)}", ""),
             ("taken and not yet stored at the end, stored after",
              f"{run.backlog / 1e6:,.1f} MB, {run.drained:.1f} s", ""),
-            (f"attacks that were told, of {len(attacks)}; after their evidence was taken, median, p99",
+            (f"attacks that were told, of {len(attacks)}; how long after their evidence was taken,"
+             " median, p99",
              f"{len(found)}; {_quantiles(np.array(found))} s",
              f"p99 ≤ {BUDGET['latency']:.0f} s"),
             (f"all alerts, what only a later judgement opens among them ({len(opened)});"
