@@ -136,6 +136,10 @@ class Service:
             return 0
         return answer.status_code
 
+    def check(self, name: str) -> int:
+        """The status of a check that an orchestrator asks for."""
+        return httpx2.get(f"http://127.0.0.1:{self.admin}/{name}", timeout=5).status_code
+
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""
         text = httpx2.get(f"http://127.0.0.1:{self.admin}/metrics", timeout=5).text

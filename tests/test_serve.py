@@ -20,7 +20,7 @@ import pytest
 
 from activities import DAY, START
 from audit_log import event, lines
-from conftest import Command, mounted
+from conftest import Command, FailingDisk, mounted
 from kubewitness.analysis import analyze
 from kubewitness.incidents.model import Incident
 from kubewitness.state.database import State
@@ -220,6 +220,32 @@ def test_a_full_disk_stops_nothing_for_longer_than_it_is_full(
         filler.unlink()
         for piece in late:
             service.until(lambda piece=piece: service.post(piece) == 200, "nothing is taken")
+        service.settled()
+        assert service.stop() == 0
+    stored = service.stored()
+    assert identities(last_day()) <= stored.keys()
+    assert set(stored.values()) == {1}
+
+
+def test_a_disk_that_becomes_read_only_is_not_written_past(
+    failing_disk: FailingDisk, history: Path
+) -> None:
+    service = Service(failing_disk.folder)
+    shutil.copytree(history, service.data / "lake")
+    os.sync()
+    early, late = list(pieces(last_day(), 10))[:5], list(pieces(last_day(), 10))[5:]
+    with service.running():
+        for piece in early:
+            assert service.post(piece) == 200
+        failing_disk.fail()
+        assert {service.post(piece) for piece in late} == {503}
+        service.until(lambda: service.check("readyz") == 503, "it says that it is ready")
+        assert service.check("healthz") == 200
+        service.stop()
+    failing_disk.mend()
+    with service.running():
+        for piece in late:
+            assert service.post(piece) == 200
         service.settled()
         assert service.stop() == 0
     stored = service.stored()
