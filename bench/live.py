@@ -43,6 +43,9 @@ QUIET_UNTIL = datetime.fromisoformat("2026-11-23T18:30:00Z")
 DAY = 86_400.0
 ATTACK_COPIES = 0xF000
 """Copies from here on are attacks, one each."""
+BURST = 3
+"""So many copies come at once in the end."""
+BURST_COPY = ATTACK_COPIES - BURST
 LONG = 300.0
 BUDGET = {"rate": 5000, "latency": 2.0, "restart": 5.0}
 
@@ -70,6 +73,7 @@ class Run:
     chunk: float = 0.0
     judgement: float = 0.0
     first: float = 0.0
+    burst: tuple[int, float, float] = (0, 0.0, 0.0)
 
 
 def cast(folder: Path, attacks: int) -> tuple[Script, list[Attack]]:
@@ -104,13 +108,12 @@ def cast(folder: Path, attacks: int) -> tuple[Script, list[Attack]]:
     ]
 
 
-async def remember(script: Script, servers: list[ApiServer], days: int) -> None:
-    """Post the days before today, a copy each, as fast as they are taken."""
+async def pour(script: Script, servers: list[ApiServer], starts: dict[int, float]) -> None:
+    """Post copies that begin at some times, as fast as they are taken."""
     queue: asyncio.Queue[Batch | None] = asyncio.Queue(maxsize=2 * len(servers))
     sending = [asyncio.create_task(server.run(queue)) for server in servers]
-    start = time.time() - days * DAY
-    for day in range(days):
-        for batch in batches(script, day, start + day * DAY):
+    for copy, start in starts.items():
+        for batch in batches(script, copy, start):
             await queue.put(batch)
     for _ in servers:
         await queue.put(None)
@@ -151,7 +154,7 @@ async def load(
         sent += len(numbers)
         place += len(numbers)
         if place == len(script.lines):
-            place, copy = 0, (copy + 1) % ATTACK_COPIES
+            place, copy = 0, (copy + 1) % BURST_COPY
         await asyncio.sleep(0)
     run.behind = sum(queue.qsize() for queue in queues) * MOST_ITEMS
     await playing
@@ -250,6 +253,9 @@ def report(
              f"{run.chunk:.2f} s, {run.judgement:.1f} s", ""),
             ("memory after warm-up, at the end, growth",
              f"{sizes[0] / 1e6:,.0f} MB, {sizes[-1] / 1e6:,.0f} MB{growth}", "flat"),
+            (f"a burst of {run.burst[0]:,} events: taken, and stored after",
+             f"{run.burst[1]:.1f} s ({run.burst[0] / max(run.burst[1], 1e-9):,.0f} events/s),"
+             f" {run.burst[2]:.1f} s", ""),
             ("processor time, an event until it is stored",
              f"{run.processor / (run.seconds + run.drained):.2f} cores,"
              f" {run.processor / max(run.events, 1) * 1e6:,.0f} µs", "2 cores"),
@@ -321,7 +327,8 @@ async def _measured(
     token = (service.folder / "token").read_text(encoding="utf-8").strip()
     servers = [ApiServer(service.url, token, sink.ledger) for _ in range(options.servers)]
     print(f"{options.history} days of history", file=sys.stderr)
-    await remember(script, servers, options.history)
+    start = time.time() - options.history * DAY
+    await pour(script, servers, {day: start + day * DAY for day in range(options.history)})
     await drained(service)
     await asyncio.to_thread(service.stop)
     began = time.time()
@@ -336,6 +343,10 @@ async def _measured(
         rate=options.rate, seconds=options.seconds, first_copy=options.history,
     )  # fmt: skip
     run.first = first
+    began = time.time()
+    span = script.lines[-1].offset
+    await pour(script, servers, dict.fromkeys(range(BURST_COPY, ATTACK_COPIES), began - span))
+    run.burst = BURST * len(script.lines), time.time() - began, await drained(service)
     await asyncio.sleep(3)
     await asyncio.to_thread(service.stop)
     restart = await asyncio.to_thread(service.start)
