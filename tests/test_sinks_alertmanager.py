@@ -98,3 +98,14 @@ def test_it_takes_whatever_we_send_and_tells_alerts_apart(alertmanager: str) -> 
     assert state[incident.id, "high"] == "suppressed"
     assert state[incident.id, "critical"] == "active"
     assert len(state) == 4
+
+
+def test_what_is_over_is_resolved_whatever_its_severity_was(alertmanager: str) -> None:
+    there = sink(SinkSettings(name="pager", type="alertmanager", url=alertmanager))
+    incident = fixtures.escalation()
+    worse = msgspec.structs.replace(incident, severity="critical")
+    for notice in (Notice("opened", incident, 1), Notice("updated", worse, 2)):
+        asyncio.run(there.send(notice))
+    assert len(alerts(alertmanager)) == 2
+    asyncio.run(there.send(Notice("resolved", worse, 3)))
+    assert alerts(alertmanager) == []

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubewitness.incidents.model import SEVERITIES
+from kubewitness.incidents.model import SEVERITIES, Incident
 from kubewitness.state.database import State
 from kubewitness.state.growth import news, told
-from kubewitness.state.keeping import QUIET, Wanted
+from kubewitness.state.keeping import QUIET, Kind, Wanted
 from kubewitness.state.outbox import LONGEST, Delivery
 from report_fixtures import hostile, stolen_token
 from state_fixtures import MINUTE, NOW, Clock, incident, sent, sink
@@ -305,9 +306,64 @@ def test_everything_is_there_after_opening_it_again(place: Path | str, clock: Cl
         assert sent(state) == [("opened", "a1", 1)]
 
 
+def over(**fields: Any) -> Incident:
+    return incident(ended_at=NOW, **fields)
+
+
+def test_that_it_is_over_is_told_once_to_whoever_knows_it(state: State) -> None:
+    grave = sink("grave", min_severity="critical")
+    state.keep("prod", [incident()], [PAGER, grave])
+    sent(state)
+    (change,) = state.keep("prod", [over(score=500.0)], [PAGER, grave])
+    assert (change.kind, change.revision, change.news) == ("resolved", 2, ())
+    assert sent(state) == [("resolved", "a1", 2)]
+    assert sent(state, "grave") == []
+    assert state.keep("prod", [over(title="Told better", score=900.0)], [PAGER, grave]) == []
+    assert sent(state, now=NOW + LONGEST) == []
+
+
+def test_that_it_is_over_is_told_even_if_it_no_longer_passes(state: State) -> None:
+    state.keep("prod", [incident()], [PAGER])
+    sent(state)
+    state.keep("prod", [over(alert=False, severity="low")], [PAGER])
+    assert sent(state) == [("resolved", "a1", 2)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_over_before_it_was_told_is_told_whole(state: State, known: bool) -> None:
+    if known:
+        state.keep("prod", [incident()], [PAGER])
+    state.keep("prod", [over()], [PAGER])
+    assert sent(state) == [("opened", "a1", 1), ("resolved", "a1", 2)]
+
+
+def test_what_is_over_while_its_message_is_on_its_way_is_told_after_it(state: State) -> None:
+    state.keep("prod", [incident()], [PAGER])
+    on_its_way = due(state)
+    state.keep("prod", [over()], [PAGER])
+    state.delivered(on_its_way)
+    assert sent(state) == [("resolved", "a1", 2)]
+
+
+def test_who_would_not_hear_that_it_opened_does_not_hear_its_end(state: State) -> None:
+    state.keep("prod", [incident()], [PAGER])
+    state.given_up(due(state), "no such channel")
+    state.keep("prod", [over()], [PAGER])
+    assert sent(state) == []
+    assert state.backlog() == []
+
+
+def test_what_goes_on_after_all_opens_once_more(state: State) -> None:
+    for n, judged in enumerate([incident(), over(), incident(), over()], 1):
+        (change,) = state.keep("prod", [judged], [PAGER])
+        kind = "resolved" if judged.ended_at else "opened"
+        assert change.kind == kind
+        assert sent(state) == [(kind, "a1", n)]
+
+
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["keep", "deliver", "fail", "give up"]),
+        st.sampled_from(["keep", "end", "deliver", "fail", "give up"]),
         st.sampled_from(["a", "b"]),
         st.sampled_from(SEVERITIES),
         st.booleans(),
@@ -322,18 +378,24 @@ STEPS = st.lists(
 def test_no_sink_hears_a_revision_twice_or_misses_the_newest(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]
 ) -> None:
-    """Whatever happens in whatever order; SQLite only, where a database costs nothing."""
+    """Whatever happens in whatever order; SQLite only, where a database costs nothing. Of what is
+    over, the end comes last, unless it opens once more."""
     sinks: list[Wanted] = [PAGER, sink("grave", min_severity="critical"), EVERYTHING]
-    heard: dict[tuple[str, str], list[tuple[Literal["opened", "updated"], int]]] = {}
+    heard: dict[tuple[str, str], list[tuple[Kind, int]]] = {}
     announced: dict[str, int] = {}
     with State(tmp_path_factory.mktemp("s") / "state.sqlite", clock=lambda: NOW) as state:
-        for what, identity, severity, alert, principals in [*steps, ("end", "", "low", False, ())]:
-            if what == "keep":
+        for what, identity, severity, alert, principals in [*steps, ("last", "", "low", False, ())]:
+            if what in ("keep", "end"):
                 judged = incident(
-                    identity, severity=severity, alert=alert, principals=tuple(sorted(principals))
+                    identity,
+                    severity=severity,
+                    alert=alert,
+                    principals=tuple(sorted(principals)),
+                    ended_at=NOW if what == "end" else None,
                 )
                 for change in state.keep("prod", [judged], sinks):
-                    assert change.revision == announced.get(identity, 0) + 1
+                    at_once = what == "end" and identity not in announced
+                    assert change.revision == announced.get(identity, 0) + 1 + at_once
                     announced[identity] = change.revision
                 continue
             for one in sinks:
@@ -348,9 +410,10 @@ def test_no_sink_hears_a_revision_twice_or_misses_the_newest(
                     known.append((delivery.kind, delivery.revision))
                     state.delivered(delivery)
     for messages in heard.values():
-        kinds = [kind for kind, _ in messages]
+        kinds = "".join(kind[0] for kind, _ in messages)
         revisions = [revision for _, revision in messages]
-        assert kinds == ["opened"] + ["updated"] * (len(kinds) - 1)
+        # What opens once more before its end was told is not over for its sink.
+        assert re.fullmatch("(ou*(r|(?=o)|$))*", kinds)
         assert revisions == sorted(set(revisions))
     if not any(what == "give up" for what, *_ in steps):
         for identity, revision in announced.items():

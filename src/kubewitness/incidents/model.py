@@ -73,6 +73,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     ``cause`` leads back to the first action and the person, ``reach`` says what was touched and
     caused, ``prevention`` what would have prevented it; ``None`` where nothing was asked of a log.
     ``considered`` are the benign explanations that were tried, and why each was rejected or kept.
+    ``ended_at``: when what it tells of was over, where that shows by itself (a gap in the log).
     """
 
     id: str
@@ -98,6 +99,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     cause: Chain | None = None
     reach: Reach | None = None
     prevention: tuple[str, ...] = ()
+    ended_at: datetime | None = None
 
 
 Failure = Literal["permission", "admission", "credential", "missing", "invalid", "server"]

@@ -2,7 +2,8 @@
 
 An alert is known by its labels, so they stay while an incident grows. The severity is one of
 them, as routes ask for it: an incident that becomes worse is an alert of its own, which notifies
-again. ``docs/serve.md`` has the rule that then inhibits the milder one.
+again. ``docs/serve.md`` has the rule that then inhibits the milder one. What is over is so for each
+severity that it may have had.
 """
 
 from __future__ import annotations
@@ -11,25 +12,43 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kubewitness.config import settings
+from kubewitness.incidents.model import SEVERITIES
 from kubewitness.report import exports, tactics
 from kubewitness.report.inert import plain
 from kubewitness.report.wording import rfc3339, utc
 from kubewitness.sinks.posting import Message, Poster
-from kubewitness.sinks.sink import Notice
+from kubewitness.sinks.sink import Kind, Notice
 
 ALERT = "KubewitnessIncident"
 LASTS = timedelta(days=1)
 """An alert resolves that long after the incident last grew: nobody tells Alertmanager that it
 is over. A test is over sooner."""
-TEST_LASTS = timedelta(minutes=5)
+_LASTS: dict[Kind, timedelta] = {
+    "opened": LASTS,
+    "updated": LASTS,
+    "resolved": timedelta(),
+    "test": timedelta(minutes=5),
+}
 
 
 def sink(wanted: settings.Sink) -> Poster:
     return Poster(
         wanted,
-        lambda notice, now: Message(exports.json_bytes([document(notice, now)])),
+        lambda notice, now: Message(exports.json_bytes(alerts(notice, now))),
         path="/api/v2/alerts",
     )
+
+
+def alerts(notice: Notice, now: datetime) -> list[dict[str, Any]]:
+    """What is posted: an alert, or the end of all that the incident has been."""
+    alert = document(notice, now)
+    if notice.kind != "resolved":
+        return [alert]
+    worst = SEVERITIES.index(notice.incident.severity)
+    return [
+        {**alert, "labels": {**alert["labels"], "severity": severity}}
+        for severity in SEVERITIES[worst::-1]
+    ]
 
 
 def document(notice: Notice, now: datetime) -> dict[str, Any]:
@@ -58,5 +77,5 @@ def document(notice: Notice, now: datetime) -> dict[str, Any]:
         "annotations": {name: value for name, value in annotations.items() if value},
         # A clock ahead of ours: an alert that has not begun would wait.
         "startsAt": rfc3339(min(utc(incident.opened_at), now)),
-        "endsAt": rfc3339(now + (TEST_LASTS if test else LASTS)),
+        "endsAt": rfc3339(now + _LASTS[notice.kind]),
     }

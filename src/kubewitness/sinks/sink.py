@@ -19,14 +19,14 @@ from kubewitness.incidents.model import Incident
 
 SLOWLY = 300.0
 """Seconds until something is tried again that a person has to mend first."""
-Kind = Literal["opened", "updated", "test"]
+Kind = Literal["opened", "updated", "resolved", "test"]
 _NAMESPACE = UUID("6e1c9d7a-3c0f-4a55-9a1b-0c6f5d1f2b84")
-_TITLES = {"opened": "", "updated": "Grew: ", "test": "Test: "}
+_TITLES = {"opened": "", "updated": "Grew: ", "resolved": "Over: ", "test": "Test: "}
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """An incident that opened or grew, or a test. ``revision`` counts the notices on one incident,
-    from 1."""
+    """An incident that opened, grew or is over, or a test. ``revision`` counts the notices on one
+    incident, from 1."""
 
     kind: Kind
     incident: Incident
@@ -42,7 +42,8 @@ class Notice(msgspec.Struct, frozen=True):
 
     @property
     def headline(self) -> str:
-        """The title, and whether the incident only grew or is a test. Hostile as any text."""
+        """The title, and whether the incident only grew, is over or is a test. Hostile as any
+        text."""
         return _TITLES[self.kind] + self.incident.title
 
 

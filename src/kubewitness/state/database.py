@@ -138,11 +138,14 @@ class State:
             if row is None:
                 return None
             incident = _incident(row.body)
+            kind, revision = _message(row.told, row.revision, row.closed_at is not None)
+            why = "stored by another version"
+            if incident is not None and revision > row.settled:
+                return Delivery(row.id, sink, kind, incident, revision, row.attempts)
             if incident is not None:
-                kind: Kind = "updated" if row.told else "opened"
-                return Delivery(row.id, sink, kind, incident, row.revision, row.attempts)
+                why = "it is over, and that it opened was given up"
             with self._writing() as connection:
-                outbox.given_up(connection, row.id, row.revision, "stored by another version")
+                outbox.given_up(connection, row.id, row.revision, why)
 
     def delivered(self, delivery: Delivery) -> None:
         """Its sink has it."""
@@ -209,6 +212,13 @@ class State:
     def _writing(self) -> Iterator[Connection]:
         with told(self.where), self._writer.begin() as connection:
             yield connection
+
+
+def _message(told: int, revision: int, over: bool) -> tuple[Kind, int]:
+    """What a sink is to hear next, which was ``told`` an earlier revision or none (0)."""
+    if over:
+        return ("resolved", revision) if told else ("opened", revision - 1)
+    return ("updated" if told else "opened", revision)
 
 
 def _incident(body: str) -> Incident | None:

@@ -43,7 +43,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 def due(
     connection: Connection, sink: str, clusters: Sequence[str] | None, now: datetime
-) -> Row[int, int, int, int, str] | None:
+) -> Row[int, int, int, int, int, str, datetime | None] | None:
     """The message that has been due for longest, with the ``body`` of its incident."""
     # What seems to be put off for much longer was so before the clock was put back.
     ready = or_(deliveries.c.due_at <= now, deliveries.c.due_at > now + 2 * LONGEST)
@@ -52,8 +52,10 @@ def due(
             deliveries.c.id,
             deliveries.c.revision,
             deliveries.c.told,
+            deliveries.c.settled,
             deliveries.c.attempts,
             incidents.c.body,
+            incidents.c.closed_at,
         )
         .join_from(deliveries, incidents)
         .where(deliveries.c.sink == sink, waiting, ready)

@@ -48,7 +48,8 @@ metadata = MetaData()
 
 class IncidentColumns(TypedColumns):
     """``revision`` counts what was announced, ``told`` is what a reader of the announcements knows
-    (``growth.Told``), ``digest`` tells a ``body`` that changed from one that did not."""
+    (``growth.Told``), ``digest`` tells a ``body`` that changed from one that did not. What was
+    announced to be over has ``closed_at``."""
 
     cluster: Named[str] = Column(String, primary_key=True)
     id: Named[str] = Column(String, primary_key=True)
@@ -62,6 +63,7 @@ class IncidentColumns(TypedColumns):
     digest: Named[str] = Column(String)
     told: Named[str] = Column(Text)
     body: Named[str] = Column(Text)
+    closed_at: Named[datetime | None] = Column(Utc)
 
 
 incidents = Table("incidents", metadata, IncidentColumns)
