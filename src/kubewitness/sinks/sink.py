@@ -7,7 +7,9 @@ is sent again, and when, is decided by whoever holds it until it is delivered.
 from __future__ import annotations
 
 import importlib
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID, uuid5
 
 import msgspec
@@ -47,6 +49,13 @@ class Notice(msgspec.Struct, frozen=True):
         return _TITLES[self.kind] + self.incident.title
 
 
+class Standing(NamedTuple):
+    """A notice on something that is not over, and when a sink was last told of it."""
+
+    notice: Notice
+    told_at: datetime
+
+
 class DeliveryError(KubewitnessError):
     """A notice that did not arrive.
 
@@ -80,6 +89,21 @@ class Sink(Protocol):
 
     def show(self, notice: Notice) -> str:
         """What ``send`` would send and where, secrets hidden; nothing is sent."""
+
+
+@runtime_checkable
+class Reminded(Protocol):
+    """A sink that forgets, and wants to hear again of what it was told: all of that in the last
+    ``lasts`` which is not over, ``every`` so many seconds."""
+
+    @property
+    def every(self) -> float: ...
+
+    @property
+    def lasts(self) -> timedelta: ...
+
+    async def remind(self, standing: Sequence[Standing]) -> None:
+        """Raises ``DeliveryError``; it comes again anyway."""
 
 
 def sink(wanted: settings.Sink) -> Sink:

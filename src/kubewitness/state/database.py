@@ -24,6 +24,7 @@ from kubewitness.incidents.model import SEVERITIES, Incident, Severity
 from kubewitness.state import engine as engines
 from kubewitness.state import keeping, migration, outbox
 from kubewitness.state.failure import told
+from kubewitness.state.growth import Told
 from kubewitness.state.keeping import Change, Kind, Wanted
 from kubewitness.state.outbox import Backlog, Delivery
 from kubewitness.state.schema import incidents, positions
@@ -146,6 +147,22 @@ class State:
                 why = "it is over, and that it opened was given up"
             with self._writing() as connection:
                 outbox.given_up(connection, row.id, row.revision, why)
+
+    def standing(
+        self, sink: str, since: datetime, *, clusters: Sequence[str] | None = None
+    ) -> list[tuple[Incident, int, datetime]]:
+        """What ``sink`` was told of at or after ``since`` and is not over, the newest first: as it
+        was judged last, but as severe as it was ever told to be; with revision and time of that."""
+        with self._reading() as connection:
+            rows = outbox.standing(connection, sink, clusters, since)
+        found = []
+        for row in rows:
+            incident = _incident(row.body)
+            if incident is not None:
+                most = msgspec.json.decode(row.most, type=Told).severity
+                incident = msgspec.structs.replace(incident, severity=most)
+                found.append((incident, row.told, row.told_at))
+        return found
 
     def delivered(self, delivery: Delivery) -> None:
         """Its sink has it."""

@@ -14,6 +14,8 @@ from kubewitness.state.schema import deliveries, incidents, waiting
 
 LONGEST = timedelta(hours=1)
 """No message is put off for longer."""
+MOST_STANDING = 500
+"""What a sink is reminded of at once."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -65,6 +67,33 @@ def due(
     if clusters is not None:
         asked = asked.where(deliveries.c.cluster.in_(clusters))
     return connection.execute(asked).first()
+
+
+def standing(
+    connection: Connection, sink: str, clusters: Sequence[str] | None, since: datetime
+) -> Sequence[Row[str, str, int, datetime | None]]:
+    """What ``sink`` was told of since then and is not over: the ``body``, the ``most`` that was
+    ever told (``growth.Told``), revision and time."""
+    asked = (
+        select(
+            incidents.c.body,
+            incidents.c.told.label("most"),
+            deliveries.c.told,
+            deliveries.c.told_at,
+        )
+        .join_from(deliveries, incidents)
+        .where(
+            deliveries.c.sink == sink,
+            deliveries.c.told > 0,
+            deliveries.c.told_at >= since,
+            incidents.c.closed_at.is_(None),
+        )
+        .order_by(deliveries.c.told_at.desc())
+        .limit(MOST_STANDING)
+    )
+    if clusters is not None:
+        asked = asked.where(deliveries.c.cluster.in_(clusters))
+    return connection.execute(asked).all()
 
 
 def delivered(connection: Connection, identity: int, revision: int, now: datetime) -> None:
