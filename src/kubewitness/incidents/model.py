@@ -74,6 +74,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     caused, ``prevention`` what would have prevented it; ``None`` where nothing was asked of a log.
     ``considered`` are the benign explanations that were tried, and why each was rejected or kept.
     ``ended_at``: when what it tells of was over, where that shows by itself (a gap in the log).
+    ``merged_into``: the incident that this one turned out to be part of, or ''.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     reach: Reach | None = None
     prevention: tuple[str, ...] = ()
     ended_at: datetime | None = None
+    merged_into: str = ""
 
 
 Failure = Literal["permission", "admission", "credential", "missing", "invalid", "server"]

@@ -54,6 +54,7 @@ def finding(
         "severity": incident.severity.capitalize(),
         "status_id": status,
         "status": _STATUSES[status],
+        **({"status_detail": f"part of {incident.merged_into}"} if incident.merged_into else {}),
         "is_alert": incident.alert,
         "message": incident.title,
         "metadata": _metadata(revision, uid, test),

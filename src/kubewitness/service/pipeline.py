@@ -348,7 +348,9 @@ class Pipeline:
         found = work.incidents
         if work.since is None:  # nobody knows yet what is usual
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
-        self._tell(cluster, all_of(found, witness.adopt(work)))
+        judged = all_of(found, witness.adopt(work))
+        self._tell(cluster, judged)
+        self._review(cluster, judged)
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""
@@ -362,6 +364,19 @@ class Pipeline:
             logger.warning("%d incidents wait for the state: %s", len(waiting), error)
         else:
             waiting.clear()
+            self._loop.call_soon_threadsafe(self._told)
+
+    def _review(self, cluster: str, judged: Sequence[Incident]) -> None:
+        """Have the state know what follows from all that was ``judged``; the next time, if it
+        cannot now."""
+        try:
+            merged = self._state.merge(cluster, judged)
+        except StateError as error:
+            logger.warning("what became part of others is found later: %s", error)
+            return
+        for part, whole in merged:
+            logger.info("%s: incident %s is part of %s", plain(cluster), part, whole)
+        if merged:
             self._loop.call_soon_threadsafe(self._told)
 
     def _tell_again(self) -> None:

@@ -90,6 +90,7 @@ def document(notice: Notice, now: datetime) -> dict[str, Any]:
         "techniques": ", ".join(plain(one, 20) for one in incident.techniques[:20]),
         "next_steps": "\n".join(plain(step, 300) for step in incident.next_steps[:5]),
         "score": f"{incident.score:.1f}",
+        "merged_into": plain(incident.merged_into, 100),
     }
     return {
         "labels": {name: value for name, value in labels.items() if value},

@@ -66,6 +66,7 @@ def _fields(notice: Notice) -> dict[str, str | float]:
         "kubewitness.incident": plain(incident.id),
         "kubewitness.cluster": plain(incident.cluster),
         "kubewitness.kind": notice.kind,
+        "kubewitness.merged_into": plain(incident.merged_into, 100),
         "kubewitness.severity": incident.severity,
         "kubewitness.score": incident.score,
         "kubewitness.principals": _joined(incident.principals),

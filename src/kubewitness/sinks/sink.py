@@ -46,6 +46,8 @@ class Notice(msgspec.Struct, frozen=True):
     def headline(self) -> str:
         """The title, and whether the incident only grew, is over or is a test. Hostile as any
         text."""
+        if self.kind == "resolved" and self.incident.merged_into:
+            return f"Part of {self.incident.merged_into} now: {self.incident.title}"
         return _TITLES[self.kind] + self.incident.title
 
 

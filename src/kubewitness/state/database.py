@@ -22,10 +22,11 @@ from sqlalchemy import Connection, desc, func, select
 from kubewitness.errors import StateError
 from kubewitness.incidents.model import SEVERITIES, Incident, Severity
 from kubewitness.state import engine as engines
-from kubewitness.state import keeping, migration, outbox
+from kubewitness.state import keeping, merging, migration, outbox
 from kubewitness.state.failure import told
 from kubewitness.state.growth import Told
 from kubewitness.state.keeping import Change, Kind, Wanted
+from kubewitness.state.merging import Merger
 from kubewitness.state.outbox import Backlog, Delivery
 from kubewitness.state.schema import incidents, positions
 
@@ -100,11 +101,21 @@ class State:
         with self._writing() as connection:
             return keeping.keep(connection, cluster, judged, wanted, self._clock())
 
+    def merge(self, cluster: str, judged: Sequence[Incident]) -> list[Merger]:
+        """Mark incidents that became part of others, as a judgement of everything shows, which
+        listed ``judged`` and nothing else; whoever was told of them is told."""
+        with self._writing() as connection:
+            return merging.merge(connection, cluster, judged, self._clock())
+
     def incidents(
-        self, cluster: str | None = None, *, since: datetime | None = None
+        self,
+        cluster: str | None = None,
+        *,
+        since: datetime | None = None,
+        merged: bool = False,
     ) -> list[Incident]:
         """Those of ``cluster`` that were still going on at or after ``since``, alerts first and
-        then by score, as ``analyze`` lists them."""
+        then by score, as ``analyze`` lists them; those ``merged`` into others, too."""
         columns = incidents.c
         asked = select(columns.cluster, columns.id, columns.body).order_by(
             desc(columns.alert), desc(columns.score), columns.id
@@ -113,6 +124,8 @@ class State:
             asked = asked.where(columns.cluster == cluster)
         if since is not None:
             asked = asked.where(columns.updated_at >= since)
+        if not merged:
+            asked = asked.where(columns.merged_into.is_(None))
         with self._reading() as connection:
             rows = connection.execute(asked).all()
         found = [(row.cluster, row.id, _incident(row.body)) for row in rows]
@@ -122,10 +135,11 @@ class State:
         return [incident for *_, incident in found if incident is not None]
 
     def counted(self) -> dict[Severity, int]:
-        """How many incidents there are of each severity."""
-        column = incidents.c.severity
+        """How many incidents there are of each severity that are not over."""
+        column, open_ = incidents.c.severity, incidents.c.closed_at.is_(None)
         with self._reading() as connection:
-            rows = connection.execute(select(column, func.count()).group_by(column)).all()
+            asked = select(column, func.count()).where(open_).group_by(column)
+            rows = connection.execute(asked).all()
         found = {row[0]: row[1] for row in rows}
         return {severity: found.get(severity, 0) for severity in SEVERITIES}
 

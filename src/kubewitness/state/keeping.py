@@ -78,6 +78,7 @@ def keep(
             ).decode(),
             "body": body.decode(),
             "closed_at": ((before and before.closed_at) or now) if over else None,
+            "merged_into": None,
         }
         if before is None:
             key = {"cluster": cluster, "id": incident.id, "first_seen": now}
@@ -106,7 +107,8 @@ class _Known(NamedTuple):
 
 
 def _kind(before: _Known | None, news: tuple[News, ...], over: bool) -> Kind | None:
-    """What is to be announced. What is over and goes on after all opens once more."""
+    """What is to be announced. What is over and goes on after all, or stands by itself again, opens
+    once more."""
     if before is None:
         return "opened"
     if over:

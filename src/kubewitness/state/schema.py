@@ -49,7 +49,7 @@ metadata = MetaData()
 class IncidentColumns(TypedColumns):
     """``revision`` counts what was announced, ``told`` is what a reader of the announcements knows
     (``growth.Told``), ``digest`` tells a ``body`` that changed from one that did not. What was
-    announced to be over has ``closed_at``."""
+    announced to be over has ``closed_at``, also if it was ``merged_into`` another."""
 
     cluster: Named[str] = Column(String, primary_key=True)
     id: Named[str] = Column(String, primary_key=True)
@@ -64,6 +64,7 @@ class IncidentColumns(TypedColumns):
     told: Named[str] = Column(Text)
     body: Named[str] = Column(Text)
     closed_at: Named[datetime | None] = Column(Utc)
+    merged_into: Named[str | None] = Column(String)
 
 
 incidents = Table("incidents", metadata, IncidentColumns)

@@ -142,6 +142,13 @@ def _several(values: Sequence[str], cap: int) -> str:
     return cell(values[0], cap) + rest
 
 
+def _title(incident: Incident, _end: datetime) -> str:
+    said = f"(part of {incident.merged_into}) " if incident.merged_into else ""
+    if incident.ended_at is not None:
+        said += "(over) "
+    return cell(said + incident.title, 160)
+
+
 def _tactics(incident: Incident, _end: datetime) -> str:
     return cell(",".join(t.replace(" ", "") for t in tactics.touched(incident)), 72) or "<none>"
 
@@ -157,7 +164,7 @@ _COLUMNS: dict[str, Callable[[Incident, datetime], str]] = {
     "AGE": lambda incident, end: age(end - utc(incident.opened_at)),
     "TACTICS": _tactics,
     "OBJECTS": lambda incident, _: _several([brief(o) for o in incident.objects], 48),
-    "TITLE": lambda incident, _: cell(incident.title, 160),
+    "TITLE": _title,
 }
 _NARROW = ("ID", "SEVERITY", "SCORE", "PRINCIPAL", "AGE", "TITLE")
 _WIDE = tuple(_COLUMNS)
