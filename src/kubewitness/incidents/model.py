@@ -158,3 +158,13 @@ class Misconfiguration(msgspec.Struct, frozen=True, kw_only=True):
     caution: str
     message: str
     audit_ids: tuple[str, ...]
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """A misconfiguration of a cluster that is watched, as it was found last. ``first_seen`` and
+    ``last_seen`` are when it was found, ``gone_at`` is when it no longer was (``None``: it is)."""
+
+    misconfiguration: Misconfiguration
+    first_seen: datetime
+    last_seen: datetime
+    gone_at: datetime | None

@@ -28,7 +28,7 @@ import msgspec
 
 from kubewitness.config.settings import Settings
 from kubewitness.errors import LakeError, StateError
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Incident, Misconfiguration
 from kubewitness.lake.adding import add
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
@@ -350,7 +350,7 @@ class Pipeline:
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
         judged = all_of(found, witness.adopt(work))
         self._tell(cluster, judged)
-        self._review(cluster, judged)
+        self._review(cluster, judged, work.detection.misconfigurations)
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""
@@ -366,13 +366,16 @@ class Pipeline:
             waiting.clear()
             self._loop.call_soon_threadsafe(self._told)
 
-    def _review(self, cluster: str, judged: Sequence[Incident]) -> None:
+    def _review(
+        self, cluster: str, judged: Sequence[Incident], broken: Sequence[Misconfiguration]
+    ) -> None:
         """Have the state know what follows from all that was ``judged``; the next time, if it
         cannot now."""
         try:
+            self._state.keep_misconfigurations(cluster, broken)
             merged = self._state.merge(cluster, judged)
         except StateError as error:
-            logger.warning("what became part of others is found later: %s", error)
+            logger.warning("what is broken, and part of what, is written down later: %s", error)
             return
         for part, whole in merged:
             logger.info("%s: incident %s is part of %s", plain(cluster), part, whole)

@@ -20,9 +20,15 @@ import msgspec
 from sqlalchemy import Connection, desc, func, select
 
 from kubewitness.errors import StateError
-from kubewitness.incidents.model import SEVERITIES, Incident, Severity
+from kubewitness.incidents.model import (
+    SEVERITIES,
+    Broken,
+    Incident,
+    Misconfiguration,
+    Severity,
+)
 from kubewitness.state import engine as engines
-from kubewitness.state import keeping, merging, migration, outbox
+from kubewitness.state import keeping, merging, migration, misconfigurations, outbox
 from kubewitness.state.failure import told
 from kubewitness.state.growth import Told
 from kubewitness.state.keeping import Change, Kind, Wanted
@@ -134,6 +140,16 @@ class State:
                 _log.warning("incident %s of %s was stored by another version", identity, name)
         return [incident for *_, incident in found if incident is not None]
 
+    def keep_misconfigurations(self, cluster: str, found: Sequence[Misconfiguration]) -> None:
+        """Store what a judgement of everything ``found`` broken; what else was is gone."""
+        with self._writing() as connection:
+            misconfigurations.keep(connection, cluster, found, self._clock())
+
+    def misconfigurations(self, cluster: str | None = None, *, gone: bool = False) -> list[Broken]:
+        """What is broken in ``cluster``, most pressing first; also what is ``gone``."""
+        with self._reading() as connection:
+            return misconfigurations.listed(connection, cluster, gone)
+
     def counted(self) -> dict[Severity, int]:
         """How many incidents there are of each severity that are not over."""
         column, open_ = incidents.c.severity, incidents.c.closed_at.is_(None)
@@ -216,8 +232,10 @@ class State:
                 connection.execute(positions.insert().values(feed=name, **values))
 
     def forget(self, before: datetime) -> int:
-        """Delete the incidents that ended before, and what was to be sent of them; how many."""
+        """Delete the incidents that ended before, and what was to be sent of them; how many. And
+        what was broken last before."""
         with self._writing() as connection:
+            misconfigurations.forget(connection, before)
             old = incidents.delete().where(incidents.c.updated_at < before)
             return connection.execute(old).rowcount
 

@@ -113,6 +113,20 @@ Index(
 )
 
 
+class MisconfigurationColumns(TypedColumns):
+    """When judgements of a cluster found it first and last, and when one no longer did."""
+
+    cluster: Named[str] = Column(String, primary_key=True)
+    id: Named[str] = Column(String, primary_key=True)
+    first_seen: Named[datetime] = Column(Utc)
+    last_seen: Named[datetime] = Column(Utc)
+    gone_at: Named[datetime | None] = Column(Utc)
+    body: Named[str] = Column(Text)
+
+
+misconfigurations = Table("misconfigurations", metadata, MisconfigurationColumns)
+
+
 class PositionColumns(TypedColumns):
     """How far each feed was read, in the feed's own words."""
 
