@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +20,7 @@ from kubewitness.state.database import State
 from kubewitness.state.growth import news, told
 from kubewitness.state.keeping import QUIET, Kind, Wanted
 from kubewitness.state.outbox import LONGEST, Delivery
-from report_fixtures import hostile, stolen_token
+from report_fixtures import hostile, lost_binding, stolen_token
 from state_fixtures import MINUTE, NOW, Clock, incident, sent, sink
 
 PAGER = sink()
@@ -281,9 +284,52 @@ def test_incidents_are_listed_as_an_analysis_lists_them(state: State) -> None:
 def test_what_ended_long_ago_is_forgotten_with_its_messages(state: State) -> None:
     state.keep("prod", [incident("old", updated_at=NOW - 2 * MINUTE)], [PAGER])
     state.keep("prod", [incident("new", updated_at=NOW)], [PAGER])
-    assert state.forget(NOW - MINUTE) == 1
+    assert state.forget(MINUTE) == 1
     assert [one.id for one in state.incidents()] == ["new"]
     assert sent(state) == [("opened", "new", 1)]
+
+
+def test_a_clock_that_runs_ahead_forgets_nothing(state: State, clock: Clock) -> None:
+    state.keep("prod", [incident(updated_at=NOW)], [])
+    clock.now = NOW + timedelta(days=4000)
+    assert state.forget(MINUTE) == 0
+
+
+def test_an_incident_of_the_future_is_forgotten_like_others(state: State, clock: Clock) -> None:
+    state.keep("prod", [incident("ahead", updated_at=NOW + timedelta(days=4000))], [])
+    state.keep("prod", [incident(updated_at=NOW)], [])
+    assert state.forget(MINUTE) == 0
+    clock.now = NOW + 2 * MINUTE
+    state.keep("prod", [incident("new", updated_at=clock.now)], [])
+    assert state.forget(MINUTE) == 2
+    assert [one.id for one in state.incidents()] == ["new"]
+
+
+def test_years_leave_no_more_than_what_is_kept(tmp_path: Path, clock: Clock) -> None:
+    """Each day an incident, a gap that ends, a misconfiguration, and a sink that is down."""
+    sizes = []
+    with State(tmp_path / "state.sqlite", clock=clock) as state:
+        for day in range(60):
+            clock.now = NOW + timedelta(days=day)
+            at: dict[str, Any] = {"opened_at": clock.now, "updated_at": clock.now}
+            gap = incident(f"gap-{day}", evidence=(), **at)
+            state.keep("prod", [incident(f"i{day}", **at), gap], [PAGER, sink("down")])
+            state.keep("prod", [msgspec.structs.replace(gap, ended_at=clock.now)], [PAGER])
+            state.merge("prod", [incident(f"w{day}", **at)])
+            broken = {"id": f"m{day}", "principal": f"p{day}"}
+            state.keep_misconfigurations(
+                "prod", [msgspec.structs.replace(lost_binding(), **broken)]
+            )
+            for feed in ("file:/var/log/audit.log", "gaps"):
+                state.set_position(feed, b"%d" % day)
+            sent(state, now=clock.now)
+            state.forget(timedelta(days=10))
+            rows = 0
+            with closing(sqlite3.connect(tmp_path / "state.sqlite")) as connection:
+                for table in ("incidents", "deliveries", "misconfigurations", "positions"):
+                    rows += connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            sizes.append(rows)
+    assert max(sizes) == sizes[20] == sizes[-1]
 
 
 def test_a_feed_finds_its_position_again(state: State) -> None:

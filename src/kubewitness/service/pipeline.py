@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -216,8 +216,9 @@ class Pipeline:
             activity=timedelta(seconds=kept.activity),
         ):
             logger.info("%s is older than it shall be and was deleted", plain(str(gone.path)))
+        self._spool.forget_damaged(time.time() - kept.events)
         with suppress(StateError):
-            self._state.forget(datetime.now(UTC) - timedelta(seconds=kept.activity))
+            self._state.forget(timedelta(seconds=kept.activity))
 
     def _due(self, cluster: str) -> bool:
         """Whether a witness has heard something since it judged, and judging is not all it does."""

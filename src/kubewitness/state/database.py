@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -231,13 +231,18 @@ class State:
             if not connection.execute(positions.update().where(here).values(values)).rowcount:
                 connection.execute(positions.insert().values(feed=name, **values))
 
-    def forget(self, before: datetime) -> int:
-        """Delete the incidents that ended before, and what was to be sent of them; how many. And
-        what was broken last before."""
+    def forget(self, age: timedelta) -> int:
+        """Delete the incidents that ended longer ago, with what was to be sent of them, and what
+        is broken no more for as long; how many.
+
+        Age is counted from the newest incident, or from now if that is earlier: a clock that runs
+        ahead deletes nothing, and no incident stays for ever because its own did.
+        """
         with self._writing() as connection:
-            misconfigurations.forget(connection, before)
-            old = incidents.delete().where(incidents.c.updated_at < before)
-            return connection.execute(old).rowcount
+            now = self._clock()
+            return keeping.forget(connection, age, now) + misconfigurations.forget(
+                connection, age, now
+            )
 
     def _upgrade(self, existing: bool) -> None:
         with self._reading() as connection:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, case, func, select
 
 from kubewitness.incidents.model import SEVERITIES, Incident, Severity
 from kubewitness.state import growth
@@ -90,6 +90,18 @@ def keep(
             changes.append(Change(kind, incident, revision, news))
         _post(connection, cluster, incident, revision, kind, news, wanted, now)
     return changes
+
+
+def forget(connection: Connection, age: timedelta, now: datetime) -> int:
+    """Delete what ended longer ago than ``age``; of what ended in the future, the time at which it
+    was first seen is meant. How many."""
+    ended = case(
+        (incidents.c.updated_at > now, incidents.c.first_seen), else_=incidents.c.updated_at
+    )
+    newest = connection.scalar(select(func.max(ended, type_=incidents.c.updated_at.type)))
+    if newest is None:
+        return 0
+    return connection.execute(incidents.delete().where(ended < min(newest, now) - age)).rowcount
 
 
 def passes(incident: Incident, sink: Wanted) -> bool:

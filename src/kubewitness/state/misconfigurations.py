@@ -4,10 +4,10 @@ still is."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, Row, desc, select
+from sqlalchemy import Connection, Row, desc, func, select
 
 from kubewitness.incidents.model import Broken, Misconfiguration
 from kubewitness.state.schema import misconfigurations
@@ -105,6 +105,12 @@ def _decoded(
         return
 
 
-def forget(connection: Connection, before: datetime) -> None:
-    """Delete what was last found before."""
-    connection.execute(misconfigurations.delete().where(misconfigurations.c.last_seen < before))
+def forget(connection: Connection, age: timedelta, now: datetime) -> int:
+    """Delete what was last found longer ago than ``age``, counted from what was found last of all;
+    how many."""
+    seen = misconfigurations.c.last_seen
+    newest = connection.scalar(select(func.max(seen, type_=seen.type)))
+    if newest is None:
+        return 0
+    old = misconfigurations.delete().where(seen < min(newest, now) - age)
+    return connection.execute(old).rowcount
