@@ -25,18 +25,34 @@ from kubewitness.errors import KubewitnessError
 from kubewitness.incidents.model import SEVERITIES, Expected, Incident, Moment, Reason, Severity
 from kubewitness.report import exports, inert
 from kubewitness.report.ocsf import finding
+from kubewitness.service.gaps.model import Gap
+from kubewitness.service.gaps.telling import notice as gap_notice
 from kubewitness.sinks import alertmanager, falco, ocsf, slack, webhook
 from kubewitness.sinks.sink import Kind, Notice, sink
 from kubewitness.sinks.trial import trial
 
 NOW = datetime(2026, 3, 14, 4, 0, tzinfo=UTC)
-KINDS: tuple[Kind, ...] = ("opened", "updated", "test")
+KINDS: tuple[Kind, ...] = ("opened", "updated", "resolved", "test")
 OPENED = Notice("opened", fixtures.stolen_token(), 1)
 GREW = Notice("updated", fixtures.escalation(), 3)
 HOSTILE = Notice("opened", fixtures.hostile(), 1)
 GIANT = Notice("opened", fixtures.giant(), 1)
+GAP = Gap(
+    id="4be1d2",
+    kind="level",
+    cluster="prod-eu-1",
+    severity="high",
+    since=NOW - timedelta(hours=2),
+    until=NOW - timedelta(minutes=20),
+    title="Bodies are no longer logged",
+    what="what was written",
+    why="what came with a body comes without",
+    remedy="compare the audit policy of each API server with the one that is meant",
+    members=("update deployments.apps",),
+)
+OVER = Notice("resolved", gap_notice(GAP), 2)
 TRIAL = trial(NOW, "prod-eu-1")
-NOTICES = {"opened": OPENED, "grew": GREW, "hostile": HOSTILE, "test": TRIAL}
+NOTICES = {"opened": OPENED, "grew": GREW, "over": OVER, "hostile": HOSTILE, "test": TRIAL}
 DOCUMENTS = {
     "falco": falco.document,
     "alertmanager": lambda notice: alertmanager.document(notice, NOW),
@@ -210,8 +226,9 @@ def test_an_action_becomes_the_fields_of_its_request(action: str, expected: dict
     assert {name: fields[name] for name in told if name in fields} == expected
 
 
-def test_what_answers_to_a_rule_does_not_answer_to_a_test() -> None:
-    assert document("falco", TRIAL)["rule"] != document("falco", OPENED)["rule"]
+def test_what_answers_to_a_rule_answers_neither_to_a_test_nor_to_an_end() -> None:
+    rules = [document("falco", notice)["rule"] for notice in (OPENED, OVER, TRIAL)]
+    assert len(set(rules)) == 3
     assert "test" in document("falco", TRIAL)["tags"]
 
 
@@ -248,7 +265,8 @@ def test_alertmanager_takes_every_alert_and_it_fires(notice: Notice) -> None:
     alert = document("alertmanager", notice)
     jsonschema.Draft202012Validator(ALERTS).validate([alert])
     starts, ends = (datetime.fromisoformat(alert[key]) for key in ("startsAt", "endsAt"))
-    assert starts <= NOW < ends
+    assert starts <= NOW
+    assert ends == NOW if notice.kind == "resolved" else ends > NOW
 
 
 def test_an_incident_that_grows_is_the_same_alert() -> None:
@@ -263,6 +281,15 @@ def test_an_incident_that_grows_is_the_same_alert() -> None:
     ]
     assert labels[0] == labels[1]
     assert set(labels[0]) == {"alertname", "severity", "cluster", "incident"}
+
+
+def test_what_is_over_is_so_for_each_alert_that_it_was() -> None:
+    ended = alertmanager.alerts(OVER, NOW)
+    assert [alert["labels"]["severity"] for alert in ended] == ["high", "medium", "low"]
+    for alert in ended:
+        assert alert["endsAt"] == "2026-03-14T04:00:00Z"
+        labels = {**alert["labels"], "severity": "high"}
+        assert labels == alertmanager.document(Notice("opened", OVER.incident, 1), NOW)["labels"]
 
 
 def test_a_test_resolves_soon_and_can_be_told() -> None:
@@ -365,6 +392,10 @@ def test_a_finding_says_what_was_unusual_and_what_would_have_been_usual() -> Non
     }
     found = document("ocsf", GREW)
     assert (found["activity_name"], found["metadata"]["sequence"]) == ("Update", 3)
+    assert (found["status_id"], found["status"]) == (1, "New")
+    closed = document("ocsf", OVER)
+    assert (closed["activity_id"], closed["activity_name"]) == (3, "Close")
+    assert (closed["status_id"], closed["status"]) == (4, "Resolved")
     assert found["finding_info"]["uid"] == fixtures.escalation().id
 
 

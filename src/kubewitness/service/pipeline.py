@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -28,7 +28,7 @@ import msgspec
 
 from kubewitness.config.settings import Settings
 from kubewitness.errors import LakeError, StateError
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Incident, Misconfiguration
 from kubewitness.lake.adding import add
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
@@ -218,8 +218,9 @@ class Pipeline:
             activity=timedelta(seconds=kept.activity),
         ):
             logger.info("%s is older than it shall be and was deleted", plain(str(gone.path)))
+        self._spool.forget_damaged(time.time() - kept.events)
         with suppress(StateError):
-            self._state.forget(datetime.now(UTC) - timedelta(seconds=kept.activity))
+            self._state.forget(timedelta(seconds=kept.activity))
 
     def _due(self, cluster: str) -> bool:
         """Whether a witness has heard something since it judged, and judging is not all it does."""
@@ -358,7 +359,9 @@ class Pipeline:
         found = work.verdict.incidents
         if work.task.since is None:  # nobody knows yet what is usual
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
-        self._tell(cluster, all_of(found, witness.adopt(work)))
+        judged = all_of(found, witness.adopt(work))
+        self._tell(cluster, judged)
+        self._review(cluster, judged, work.verdict.detection.misconfigurations)
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""
@@ -372,6 +375,22 @@ class Pipeline:
             logger.warning("%d incidents wait for the state: %s", len(waiting), error)
         else:
             waiting.clear()
+            self._loop.call_soon_threadsafe(self._told)
+
+    def _review(
+        self, cluster: str, judged: Sequence[Incident], broken: Sequence[Misconfiguration]
+    ) -> None:
+        """Have the state know what follows from all that was ``judged``; the next time, if it
+        cannot now."""
+        try:
+            self._state.keep_misconfigurations(cluster, broken)
+            merged = self._state.merge(cluster, judged)
+        except StateError as error:
+            logger.warning("what is broken, and part of what, is written down later: %s", error)
+            return
+        for part, whole in merged:
+            logger.info("%s: incident %s is part of %s", plain(cluster), part, whole)
+        if merged:
             self._loop.call_soon_threadsafe(self._told)
 
     def _tell_again(self) -> None:
