@@ -8,8 +8,8 @@ made or allowed what they used. So it costs a small part of an analysis, and goe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -22,11 +22,12 @@ from kubewitness.activity.technique import GRAVE
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import drawn_chain
 from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
-from kubewitness.forensics.causes.links import Found, causes
+from kubewitness.forensics.causes.links import Found, causes, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
-from kubewitness.forensics.causes.reach import drawn_reach
-from kubewitness.forensics.causes.record import learnt_proxies
-from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, Scene
+from kubewitness.forensics.causes.reach import drawn_reach, followed
+from kubewitness.forensics.causes.record import counted, learnt_proxies
+from kubewitness.forensics.causes.scene import CHANGES, DELETES, Habit, Key, Scene
+from kubewitness.forensics.target import bounds
 from kubewitness.incidents.model import Incident
 
 # Of each incident: what it is proven by, and as much of what surrounds it.
@@ -59,7 +60,18 @@ def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident])
     proxies = learnt_proxies(connection)
     own = _own(connection, incidents, proxies)
     around = _around(connection, [one for deeds in own.values() for one in deeds], proxies)
-    return [_told(one, own.get(number, []), around) for number, one in enumerate(incidents)]
+    span = bounds(connection)
+    start = span[0] if span else None
+    known: dict[Habit, int] = {}
+    asked: set[Habit] = set()
+    scenes = {number: _scene(deeds, around, known, start) for number, deeds in own.items()}
+    for scene in scenes.values():
+        asked |= habits(scene, scene.deeds)
+    known |= counted(connection, asked)
+    return [
+        _told(one, own[number], scenes[number]) if number in own else one
+        for number, one in enumerate(incidents)
+    ]
 
 
 def _own(
@@ -157,10 +169,11 @@ def _interesting(one: Deed) -> list[tuple[str, str]]:
     return names
 
 
-def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
-    if not own:
-        return incident
-    cluster = incident.cluster
+def _scene(
+    own: Sequence[Deed], around: _Around, habits: Mapping[Habit, int], start: datetime | None
+) -> Scene:
+    """The requests of an incident with what may have led to them or come of them."""
+    cluster = own[0].cluster
     further: dict[Key, Deed] = {}
     end = own[-1].at + _AFTER
     for one in own:
@@ -171,7 +184,11 @@ def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
         for other in around.used.get((cluster, one.issued), ()) if one.issued else ():
             further[other.key] = other
     mine = {one.key for one in own}
-    scene = Scene([*own, *(one for key, one in further.items() if key not in mine)], {})
+    everything = [*own, *(one for key, one in further.items() if key not in mine)]
+    return Scene(everything, {}, habits, start)
+
+
+def _told(incident: Incident, own: Sequence[Deed], scene: Scene) -> Incident:
     first = own[0]
     told = {one.key: causes(scene, one, sittings=one is own[-1]) for one in scene.deeds}
     proven = set(incident.evidence)
@@ -219,7 +236,7 @@ def _descendants(
         by = [
             link
             for link in told[one.key]
-            if link.kind not in ("session", "permission") and link.cause.key in reached
+            if followed(link) and link.kind != "permission" and link.cause.key in reached
         ]
         if by and one.key not in reached:
             reached.add(one.key)

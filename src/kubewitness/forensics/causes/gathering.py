@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
-from kubewitness.forensics.causes.links import Found, causes, rbac, role_of
+from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.links import Found, causes, habits, rbac, role_of
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record
 from kubewitness.forensics.causes.scene import DELIVERED, Key, Scene, Thing, schedules, thing
@@ -43,7 +43,7 @@ def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
         asked.update(one.key for one in frontier)
         _fetch(record, frontier)
         scene = record.scene()
-        _learn_habits(record, scene, frontier)
+        record.learn_habits(habits(scene, frontier))
         for one in frontier:
             told[one.key] = causes(scene, one)
         # How somebody came by a right, or sat down, is a question of its own.
@@ -177,15 +177,3 @@ def _read(record: Record, deeds: Iterable[Deed]) -> None:
         [one for what, own in by_thing.items()
          for one in own[: _PODS_READ if what[0] == "pods" else _READ]]
     )  # fmt: skip
-
-
-def _learn_habits(record: Record, scene: Scene, frontier: Iterable[Deed]) -> None:
-    """Only of what was done from a pod that somebody had got into."""
-    entered: dict[tuple[str, str], datetime] = defaultdict()
-    for one in scene.deeds:
-        if one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers":
-            entered.setdefault((one.namespace, one.name), one.at)
-    for one in frontier:
-        at = entered.get((account_namespace(one.principal), one.pod))
-        if one.pod and at is not None and at < one.at:
-            record.learn_habit(one)

@@ -7,7 +7,7 @@ A rule never asks the log: what is not in the scene is no cause (``forensics.gat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -23,8 +23,10 @@ from kubewitness.forensics.causes.scene import (
     DELIVERED,
     REACTION,
     SIGNING,
+    Habit,
     Scene,
     Thing,
+    habit,
     schedules,
     thing,
 )
@@ -310,27 +312,40 @@ def _handed(minted: Deed, effect: Deed) -> bool:
     return minted.of != "node"
 
 
-def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
-    home = account_namespace(effect.principal)
-    pod = ("pods", home, effect.pod)
-    entries = [
+def entries(scene: Scene, effect: Deed) -> list[Deed]:
+    """Who got into the pod from which a deed was done, before it, the latest first."""
+    if not effect.pod or effect.of != "workload":
+        return []
+    return [
         deed
-        for deed in scene.before(pod, effect.at)
+        for deed in scene.before(_pod_of(effect), effect.at)
         if (deed.subresource in INTERACTIVE or deed.subresource == "ephemeralcontainers")
         and deed.subresource != "portforward"
         and deed.of not in ("node", "control-plane")
         and effect.at - deed.at <= ENTRY
     ]
-    if entries:
-        wait = effect.at - entries[0].at
-        usual = scene.habits(effect)
-        before = sum(at < entries[-1].at for at in usual)
-        sure = _unusual(before, wait, scene.span(effect.at))
-        known = (
-            "never seen from this pod before that" if not before else f"seen {before} times before"
-        )
-        because = f"{_span(wait)} after {entries[0].principal} got in; {known}"
-        yield Found(entries[0], "entry", False, sure, because)
+
+
+def habits(scene: Scene, effects: Iterable[Deed]) -> set[Habit]:
+    """What has to be asked before ``entry`` can be told: whether what was done from a pod that
+    somebody had got into was usual before that."""
+    return {habit(one, found[-1].at) for one in effects if (found := entries(scene, one))}
+
+
+def _pod_of(effect: Deed) -> Thing:
+    return ("pods", account_namespace(effect.principal), effect.pod)
+
+
+def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
+    pod = _pod_of(effect)
+    entered = entries(scene, effect)
+    if entered:
+        wait, first = effect.at - entered[0].at, entered[-1].at
+        before = scene.habit(effect, first)
+        sure = _NOT_ASKED if before is None else _unusual(before, wait, scene.span(first))
+        known = _BEFORE.get(before, f"seen {before} times before")
+        because = f"{_span(wait)} after {entered[0].principal} got in; {known}"
+        yield Found(entered[0], "entry", False, sure, because)
     outside = network(effect.source_ip).scope == "public"
     away = "; it was used from an outside address, so not by the pod itself" if outside else ""
     for deed in scene.before(pod, effect.at):
@@ -342,6 +357,14 @@ def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
             yield Found(deed, "pod", bool(same) and not outside, sure, because + away)
             if deed.verb == "create" and not deed.subresource:
                 return
+
+
+_NOT_ASKED = 0.3
+_BEFORE: dict[int | None, str] = {
+    None: "how often before was not asked",
+    0: "never seen from this pod before that",
+    1: "seen once before",
+}
 
 
 def _unusual(before: int, wait: timedelta, span: timedelta) -> float:

@@ -16,7 +16,7 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.graph import Reach, Touched
-from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, Found, causes
+from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, Found, causes, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record
 from kubewitness.forensics.causes.scene import CHANGES, Key
@@ -35,25 +35,7 @@ _AT_ONCE = timedelta(minutes=10)
 _TOKEN_LIFE = timedelta(days=2)
 _TOLD = 80
 _BODIES = 40
-# What acts through somebody is followed; that a machine goes on with its work is not.
-_FOLLOW = frozenset(
-    [
-        "owner",
-        "replacement",
-        "schedule",
-        "autoscaling",
-        "cascade",
-        "termination",
-        "placement",
-        "token",
-        "certificate",
-        "account",
-        "pod",
-        "entry",
-        "permission",
-        "delivery",
-    ]
-)
+_EVEN = 0.5
 
 
 def reach_of(
@@ -190,18 +172,23 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, 
         _fetch_effects(record, frontier, asked)
         scene = record.scene()
         begin = scene.first_after(min(one.at for one in frontier))
+        later = [one for one in scene.deeds[begin:] if one.key not in reached]
+        record.learn_habits(habits(scene, later))
         fresh: list[Deed] = []
-        for effect in scene.deeds[begin:]:
-            if effect.key in reached:
-                continue
+        for effect in later:
             led = causes(scene, effect, sittings=False)
-            found = [one for one in led if one.kind in _FOLLOW and one.cause.key in reached]
+            found = [one for one in led if followed(one) and one.cause.key in reached]
             if found:
                 reached.add(effect.key)
                 told[effect.key] = (effect, found)
                 fresh.append(effect)
         frontier = _gravest(fresh)
     return told
+
+
+def followed(found: Found) -> bool:
+    """Whether an effect was caused, and not the usual work of a pod that somebody got into."""
+    return found.kind != "session" and (found.kind != "entry" or found.confidence >= _EVEN)
 
 
 def _gravest(deeds: Iterable[Deed]) -> list[Deed]:
