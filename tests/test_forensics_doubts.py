@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from audit_log import Event, event, write
+from evaluate_fixtures import incident
 from forensic_log import CONTROLLER, at
 from kubewitness.forensics.causes.chain import cause_of
 from kubewitness.forensics.causes.graph import Chain, Link, Reach
 from kubewitness.forensics.causes.reach import reach_of
 from kubewitness.forensics.causes.record import Record
+from kubewitness.incidents import tracing
+from kubewitness.incidents.model import Incident
+from kubewitness.incidents.tracing import traced
 from kubewitness.inquiry import opened
 
 ACCOUNT = "system:serviceaccount:shop:api"
@@ -76,3 +80,65 @@ def test_another_pod_of_a_longer_name_is_no_habit(tmp_path: Path) -> None:
     with record_of([*others, entered(60 * 99 + 30), own], tmp_path) as record:
         (link,) = links(cause_of(record, own["auditID"]), "entry")
     assert "never seen from this pod before" in link.because
+
+
+ROBOT = "system:serviceaccount:shop:robot"
+
+
+def by_token(seconds: float, token: str, resource: str = "pods", **fields: Any) -> Event:
+    """What is done with a token of the account ``robot``."""
+    extra = {"authentication.kubernetes.io/credential-id": [token]}
+    user = {"username": ROBOT, "groups": [], "extra": extra}
+    return event(at(seconds), verb="list", resource=resource, user=user, name="", **fields)
+
+
+def minted(seconds: float, token: str, who: str = "eve") -> Event:
+    notes = {"authentication.kubernetes.io/issued-credential-id": token}
+    return event(at(seconds), who, "create", "serviceaccounts", subresource="token", name="robot",
+                 code=201, annotations=notes)  # fmt: skip
+
+
+def traced_of(events: Sequence[Event], own: Sequence[Event], folder: Path) -> Incident:
+    """An incident of ``own`` among ``events``, with its cause and reach."""
+    known = incident(evidence=tuple(one["auditID"] for one in own))
+    with record_of(events, folder) as record:
+        rows = record._connection.execute("SELECT any_value(cluster) FROM events").fetchall()
+        (told,) = traced(record._connection, [replace(known, cluster=rows[0][0])])
+    return told
+
+
+def test_an_incident_finds_what_a_minted_token_did_among_the_routine_of_its_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "_MOST", 50)
+    routine = [by_token(10 * n, "JTI=own") for n in range(80)]
+    mint = minted(800, "JTI=ab")
+    used = [by_token(810 + n, "JTI=ab", "secrets") for n in range(3)]
+    other = by_token(815, "JTI=abc", "configmaps")
+    told = traced_of([*routine, mint, *used, other], [mint], tmp_path)
+    assert told.reach is not None
+    assert {(one.resource, one.n) for one in told.reach.touched if one.caused} == {("secrets", 3)}
+    assert told.reach.notes == ()
+
+
+def test_an_incident_says_where_it_read_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "_MOST", 3)
+    mint = minted(0, "JTI=ab")
+    used = [by_token(10 + n, "JTI=ab", "secrets") for n in range(5)]
+    told = traced_of([mint, *used], [mint], tmp_path)
+    assert told.cause is not None
+    assert any("the latest 3 requests were read" in note for note in told.cause.notes)
+
+
+def test_an_incident_asks_what_was_usual_before_somebody_got_in(tmp_path: Path) -> None:
+    told = traced_of([*ROUTINE, ENTRY], [ENTRY, ROUTINE[295]], tmp_path)
+    assert told.cause is not None
+    assert ["seen 291 times before" in one.because for one in links(told.cause, "entry")] == [True]
+
+
+def test_a_credential_is_told_by_the_whole_of_its_id(tmp_path: Path) -> None:
+    with record_of([by_token(0, "JTI=ab"), by_token(1, "JTI=abc", "secrets")], tmp_path) as record:
+        reach = reach_of(record, "JTI=ab")
+    assert {one.resource for one in reach.touched} == {"pods"}

@@ -25,8 +25,8 @@ from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
 from kubewitness.forensics.causes.links import Found, causes, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.reach import drawn_reach, followed
-from kubewitness.forensics.causes.record import counted, learnt_proxies
-from kubewitness.forensics.causes.scene import CHANGES, DELETES, Habit, Key, Scene
+from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies
+from kubewitness.forensics.causes.scene import CHANGES, DELETES, TOKEN_LIFE, Habit, Key, Scene
 from kubewitness.forensics.target import bounds
 from kubewitness.incidents.model import Incident
 
@@ -69,7 +69,7 @@ def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident])
         asked |= habits(scene, scene.deeds)
     known |= counted(connection, asked)
     return [
-        _told(one, own[number], scenes[number]) if number in own else one
+        _told(one, own[number], scenes[number], around.notes) if number in own else one
         for number, one in enumerate(incidents)
     ]
 
@@ -108,6 +108,7 @@ class _Around(msgspec.Struct):
 
     named: dict[tuple[str, str, str], list[Deed]]
     used: dict[tuple[str, str], list[Deed]]
+    notes: tuple[str, ...] = ()
 
 
 def _around(
@@ -126,23 +127,30 @@ def _around(
     accounts = sorted({f"system:serviceaccount:{one.namespace}:{one.name}"
                        for one in deeds if one.issued})  # fmt: skip
     begin = min(one.at for one in deeds) - _BEFORE
+    end = max(one.at for one in deeds) + TOKEN_LIFE
     done = (
-        "stage_at >= ? AND name IN (SELECT wanted FROM asked) AND (verb IN ('create', 'update',"
+        "name IN (SELECT wanted FROM asked) AND (verb IN ('create', 'update',"
         " 'patch', 'delete') OR subresource IN ('exec', 'attach')) AND (subresource IS NULL OR"
         " subresource NOT IN ('status', 'eviction', 'scale')) AND (subresource IS NULL OR"
         " subresource <> 'token' OR NOT (starts_with(\"user\", 'system:node:') OR \"user\" ="
         " 'system:kube-controller-manager')) AND resource IN"
         f" ({', '.join(quoted(kind) for kind in sorted(_KINDS))})"
     )
-    parameters: list[Any] = [begin.replace(tzinfo=None)]
+    parameters: list[Any] = [begin.replace(tzinfo=None), end.replace(tzinfo=None)]
     if accounts:
-        done = f'({done}) OR ("user" IN (SELECT unnest(?)) AND stage_at >= ?)'
-        parameters += [accounts, begin.replace(tzinfo=None)]
+        done = f'({done}) OR ("user" IN (SELECT unnest(?)) AND {any_in("extra", issued)})'
+        parameters.append(accounts)
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE {done} ORDER BY received_at, audit_id LIMIT {_MOST}",
+        f"SELECT {COLUMNS} FROM events WHERE stage_at >= ? AND received_at <= ? AND ({done})"
+        f" ORDER BY received_at DESC, audit_id LIMIT {_MOST}",
         parameters,
     ).fetchall()
     around = _Around(defaultdict(list), defaultdict(list))
+    if len(rows) == _MOST:
+        around.notes = (
+            f"Of what surrounds the incidents the latest {_MOST:,} requests were read:"
+            " 'kubewitness cause AUDITID' may know of earlier causes.",
+        )
     tokens = set(issued)
     for one in sorted((deed(row, proxies) for row in rows), key=lambda one: one.turn):
         if one.credential in tokens:
@@ -188,14 +196,16 @@ def _scene(
     return Scene(everything, {}, habits, start)
 
 
-def _told(incident: Incident, own: Sequence[Deed], scene: Scene) -> Incident:
+def _told(
+    incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence[str]
+) -> Incident:
     first = own[0]
     told = {one.key: causes(scene, one, sittings=one is own[-1]) for one in scene.deeds}
     proven = set(incident.evidence)
     last = next((one for one in reversed(own) if one.audit_id in proven), own[-1])
-    chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told)
+    chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told, notes=notes)
     reached = _descendants(own, scene, told)
-    reach = drawn_reach(f"incident {incident.id}", own, reached)
+    reach = drawn_reach(f"incident {incident.id}", own, reached, notes)
     return msgspec.structs.replace(
         incident, cause=chain, reach=reach, prevention=prevention(own, chain.person)
     )

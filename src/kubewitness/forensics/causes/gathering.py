@@ -13,8 +13,8 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.links import Found, causes, habits, rbac, role_of
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
-from kubewitness.forensics.causes.record import Record
-from kubewitness.forensics.causes.scene import DELIVERED, Key, Scene, Thing, schedules, thing
+from kubewitness.forensics.causes.record import Record, any_in
+from kubewitness.forensics.causes.scene import DELIVERED, TOKEN_LIFE, Key, Scene, Thing, schedules, thing
 
 _ROUNDS = 12
 _MOST = 60
@@ -23,8 +23,6 @@ _SURE = 0.9
 _BY_PLAN = frozenset({"namespace-controller", "generic-garbage-collector"})
 _SIBLINGS = timedelta(seconds=60)
 _NEAR = timedelta(seconds=10)
-# Kubernetes mints tokens for at most this long unless the API server is told otherwise.
-_TOKEN_LIFE = timedelta(days=2)
 _DELIVERED = timedelta(minutes=15)
 # Bodies are large: that many of the latest of one object say what it changed from and to.
 _READ, _PODS_READ = 8, 2
@@ -146,8 +144,8 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     if one.credential.startswith("JTI=") and home and stolen:
         record.find(
             f"subresource = 'token' AND name = {quoted(name)} AND namespace = {quoted(home)}"
-            f" AND contains(CAST(annotations AS VARCHAR), {quoted(one.credential)})",
-            since=one.at - _TOKEN_LIFE,
+            f" AND {any_in('annotations', [one.credential])}",
+            since=one.at - TOKEN_LIFE,
             until=one.at,
         )
     if one.of in ("node", "control-plane"):
@@ -155,7 +153,7 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     if one.credential.startswith("X509SHA256="):
         near += record.find(
             "resource = 'certificatesigningrequests' AND verb IN ('create', 'update', 'patch')",
-            since=one.at - _TOKEN_LIFE,
+            since=one.at - TOKEN_LIFE,
             until=one.at,
         )
     record.sitting(one)

@@ -18,8 +18,8 @@ from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.graph import Reach, Touched
 from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, Found, causes, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
-from kubewitness.forensics.causes.record import Record
-from kubewitness.forensics.causes.scene import CHANGES, Key
+from kubewitness.forensics.causes.record import Record, any_in
+from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
     ObjectName,
     is_credential,
@@ -32,7 +32,6 @@ _ROUNDS = 6
 _FOLLOWED = 60
 """Deeds whose effects are looked for, the gravest first."""
 _AT_ONCE = timedelta(minutes=10)
-_TOKEN_LIFE = timedelta(days=2)
 _TOLD = 80
 _BODIES = 40
 _EVEN = 0.5
@@ -70,7 +69,7 @@ def reach_of_credential(
     record: Record, credential: str, since: datetime | None = None, until: datetime | None = None
 ) -> Reach:
     """What was done with one token or certificate, and what came of it."""
-    where = f"contains(CAST(extra AS VARCHAR), {quoted(credential)})"
+    where = any_in("extra", [credential])
     return _of_many(record, credential, where, since, until)
 
 
@@ -274,9 +273,9 @@ def _fetch_minted(record: Record, deeds: Sequence[Deed]) -> None:
     accounts = {quoted(f"system:serviceaccount:{one.namespace}:{one.name}") for one in deeds}
     record.find(
         f'"user" IN ({", ".join(sorted(accounts))})'
-        f" AND {_any_in('extra', {one.issued for one in deeds})}",
+        f" AND {any_in('extra', {one.issued for one in deeds})}",
         since=min(one.at for one in deeds),
-        until=max(one.at for one in deeds) + _TOKEN_LIFE,
+        until=max(one.at for one in deeds) + TOKEN_LIFE,
         most=1000 * len(deeds),
     )
 
@@ -287,20 +286,16 @@ def _fetch_permitted(record: Record, deeds: Sequence[Deed]) -> None:
         return
     names = {f"{one.name}/{one.namespace}" if one.resource == "rolebindings" else one.name
              for one in deeds}  # fmt: skip
-    spelt = {f'\\"{name}\\"' for name in names}
+    spelt = " OR ".join(
+        f"contains(CAST(annotations AS VARCHAR), {quoted(spelling)})"
+        for spelling in sorted(f'\\"{name}\\"' for name in names)
+    )
     record.find(
-        f"{_any_in('annotations', spelt)} AND NOT starts_with(\"user\", 'system:node:')",
+        f"({spelt}) AND NOT starts_with(\"user\", 'system:node:')",
         since=min(one.at for one in deeds),
-        until=max(one.at for one in deeds) + _TOKEN_LIFE,
+        until=max(one.at for one in deeds) + TOKEN_LIFE,
         most=1000 * len(names),
     )
-
-
-def _any_in(column: str, texts: Iterable[str]) -> str:
-    """SQL: whether one of the texts stands in a column of JSON."""
-    json = f"CAST({column} AS VARCHAR)"
-    found = (f"contains({json}, {quoted(text)})" for text in sorted(texts))
-    return f"({' OR '.join(found)})"
 
 
 def _fetch_certified(record: Record, one: Deed) -> None:
@@ -315,8 +310,7 @@ def _fetch_certified(record: Record, one: Deed) -> None:
     prints = {told.fingerprint for told in bodies} - {""}
     bearers = {told.bearer for told in bodies} - {""}
     for fingerprint in sorted(prints):
-        used = f"contains(CAST(extra AS VARCHAR), {quoted(fingerprint)})"
-        record.find(used, since=one.at, most=1000)
+        record.find(any_in("extra", [fingerprint]), since=one.at, most=1000)
     if prints:
         return
     for bearer in sorted(bearers):

@@ -229,6 +229,13 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(quoted(text) for text in sorted(set(texts)))
 
 
+def any_in(column: str, ids: Iterable[str]) -> str:
+    """SQL: whether one of the texts stands, as a whole, in a column of JSON."""
+    json = f"CAST({column} AS VARCHAR)"
+    found = (f"contains({json}, {quoted(chr(34) + text + chr(34))})" for text in sorted(ids))
+    return f"({' OR '.join(found)})"
+
+
 def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
     """Addresses that stand last for nearly everyone in a part of the view ``events``."""
     rows = connection.execute(

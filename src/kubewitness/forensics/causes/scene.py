@@ -43,6 +43,9 @@ REACTION = timedelta(seconds=5)
 PAUSE = timedelta(minutes=30)
 SITTING = timedelta(hours=6)
 
+# Kubernetes mints tokens for at most this long unless the API server is told otherwise.
+TOKEN_LIFE = timedelta(days=2)
+
 
 def thing(deed: Deed) -> Thing:
     """What a deed is about; a namespace is in none, although its reference says so."""
