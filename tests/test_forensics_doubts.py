@@ -142,3 +142,60 @@ def test_a_credential_is_told_by_the_whole_of_its_id(tmp_path: Path) -> None:
     with record_of([by_token(0, "JTI=ab"), by_token(1, "JTI=abc", "secrets")], tmp_path) as record:
         reach = reach_of(record, "JTI=ab")
     assert {one.resource for one in reach.touched} == {"pods"}
+
+
+def manifest(kind: str, name: str, uid: str = "", namespace: str = "shop",
+             metadata: dict[str, Any] | None = None, **rest: Any) -> dict[str, Any]:  # fmt: skip
+    """Bodies of a request and its answer."""
+    made = {"kind": kind, **rest,
+            "metadata": {"name": name, "namespace": namespace, **(metadata or {}),
+                         **({"uid": uid} if uid else {})}}  # fmt: skip
+    return {"requestObject": made, "responseObject": made, "level": "RequestResponse"}
+
+
+ARGO = {"group": "argoproj.io", "resource": "applications", "namespace": "argocd", "name": "web"}
+DECLARED = event(at(0), "alice", "patch", **ARGO)
+MANAGED = manifest("Deployment", "web", "d-1", spec={"template": {}},
+                   metadata={"labels": {"argocd.argoproj.io/instance": "web"}})  # fmt: skip
+CONTROLS = "system:serviceaccount:argocd:argocd-application-controller"
+
+
+def applied(who: str, **more: Any) -> Event:
+    return event(at(300), who, "patch", "deployments", group="apps", **{**MANAGED, **more})
+
+
+def test_a_gitops_controller_applied_what_somebody_had_declared(tmp_path: Path) -> None:
+    status = event(at(301), CONTROLS, "patch", **ARGO)
+    done = applied(CONTROLS)
+    with record_of([DECLARED, done, status], tmp_path) as record:
+        chain = cause_of(record, done["auditID"])
+    (link,) = links(chain, "delivery")
+    assert (link.certain, chain.origin) == (True, "alice")
+
+
+def test_a_label_proves_nothing_about_who_applied_it(tmp_path: Path) -> None:
+    done = applied("system:serviceaccount:ci:stolen")
+    with record_of([DECLARED, done], tmp_path) as record:
+        (link,) = links(cause_of(record, done["auditID"]), "delivery")
+    assert not link.certain
+    assert link.confidence < 0.5
+
+
+def test_a_minted_token_goes_before_a_label(tmp_path: Path) -> None:
+    extra = {"authentication.kubernetes.io/credential-id": ["JTI=ab"]}
+    done = applied(ROBOT, user={"username": ROBOT, "groups": [], "extra": extra})
+    with record_of([DECLARED, minted(200, "JTI=ab"), done], tmp_path) as record:
+        chain = cause_of(record, done["auditID"])
+    assert chain.origin == "eve"
+
+
+@pytest.mark.parametrize(
+    "other", [{"group": "example.org"}, {"namespace": "elsewhere"}], ids=["group", "namespace"]
+)
+def test_a_like_name_is_another_application(other: dict[str, str], tmp_path: Path) -> None:
+    declared = event(at(0), "alice", "patch", **{**ARGO, **other})
+    told = {"annotations": {"argocd.argoproj.io/tracking-id": "argocd_web:apps/Deployment:shop/web"}}
+    body = manifest("Deployment", "web", "d-1", metadata=told)
+    done = applied(CONTROLS, **body)
+    with record_of([declared, done], tmp_path) as record:
+        assert links(cause_of(record, done["auditID"]), "delivery") == []

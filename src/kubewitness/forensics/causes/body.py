@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,14 @@ class Owner(msgspec.Struct, frozen=True):
     name: str = ""
     uid: str = ""
     controller: bool = False
+
+
+class Application(NamedTuple):
+    """A GitOps object as labels name it; ``namespace`` is '' where they do not say."""
+
+    group: str
+    namespace: str
+    name: str
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +43,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     template: str = ""
     unobserved: bool | None = None
     target: str = ""
-    applications: tuple[str, ...] = ()
+    applications: tuple[Application, ...] = ()
     fingerprint: str = ""
     bearer: str = ""
     deleting: bool = False
@@ -62,13 +70,9 @@ class _Object(msgspec.Struct):
     status: Any = None
 
 
-_TRACKING = "argocd.argoproj.io/tracking-id"
-# label → API group of the object that it names
-_MANAGED_BY = {
-    "argocd.argoproj.io/instance": "argoproj.io",
-    "kustomize.toolkit.fluxcd.io/name": "kustomize.toolkit.fluxcd.io",
-    "helm.toolkit.fluxcd.io/name": "helm.toolkit.fluxcd.io",
-}
+_TRACKING, _INSTANCE = "argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance"
+# Labels GROUP/name and GROUP/namespace name an object of that API group.
+_FLUX = ("kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io")
 # "-----BEGIN", by which no other kind of object is taken for one.
 _REQUEST = "LS0tLS1CRUdJTi"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
@@ -125,13 +129,21 @@ def _digest(spec: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
 
 
-def _applications(meta: _Meta) -> list[str]:
-    """``group name`` of each GitOps object that labels or annotations name."""
+def _applications(meta: _Meta) -> list[Application]:
+    """The GitOps objects that labels or annotations name.
+
+    Where Argo CD watches several namespaces it writes ``NAMESPACE_NAME``.
+    """
     labels, notes = meta.labels or {}, meta.annotations or {}
-    found = [f"{group} {labels[label]}" for label, group in _MANAGED_BY.items() if label in labels]
-    tracking = notes.get(_TRACKING)
-    if isinstance(tracking, str):
-        found.append(f"argoproj.io {tracking.partition(':')[0]}")
+    found = [
+        Application(group, str(labels.get(f"{group}/namespace", "")), str(labels[f"{group}/name"]))
+        for group in _FLUX
+        if f"{group}/name" in labels
+    ]
+    tracking = str(notes.get(_TRACKING, "")).partition(":")[0]
+    for said in filter(None, (str(labels.get(_INSTANCE, "")), tracking)):
+        home, _, name = said.rpartition("_")
+        found.append(Application("argoproj.io", home, name))
     return found
 
 

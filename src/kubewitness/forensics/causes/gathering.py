@@ -11,7 +11,7 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
-from kubewitness.forensics.causes.links import Found, causes, habits, rbac, role_of
+from kubewitness.forensics.causes.links import DELIVERY, Found, causes, habits, rbac, role_of
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import DELIVERED, TOKEN_LIFE, Key, Scene, Thing, schedules, thing
@@ -23,7 +23,7 @@ _SURE = 0.9
 _BY_PLAN = frozenset({"namespace-controller", "generic-garbage-collector"})
 _SIBLINGS = timedelta(seconds=60)
 _NEAR = timedelta(seconds=10)
-_DELIVERED = timedelta(minutes=15)
+_OWN = 500
 # Bodies are large: that many of the latest of one object say what it changed from and to.
 _READ, _PODS_READ = 8, 2
 _TELLING = OWNED | OWNERS | {"horizontalpodautoscalers", "certificatesigningrequests"}
@@ -132,12 +132,21 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     if one.of == "workload" and one.verb in ("create", "update", "patch", "delete"):
         near.append(one)
         kinds = ", ".join(quoted(kind) for kind in sorted(DELIVERED))
+        written = f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch')"
+        mine = f'"user" = {quoted(one.principal)}'
         record.find(
-            f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch') AND subresource IS"
-            f' NULL AND "user" <> {quoted(one.principal)}',
-            since=one.at - _DELIVERED,
+            f"{written} AND subresource IS NULL AND NOT {mine}",
+            since=one.at - DELIVERY,
             until=one.at,
             latest=True,
+        )
+        # Who tells the status of such objects is their controller.
+        record.find(
+            f"{written} AND (subresource IS NULL OR subresource = 'status') AND {mine}",
+            since=one.at - DELIVERY,
+            until=one.at + _SOON,
+            latest=True,
+            most=_OWN,
         )
     home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
     stolen = one.of != "control-plane" or network(one.source_ip).scope == "public"

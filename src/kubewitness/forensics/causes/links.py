@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
-from kubewitness.forensics.causes.body import Owner
+from kubewitness.forensics.causes.body import Application, Owner
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.owner import OWNED, candidates
 from kubewitness.forensics.causes.scene import (
@@ -54,7 +54,10 @@ KINDS: dict[str, str] = {
 # How long somebody may be at work in a pod after getting in.
 ENTRY = timedelta(hours=12)
 _REPLACED = timedelta(seconds=60)
-_DELIVERED = timedelta(minutes=15)
+DELIVERY = timedelta(minutes=15)
+_EVEN = 0.5
+# Whoever may write an object may write its labels, too.
+_LABELLED = 0.4
 CERTIFIED = timedelta(days=1)
 _RBAC = {"ClusterRoleBinding": "clusterrolebindings", "RoleBinding": "rolebindings",
          "ClusterRole": "clusterroles", "Role": "roles"}  # fmt: skip
@@ -71,7 +74,8 @@ class Found(NamedTuple):
 
 
 def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
-    """What led to ``effect``, the likeliest first; without ``sittings`` only what led to it alone.
+    """What led to ``effect``, first what was the occasion, then what made it possible, and last what
+    is less likely than not; without ``sittings`` only what led to it alone.
 
     Refused requests led to nothing, but may have been led to.
     """
@@ -80,7 +84,7 @@ def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
         for one in rule(scene, effect):
             if one.cause.key != effect.key:
                 found.setdefault((one.kind, one.cause.audit_id), one)
-    return list(found.values())
+    return sorted(found.values(), key=lambda one: one.confidence < _EVEN)
 
 
 def rbac(reference: str) -> Thing | None:
@@ -434,20 +438,41 @@ def _delivery(scene: Scene, effect: Deed) -> Iterator[Found]:
     if effect.resource in DELIVERED:
         return
     told = scene.body(effect)
-    named = {one.partition(" ")[2] for one in told.applications} if told is not None else set()
+    named = told.applications if told is not None else ()
     for deed in scene.steering(DELIVERED, effect.at):
         if deed.principal == effect.principal or deed.verb not in CHANGES or deed.subresource:
             continue
-        if deed.name in named:
-            because = f"the object says that {deed.resource}/{deed.name} manages it"
-            yield Found(deed, "delivery", True, 1.0, because)
-            return
         wait = effect.at - deed.at
         akin = deed.name and deed.name in (effect.name, f"{effect.namespace}-{effect.name}")
-        if not named and wait <= _DELIVERED and akin:
+        if any(_names(one, deed) for one in named):
+            because = f"the object says that {deed.resource}/{deed.name} manages it"
+            certain = _delivers(scene, effect.principal, thing(deed))
+            sure = 1.0 if certain else _LABELLED
+            if not certain:
+                because += f", not that it was {effect.principal} who applied it"
+        elif not named and wait <= DELIVERY and akin:
             because = f"the name is alike, and it was changed {_span(wait)} before"
-            yield Found(deed, "delivery", False, 0.6, because)
-            return
+            certain, sure = False, 0.6 if _delivers(scene, effect.principal, thing(deed)) else 0.3
+        else:
+            continue
+        yield Found(deed, "delivery", certain, sure, because)
+        return
+
+
+def _names(application: Application, deed: Deed) -> bool:
+    """Whether a label means the object of a deed; without a namespace it may be in any."""
+    same = (application.group, application.name) == (deed.group, deed.name)
+    return same and application.namespace in ("", deed.namespace)
+
+
+def _delivers(scene: Scene, principal: str, what: Thing) -> bool:
+    """Whether somebody is the controller of a GitOps object: it tells its status, which Argo CD
+    writes, from the namespace of the object, into the object itself."""
+    at_home = account_namespace(principal) == what[1]
+    return any(
+        deed.principal == principal and (deed.subresource == "status" or at_home)
+        for deed in scene.of(what)
+    )
 
 
 def _span(wait: timedelta) -> str:
