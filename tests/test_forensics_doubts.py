@@ -199,3 +199,51 @@ def test_a_like_name_is_another_application(other: dict[str, str], tmp_path: Pat
     done = applied(CONTROLS, **body)
     with record_of([declared, done], tmp_path) as record:
         assert links(cause_of(record, done["auditID"]), "delivery") == []
+
+
+def template(image: str) -> dict[str, Any]:
+    return {"template": {"spec": {"containers": [{"name": "web", "image": image}]}}}
+
+
+def deployed(seconds: float, who: str, image: str, verb: str = "patch", **more: Any) -> Event:
+    body = manifest("Deployment", "web", "d-1", spec=template(image))
+    return event(at(seconds), who, verb, "deployments", group="apps", name="web",
+                 **{**body, **more})  # fmt: skip
+
+
+OWNED_BY_WEB = {"ownerReferences": [{"kind": "Deployment", "name": "web", "uid": "d-1"}]}
+SET = "web-7d9c5b6f4d"
+FOLLOWED = event(
+    at(100.5), CONTROLLER + "deployment-controller", "create", "replicasets", group="apps",
+    name=SET, code=201, **manifest("ReplicaSet", SET, "r-1", metadata=OWNED_BY_WEB),
+)  # fmt: skip
+
+
+def test_a_dry_run_causes_nothing(tmp_path: Path) -> None:
+    events = [
+        deployed(0, "ada", "web:1", "create", code=201),
+        deployed(100, "ada", "web:2"),
+        deployed(100.2, "mallory", "web:3", query="fieldManager=kubectl&dryRun=All"),
+        FOLLOWED,
+    ]
+    with record_of(events, tmp_path) as record:
+        chain = cause_of(record, f"rs/{SET}", "shop")
+        whole = cause_of(Record(record._connection), "deploy/web", "shop")
+        reach = reach_of(Record(record._connection), "mallory")
+    assert chain.origin == "ada"
+    assert {step.principal for step in whole.steps} == {"ada"}
+    assert not any(one.caused for one in reach.touched)
+    assert [one.refused for one in reach.touched] == [0]
+
+
+DRY = {"requestObject": {"kind": "DeleteOptions", "dryRun": ["All"]}, "level": "RequestResponse"}
+
+
+def test_a_delete_may_be_a_dry_run_by_its_body(tmp_path: Path) -> None:
+    made = deployed(0, "ada", "web:1", "create", code=201)
+    tried = event(at(60), "bob", "delete", "deployments", group="apps", name="web", **DRY)
+    with record_of([made, tried], tmp_path) as record:
+        chain = cause_of(record, "deploy/web", "shop")
+    assert [step.principal for step in chain.steps] == ["ada"]
+    told = traced_of([made, tried], [tried], tmp_path)
+    assert told.prevention == ("Nothing: the API server refused all of it, but for dry runs.",)

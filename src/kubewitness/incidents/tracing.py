@@ -25,7 +25,7 @@ from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
 from kubewitness.forensics.causes.links import Found, causes, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.reach import drawn_reach, followed
-from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies
+from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies, rehearsed
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, TOKEN_LIFE, Habit, Key, Scene
 from kubewitness.forensics.target import bounds
 from kubewitness.incidents.model import Incident
@@ -92,8 +92,8 @@ def _own(
         f" WHERE stage <> 'RequestReceived' OR code IS NULL"
     ).fetchall()
     found: dict[int, dict[Key, Deed]] = defaultdict(dict)
-    for number, *row in rows:
-        one = deed(tuple(row), proxies)
+    deeds = rehearsed(connection, [deed(tuple(row), proxies) for _, *row in rows])
+    for (number, *_), one in zip(rows, deeds, strict=True):
         if one.cluster == incidents[number].cluster:
             known = found[number].get(one.key)
             if known is None or known.code is None:
@@ -152,7 +152,8 @@ def _around(
             " 'kubewitness cause AUDITID' may know of earlier causes.",
         )
     tokens = set(issued)
-    for one in sorted((deed(row, proxies) for row in rows), key=lambda one: one.turn):
+    found = rehearsed(connection, [deed(row, proxies) for row in rows])
+    for one in sorted(found, key=lambda one: one.turn):
         if one.credential in tokens:
             around.used[one.cluster, one.credential].append(one)
         elif one.name in names:
@@ -258,7 +259,8 @@ def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
     """What would have stopped the gravest of this, with the names of what to change."""
     served = [one for one in own if one.served]
     if not served:
-        return ("Nothing: the API server refused all of it.",)
+        return ("Nothing: the API server refused all of it, but for dry runs."
+                if any(one.dry for one in own) else "Nothing: the API server refused all of it.",)
     said = [*_grants(served), *_settings(served), *_reachable(served)]
     said += [advice for applies, advice in _ADVICE if any(applies(one) for one in served)]
     if not said and person:

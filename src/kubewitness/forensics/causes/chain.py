@@ -88,7 +88,7 @@ def _unknown(
 ) -> KubewitnessError:
     if refused:
         return KubewitnessError(
-            f"{what} was never made or changed: all that tried was refused",
+            f"{what} was never made or changed: all that tried was refused, or a dry run",
             remedy="ask for one of the requests by its auditID",
         )
     if record.bounds is None:

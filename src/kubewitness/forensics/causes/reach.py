@@ -361,10 +361,10 @@ def _touched(key: tuple[bool, str, str, str], deeds: list[Deed]) -> Touched:
         namespace=namespace,
         principals=tuple(dict.fromkeys(one.principal for one in deeds))[:8],
         n=len(deeds),
-        refused=len(deeds) - len(served),
+        refused=sum(one.refused for one in deeds),
         objects=len(names),
         examples=tuple(names)[:5],
-        # What was refused was not gained, and what machinery does in consequence is its job.
+        # What was refused or only tried out was not gained, and what machinery does in consequence is its job.
         weight=round(weight * (1.0 if served else 0.5) * (0.6 if _machinery(deeds) else 1.0), 2),
         first=min(one.at for one in deeds),
         last=max(one.at for one in deeds),

@@ -6,17 +6,19 @@ second: the engine skips what a name or a time rules out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import duckdb
+from msgspec.structs import replace
 
 from kubewitness.activity.network import learn_proxies
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
 from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
-from kubewitness.forensics.causes.scene import PAUSE, SITTING, Habit, Key, Scene
+from kubewitness.forensics.causes.scene import DELETES, PAUSE, SITTING, Habit, Key, Scene
 from kubewitness.forensics.target import bounds
 
 _READ = "verb IN ('get', 'list', 'watch')"
@@ -84,8 +86,7 @@ class Record:
             f" ORDER BY {order}, stage_at LIMIT {most}"
         ).fetchall()
         found: dict[Key, Deed] = {}
-        for row in rows:
-            one = deed(row, self.proxies)
+        for one in rehearsed(self._connection, [deed(row, self.proxies) for row in rows]):
             known = self.deeds.get(one.key)
             # All stages of a request are one deed; only an answer has a code.
             if known is None or (known.code is None and one.code is not None):
@@ -200,21 +201,11 @@ class Record:
         wanted = [one for one in deeds if one.key not in self.bodies]
         for one in wanted:
             self.bodies[one.key] = None
-        hidden = {"Metadata"}
-        wanted = [one for one in wanted if one.level not in hidden]
-        for start in range(0, len(wanted), 200):
-            some = wanted[start : start + 200]
-            times = ", ".join(sorted({_literal(one.answered) for one in some}))
-            rows = self._connection.execute(
-                f"""SELECT audit_id, coalesce(nullif("user", ''), '<unauthenticated>'),
-                coalesce(received_at, stage_at), request_object, response_object FROM events
-                WHERE stage_at IN ({times})
-                AND audit_id IN ({_listed(one.audit_id for one in some)})"""
-            ).fetchall()
-            for audit_id, who, at, request, response in rows:
-                key = (audit_id, who, at.replace(tzinfo=UTC))
-                if self.bodies.get(key) is None:
-                    self.bodies[key] = body(request, response)
+        for key, request, response in _read(
+            self._connection, wanted, "request_object, response_object"
+        ):
+            if self.bodies.get(key) is None:
+                self.bodies[key] = body(request, response)
 
 
 # A watch or an exec may last; forty minutes is what API servers give a watch at most.
@@ -243,6 +234,36 @@ def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
         LIMIT {_SAMPLE}) WHERE source_ips IS NOT NULL AND "user" IS NOT NULL"""
     ).fetchall()
     return learn_proxies(rows)
+
+
+def rehearsed(connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> list[Deed]:
+    """Deeds, those marked as dry runs of which only the body says so: deletes. (Components make
+    no dry runs, and delete all day.)"""
+    doubtful = [
+        one for one in deeds
+        if one.verb in DELETES and one.served and one.of not in ("node", "control-plane")
+    ]  # fmt: skip
+    asked = "json_extract_string(request_object, '$.dryRun[0]')"
+    dry = {key for key, *said in _read(connection, doubtful, asked) if any(said)}
+    return [replace(one, dry=True) if one.key in dry else one for one in deeds]
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, deeds: Iterable[Deed], columns: str
+) -> Iterator[tuple[Any, ...]]:
+    """The keys of deeds whose bodies were kept, each with these SQL ``columns``."""
+    kept = [one for one in deeds if one.level != "Metadata"]
+    for start in range(0, len(kept), 200):
+        some = kept[start : start + 200]
+        times = ", ".join(sorted({_literal(one.answered) for one in some}))
+        rows = connection.execute(
+            f"""SELECT audit_id, coalesce(nullif("user", ''), '<unauthenticated>'),
+            coalesce(received_at, stage_at), {columns} FROM events WHERE stage_at IN ({times})
+            AND audit_id IN ({_listed(one.audit_id for one in some)})
+            AND cluster IN ({_listed(one.cluster for one in some)})"""
+        ).fetchall()
+        for audit_id, who, at, *told in rows:
+            yield (audit_id, who, at.replace(tzinfo=UTC)), *told
 
 
 def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> dict[Habit, int]:
