@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from audit_log import Event, event, write
 from evaluate_fixtures import incident
 from forensic_log import CONTROLLER, at
+from kubewitness.errors import KubewitnessError, MisuseError
 from kubewitness.forensics.causes.chain import cause_of
 from kubewitness.forensics.causes.graph import Chain, Link, Reach
 from kubewitness.forensics.causes.reach import reach_of
@@ -57,7 +58,7 @@ ENTRY = entered(60 * 290 + 30)
 def test_what_a_pod_does_each_minute_is_not_blamed_on_who_got_in(tmp_path: Path) -> None:
     with record_of([*ROUTINE, ENTRY], tmp_path) as record:
         (usual,) = links(cause_of(record, ROUTINE[295]["auditID"]), "entry")
-        reach = reach_of(Record(record._connection), ENTRY["auditID"])
+        reach = reach_of(Record(record.connection), ENTRY["auditID"])
     assert "seen 291 times before" in usual.because
     assert usual.confidence < 0.1
     assert all("seen 291 times before" in one.because for one in links(reach, "entry"))
@@ -68,7 +69,7 @@ def test_what_a_pod_never_did_before_is_blamed_on_who_got_in(tmp_path: Path) -> 
     new = from_pod(60 * 290 + 45, "get", "secrets", name="db")
     with record_of([*ROUTINE, ENTRY, new], tmp_path) as record:
         (unusual,) = links(cause_of(record, new["auditID"]), "entry")
-        reach = reach_of(Record(record._connection), ENTRY["auditID"])
+        reach = reach_of(Record(record.connection), ENTRY["auditID"])
     assert "never seen from this pod before" in unusual.because
     assert unusual.confidence > 0.9
     assert (True, "secrets") in {(one.caused, one.resource) for one in reach.touched}
@@ -102,8 +103,8 @@ def traced_of(events: Sequence[Event], own: Sequence[Event], folder: Path) -> In
     """An incident of ``own`` among ``events``, with its cause and reach."""
     known = incident(evidence=tuple(one["auditID"] for one in own))
     with record_of(events, folder) as record:
-        rows = record._connection.execute("SELECT any_value(cluster) FROM events").fetchall()
-        (told,) = traced(record._connection, [replace(known, cluster=rows[0][0])])
+        rows = record.connection.execute("SELECT any_value(cluster) FROM events").fetchall()
+        (told,) = traced(record.connection, [replace(known, cluster=rows[0][0])])
     return told
 
 
@@ -153,7 +154,7 @@ def manifest(kind: str, name: str, uid: str = "", namespace: str = "shop",
     return {"requestObject": made, "responseObject": made, "level": "RequestResponse"}
 
 
-ARGO = {"group": "argoproj.io", "resource": "applications", "namespace": "argocd", "name": "web"}
+ARGO: dict[str, Any] = {"group": "argoproj.io", "resource": "applications", "namespace": "argocd", "name": "web"}
 DECLARED = event(at(0), "alice", "patch", **ARGO)
 MANAGED = manifest("Deployment", "web", "d-1", spec={"template": {}},
                    metadata={"labels": {"argocd.argoproj.io/instance": "web"}})  # fmt: skip
@@ -194,7 +195,8 @@ def test_a_minted_token_goes_before_a_label(tmp_path: Path) -> None:
 )
 def test_a_like_name_is_another_application(other: dict[str, str], tmp_path: Path) -> None:
     declared = event(at(0), "alice", "patch", **{**ARGO, **other})
-    told = {"annotations": {"argocd.argoproj.io/tracking-id": "argocd_web:apps/Deployment:shop/web"}}
+    tracked = "argocd_web:apps/Deployment:shop/web"
+    told = {"annotations": {"argocd.argoproj.io/tracking-id": tracked}}
     body = manifest("Deployment", "web", "d-1", metadata=told)
     done = applied(CONTROLS, **body)
     with record_of([declared, done], tmp_path) as record:
@@ -228,15 +230,18 @@ def test_a_dry_run_causes_nothing(tmp_path: Path) -> None:
     ]
     with record_of(events, tmp_path) as record:
         chain = cause_of(record, f"rs/{SET}", "shop")
-        whole = cause_of(Record(record._connection), "deploy/web", "shop")
-        reach = reach_of(Record(record._connection), "mallory")
+        whole = cause_of(Record(record.connection), "deploy/web", "shop")
+        reach = reach_of(Record(record.connection), "mallory")
     assert chain.origin == "ada"
     assert {step.principal for step in whole.steps} == {"ada"}
     assert not any(one.caused for one in reach.touched)
     assert [one.refused for one in reach.touched] == [0]
 
 
-DRY = {"requestObject": {"kind": "DeleteOptions", "dryRun": ["All"]}, "level": "RequestResponse"}
+DRY: dict[str, Any] = {
+    "requestObject": {"kind": "DeleteOptions", "dryRun": ["All"]},
+    "level": "RequestResponse",
+}
 
 
 def test_a_delete_may_be_a_dry_run_by_its_body(tmp_path: Path) -> None:
@@ -247,3 +252,78 @@ def test_a_delete_may_be_a_dry_run_by_its_body(tmp_path: Path) -> None:
     assert [step.principal for step in chain.steps] == ["ada"]
     told = traced_of([made, tried], [tried], tmp_path)
     assert told.prevention == ("Nothing: the API server refused all of it, but for dry runs.",)
+
+
+@contextmanager
+def two_clusters(folder: Path) -> Iterator[Record]:
+    """Of the same names: ada made what runs in one, ben in the other."""
+    lake = folder / "lake"
+    for cluster, who, begin in (("one", "ada", 0), ("two", "ben", 100)):
+        extra = {"authentication.kubernetes.io/credential-id": [f"JTI={cluster}"]}
+        events = [
+            deployed(begin, who, "web:1", "create", code=201),
+            by_token(begin + 5, f"JTI={cluster}", user={"username": ROBOT, "extra": extra}),
+            from_pod(begin + 10, "get", "secrets", name=f"db-{cluster}"),
+        ]
+        log = write(folder / f"{cluster}.log", events)
+        with opened([log], lake=lake, cluster=cluster):
+            pass
+    with opened([], lake=lake) as (_, connection, _):
+        yield Record(connection)
+
+
+def test_one_name_in_two_clusters_is_two_things(tmp_path: Path) -> None:
+    with two_clusters(tmp_path) as record:
+        for ask in (cause_of, reach_of):
+            with pytest.raises(KubewitnessError, match="2 clusters have"):
+                ask(Record(record.connection), "deploy/web", "shop")
+        for who in (ROBOT, "JTI=one"):
+            with pytest.raises(KubewitnessError, match="of 2 clusters"):
+                reach_of(Record(record.connection), who)
+        one = Record(record.connection, cluster="one")
+        assert cause_of(one, "deploy/web", "shop").origin == "ada"
+        assert reach_of(Record(record.connection, cluster="two"), ROBOT).requests == 1
+
+
+def test_an_object_is_found_as_every_other_command_finds_it(tmp_path: Path) -> None:
+    core = event(at(0), "ada", "create", "services", code=201)
+    knative = event(at(10), "zoe", "create", "services", group="serving.knative.dev", code=201)
+    with record_of([core, knative, *ROUTINE[:2]], tmp_path) as record:
+        assert cause_of(record, "svc/web", "shop").origin == "ada"
+        other = Record(record.connection)
+        assert cause_of(other, "services.v1.serving.knative.dev/web", "shop").origin == "zoe"
+        reach = reach_of(Record(record.connection), "shop/api")
+        assert reach.subject == ACCOUNT
+        with pytest.raises(KubewitnessError, match="nobody called 'nobody'"):
+            reach_of(Record(record.connection), "nobody")
+
+
+def test_what_is_applied_where_nothing_was_is_made(tmp_path: Path) -> None:
+    with record_of([deployed(0, "ada", "web:1", code=201)], tmp_path) as record:
+        chain = cause_of(record, "deploy/web", "shop")
+    assert not any("before the log begins" in note for note in chain.notes)
+
+
+def test_a_time_that_means_nothing_is_refused(tmp_path: Path) -> None:
+    made, later = deployed(0, "ada", "web:1", "create", code=201), deployed(60, "ben", "web:2")
+    with record_of([made, later], tmp_path) as record:
+        for ask in (
+            lambda: cause_of(record, made["auditID"], at=at(30)),
+            lambda: reach_of(record, made["auditID"], until=at(30)),
+        ):
+            with pytest.raises(MisuseError) as error:
+                ask()
+            assert error.value.exit_code == 2
+        reach = reach_of(Record(record.connection), "deploy/web", "shop", until=at(30))
+    assert reach.principals == ("ada",)
+
+
+def test_the_creation_of_each_is_among_what_is_known_of_many_names(tmp_path: Path) -> None:
+    names = [f"n{number}" for number in range(30)]
+    events = [event(at(n), "ada", "create", "configmaps", name=name, code=201)
+              for n, name in enumerate(names)]  # fmt: skip
+    events += [event(at(100 + n), "ben", "patch", "configmaps", name=names[n % 30])
+               for n in range(600)]  # fmt: skip
+    with record_of(events, tmp_path) as record:
+        found = record.named({("shop", name) for name in names}, until=at(1000))
+    assert {one.name for one in found if one.creates} == set(names)

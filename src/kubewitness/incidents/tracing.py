@@ -197,9 +197,7 @@ def _scene(
     return Scene(everything, {}, habits, start)
 
 
-def _told(
-    incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence[str]
-) -> Incident:
+def _told(incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence[str]) -> Incident:
     first = own[0]
     told = {one.key: causes(scene, one, sittings=one is own[-1]) for one in scene.deeds}
     proven = set(incident.evidence)
@@ -259,8 +257,11 @@ def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
     """What would have stopped the gravest of this, with the names of what to change."""
     served = [one for one in own if one.served]
     if not served:
-        return ("Nothing: the API server refused all of it, but for dry runs."
-                if any(one.dry for one in own) else "Nothing: the API server refused all of it.",)
+        return (
+            "Nothing: the API server refused all of it, but for dry runs."
+            if any(one.dry for one in own)
+            else "Nothing: the API server refused all of it.",
+        )
     said = [*_grants(served), *_settings(served), *_reachable(served)]
     said += [advice for applies, advice in _ADVICE if any(applies(one) for one in served)]
     if not said and person:

@@ -7,14 +7,21 @@ from datetime import datetime
 
 from kubewitness.activity.action import action, outcome
 from kubewitness.errors import KubewitnessError
-from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
 from kubewitness.forensics.causes.links import Found
 from kubewitness.forensics.causes.record import BIRTHS, Record
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
-from kubewitness.forensics.causes.subject import ObjectName, is_object, may_be_audit_id, object_name
+from kubewitness.forensics.causes.subject import (
+    about,
+    is_object,
+    may_be_audit_id,
+    named,
+    requests,
+    timeless,
+)
+from kubewitness.forensics.target import Target, find
 
 _STEPS = 60
 
@@ -22,29 +29,30 @@ _STEPS = 60
 def cause_of(
     record: Record, subject: str, namespace: str = "", at: datetime | None = None
 ) -> Chain:
-    """What led to ``KIND/NAME`` or to the request with this auditID."""
+    """What led to ``KIND/NAME`` (as it was ``at`` a time), or to the request with this auditID."""
     if is_object(subject):
-        return cause_of_object(record, object_name(subject, namespace), at)
+        what = find(record.connection, subject, namespace=namespace or None, cluster=record.cluster)
+        return cause_of_object(record, what, at)
+    timeless("a request", at)
     return cause_of_request(record, subject)
 
 
-def cause_of_object(record: Record, what: ObjectName, at: datetime | None = None) -> Chain:
+def cause_of_object(record: Record, what: Target, at: datetime | None = None) -> Chain:
     """How an object came to be as it is (or was at ``at``): its creation, its last change, and
     its end if it is gone by then.
 
-    Raises ``KubewitnessError`` for an object that the log does not know, or several of the name.
+    Raises ``KubewitnessError`` for an object that nobody changed.
     """
+    record.cluster = what.cluster
     history = _history(record, what, at)
     seeds = _turning_points(history)
-    home = history[0].namespace
-    subject = ObjectName(what.resource, what.name, home, what.group)
     notes = _history_notes(record, history, seeds)
-    return _chain(record, str(subject), seeds, history, notes)
+    return _chain(record, named(what), seeds, history, notes)
 
 
 def cause_of_request(record: Record, audit_id: str) -> Chain:
     """What led to one request. Raises ``KubewitnessError`` for an unknown auditID."""
-    found = record.find(f"audit_id = {quoted(audit_id)}")
+    found = requests(record, audit_id)
     if not found:
         hint = "" if may_be_audit_id(audit_id) else "; an object is written KIND/NAME"
         raise KubewitnessError(
@@ -60,59 +68,33 @@ def cause_of_request(record: Record, audit_id: str) -> Chain:
     return _chain(record, f"request {audit_id}", found[-1:], found[-1:], notes)
 
 
-def _history(record: Record, what: ObjectName, at: datetime | None) -> list[Deed]:
-    where = f"resource = {quoted(what.resource)} AND name = {quoted(what.name)}"
-    if what.namespace:
-        where += f" AND namespace = {quoted(what.namespace)}"
-    if what.group:
-        where += f" AND api_group = {quoted(what.group)}"
+def _history(record: Record, what: Target, at: datetime | None) -> list[Deed]:
     done = (
         "(verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec', 'attach',"
         " 'portforward')) AND (subresource IS DISTINCT FROM 'status' OR resource = 'pods')"
     )
-    found = record.life(f"{where} AND {done}", at)
+    found = record.life(f"{about(what)} AND {done}", at)
     served = [one for one in found if one.served]
-    if not served:
-        raise _unknown(record, what, at, refused=bool(found))
-    homes = sorted({one.namespace for one in served})
-    if len(homes) > 1 and not what.namespace and what.resource != "namespaces":
+    if served:
+        return served
+    if found:
         raise KubewitnessError(
-            f"{what} is in {len(homes)} namespaces",
-            remedy=f"say which with -n: {', '.join(homes[:8])}",
-        )
-    return served
-
-
-def _unknown(
-    record: Record, what: ObjectName, at: datetime | None, *, refused: bool
-) -> KubewitnessError:
-    if refused:
-        return KubewitnessError(
-            f"{what} was never made or changed: all that tried was refused, or a dry run",
+            f"{named(what)} was never made or changed: all that tried was refused, or a dry run",
             remedy="ask for one of the requests by its auditID",
         )
-    if record.bounds is None:
-        return KubewitnessError("the log holds no events", remedy="give other paths, or a lake")
-    alike = record.find(
-        f"name = {quoted(what.name)} AND verb NOT IN ('get', 'list', 'watch')", most=50
-    )
-    homes = {(f"{one.resource}/{one.name}", one.namespace) for one in alike}
-    places = [f"{name} -n {home}" if home else name for name, home in sorted(homes)]
-    begin, end = record.bounds
     when = f" before {at:%Y-%m-%dT%H:%M:%SZ}" if at else ""
-    remedy = (
-        f"there is {', '.join(places[:5])}"
-        if places
-        else f"the log runs from {begin:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}; what was"
-        " there before and has not changed since leaves no trace in it"
+    span = record.bounds
+    began = f"the log begins at {span[0]:%Y-%m-%dT%H:%M:%SZ}; " if span else ""
+    raise KubewitnessError(
+        f"nothing changed {named(what)}{when}",
+        remedy=f"{began}what was there before and has not changed since leaves no trace in it",
     )
-    return KubewitnessError(f"nothing changed {what}{when}", remedy=remedy)
 
 
 def _turning_points(history: Sequence[Deed]) -> list[Deed]:
     """The creation, the last change and the end of the last object of this name."""
     ends = [n for n, one in enumerate(history) if _ended(one)]
-    births = [n for n, one in enumerate(history) if one.verb == "create" and not one.subresource]
+    births = [n for n, one in enumerate(history) if one.creates]
     begin = births[-1] if births else 0
     if not births:
         bound = [n for n, one in enumerate(history) if schedules(one)]
@@ -135,7 +117,7 @@ def _ended(one: Deed) -> bool:
 
 def _history_notes(record: Record, history: Sequence[Deed], seeds: Sequence[Deed]) -> list[str]:
     notes = []
-    births = [one for one in history if one.verb == "create" and not one.subresource]
+    births = [one for one in history if one.creates]
     if len(births) > 1:
         many = f"{len(births)}{' or more' if len(births) >= BIRTHS else ''}"
         notes.append(

@@ -32,6 +32,9 @@ COLUMNS = (
 )
 """SQL: what a deed is made of, in the order ``deed`` takes it."""
 
+CREATES = "((verb = 'create' OR coalesce(code = 201, false)) AND subresource IS NULL)"
+"""SQL: whether it made an object, if it was served; applying what is not there makes it, too."""
+
 READS = frozenset({"get", "list", "watch"})
 INTERACTIVE = frozenset({"exec", "attach", "portforward"})
 _AUTH = "authentication.kubernetes.io"
@@ -48,7 +51,9 @@ _program = lru_cache(4096)(client)
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
     """One request. ``at`` is when it was received: a controller may react before it is answered.
 
-    ``dry``: it changes nothing, whatever the answer. ``resource`` carries no API group (``group`` does); ``binding`` and ``role`` are
+    ``dry``: it changes nothing, whatever the answer.
+
+    ``resource`` carries no API group (``group`` does); ``binding`` and ``role`` are
     ``Kind [namespace/]name`` of what allowed it; ``issued`` the id of the credential it minted.
     """
 
@@ -104,6 +109,11 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def refused(self) -> bool:
         return self.code is not None and self.code >= 400
+
+    @property
+    def creates(self) -> bool:
+        """Whether it made an object, if it was served: see ``CREATES``."""
+        return (self.verb == "create" or self.code == 201) and not self.subresource
 
     @property
     def writes(self) -> bool:

@@ -14,7 +14,15 @@ from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.links import DELIVERY, Found, causes, habits, rbac, role_of
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record, any_in
-from kubewitness.forensics.causes.scene import DELIVERED, TOKEN_LIFE, Key, Scene, Thing, schedules, thing
+from kubewitness.forensics.causes.scene import (
+    DELIVERED,
+    TOKEN_LIFE,
+    Key,
+    Scene,
+    Thing,
+    schedules,
+    thing,
+)
 
 _ROUNDS = 12
 _MOST = 60

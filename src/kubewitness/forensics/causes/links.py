@@ -74,8 +74,8 @@ class Found(NamedTuple):
 
 
 def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
-    """What led to ``effect``, first what was the occasion, then what made it possible, and last what
-    is less likely than not; without ``sittings`` only what led to it alone.
+    """What led to ``effect``: the occasion, then what made it possible, and last what is less
+    likely than not; without ``sittings`` only what led to it alone.
 
     Refused requests led to nothing, but may have been led to.
     """
@@ -283,7 +283,7 @@ def _pod_life(scene: Scene, effect: Deed) -> Iterator[Found]:
 
 def _birth(scene: Scene, effect: Deed) -> Found | None:
     for deed in scene.before(thing(effect), effect.at):
-        if deed.verb == "create" and not deed.subresource:
+        if deed.creates:
             rivals = scene.rivals.get(deed.key)
             if rivals:
                 because = f"a pod was created {_span(effect.at - deed.at)} before, its name not yet"
@@ -353,13 +353,13 @@ def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
     outside = network(effect.source_ip).scope == "public"
     away = "; it was used from an outside address, so not by the pod itself" if outside else ""
     for deed in scene.before(pod, effect.at):
-        if (deed.verb == "create" and not deed.subresource) or deed.subresource == "binding":
+        if deed.creates or deed.subresource == "binding":
             same = effect.pod_uid and scene.uid(deed) == effect.pod_uid
             because = f"the token is that of pod {effect.pod}"
             because += f" (uid {effect.pod_uid})" if same else ", by name"
             sure = (1.0 if same else 0.8) * (0.5 if outside else 1)
             yield Found(deed, "pod", bool(same) and not outside, sure, because + away)
-            if deed.verb == "create" and not deed.subresource:
+            if deed.creates:
                 return
 
 
@@ -409,14 +409,14 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
 
 def _signing(scene: Scene, effect: Deed) -> Iterator[Found]:
     """A signing request before its approval, an account before its token."""
-    if effect.resource == "certificatesigningrequests" and effect.verb != "create":
+    if effect.resource == "certificatesigningrequests" and not effect.creates:
         for deed in scene.before(thing(effect), effect.at):
-            if deed.verb == "create":
+            if deed.creates:
                 yield Found(deed, "certificate", True, 1.0, f"the request {effect.name}")
                 return
     if effect.resource == "serviceaccounts" and effect.subresource == "token":
         for deed in scene.before(thing(effect), effect.at):
-            if deed.verb == "create" and not deed.subresource and deed.of != "control-plane":
+            if deed.creates and deed.of != "control-plane":
                 yield Found(deed, "account", False, 0.9, "the account of the same name")
                 return
 

@@ -21,12 +21,16 @@ from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
-    ObjectName,
+    about,
     is_credential,
     is_object,
     may_be_audit_id,
-    object_name,
+    named,
+    requests,
+    timeless,
 )
+from kubewitness.forensics.rbac.principals import username, usernames
+from kubewitness.forensics.target import Target, find, only_cluster
 
 _ROUNDS = 6
 _FOLLOWED = 60
@@ -45,32 +49,43 @@ def reach_of(
     until: datetime | None = None,
 ) -> Reach:
     """What came of ``KIND/NAME``, a credential, a request by its auditID, or a principal."""
-    if is_object(subject):
-        return reach_of_object(record, object_name(subject, namespace), since)
     if is_credential(subject):
         return reach_of_credential(record, subject, since, until)
-    if may_be_audit_id(subject):
-        found = record.find(f"audit_id = {quoted(subject)}")
-        if found:
-            return reach_of_deeds(record, f"request {subject}", found)
+    if may_be_audit_id(subject) and (found := requests(record, subject)):
+        timeless("a request", since, until)
+        return reach_of_deeds(record, f"request {subject}", found)
+    if is_object(subject):
+        home = namespace or None
+        try:
+            what = find(record.connection, subject, namespace=home, cluster=record.cluster)
+        except KubewitnessError:
+            # NAMESPACE/NAME of a service account looks like KIND/NAME.
+            if not _is_principal(record, subject):
+                raise
+        else:
+            return reach_of_object(record, what, since, until)
     return reach_of_principal(record, subject, since, until)
 
 
 def reach_of_principal(
     record: Record, who: str, since: datetime | None = None, until: datetime | None = None
 ) -> Reach:
-    """What a principal did, and what came of it. Raises ``KubewitnessError`` for a stranger."""
-    name = quoted(who)
-    where = f'("user" = {name} OR impersonated_user = {name})'
-    return _of_many(record, who, where, since, until)
+    """What a principal did, and what came of it. Raises ``KubewitnessError`` for a stranger, and
+    where there are several clusters, in which one name may be different people."""
+    if record.cluster is None:
+        record.cluster = only_cluster(record.connection)
+    name = username(who, usernames(record.connection))
+    where = f'("user" = {quoted(name)} OR impersonated_user = {quoted(name)})'
+    return _of_many(record, name, where, since, until)
 
 
 def reach_of_credential(
     record: Record, credential: str, since: datetime | None = None, until: datetime | None = None
 ) -> Reach:
     """What was done with one token or certificate, and what came of it."""
-    where = any_in("extra", [credential])
-    return _of_many(record, credential, where, since, until)
+    if record.cluster is None:
+        record.cluster = only_cluster(record.connection)
+    return _of_many(record, credential, any_in("extra", [credential]), since, until)
 
 
 def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach:
@@ -78,22 +93,32 @@ def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach
     return _reach(record, subject, seeds, [])
 
 
-def reach_of_object(record: Record, what: ObjectName, since: datetime | None = None) -> Reach:
+def reach_of_object(
+    record: Record, what: Target, since: datetime | None = None, until: datetime | None = None
+) -> Reach:
     """What came of everything that was done to an object."""
-    home = f" AND namespace = {quoted(what.namespace)}" if what.namespace else ""
+    record.cluster = what.cluster
     seeds = record.find(
-        f"resource = {quoted(what.resource)} AND name = {quoted(what.name)}{home} AND (verb NOT IN"
-        " ('get', 'list', 'watch') OR subresource IN ('exec', 'attach', 'portforward')) AND"
-        " subresource IS DISTINCT FROM 'status'",
+        f"{about(what)} AND (verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec',"
+        " 'attach', 'portforward')) AND subresource IS DISTINCT FROM 'status'",
         since=since,
+        until=until,
         latest=True,
         most=500,
     )
     if not seeds:
         raise KubewitnessError(
-            f"nothing changed {what}", remedy="see the spelling, the namespace (-n) and the paths"
+            f"nothing changed {named(what)}",
+            remedy="see 'kubewitness who' for who read it, and the times that you gave",
         )
-    return _reach(record, str(what), seeds, [])
+    return _reach(record, named(what), seeds, [])
+
+
+def _is_principal(record: Record, text: str) -> bool:
+    try:
+        return bool(username(text, usernames(record.connection)))
+    except KubewitnessError:
+        return False
 
 
 def _of_many(
@@ -101,10 +126,9 @@ def _of_many(
 ) -> Reach:
     deeds = record.find(where, since=since, until=until, latest=True, most=_MOST)
     if not deeds:
-        what = "credential" if is_credential(subject) else "principal"
         raise KubewitnessError(
-            f"the log knows no request of the {what} {subject!r}",
-            remedy="principals are spelt as the API server does: system:serviceaccount:NS:NAME",
+            f"the log knows no request of {subject!r}",
+            remedy="see the spelling, and the times that you gave",
         )
     notes = []
     if len(deeds) == _MOST:
@@ -364,7 +388,7 @@ def _touched(key: tuple[bool, str, str, str], deeds: list[Deed]) -> Touched:
         refused=sum(one.refused for one in deeds),
         objects=len(names),
         examples=tuple(names)[:5],
-        # What was refused or only tried out was not gained, and what machinery does in consequence is its job.
+        # What was refused or tried out was not gained, and what machinery does of it is its job.
         weight=round(weight * (1.0 if served else 0.5) * (0.6 if _machinery(deeds) else 1.0), 2),
         first=min(one.at for one in deeds),
         last=max(one.at for one in deeds),

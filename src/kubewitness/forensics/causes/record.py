@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from kubewitness.activity.network import learn_proxies
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
-from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
+from kubewitness.forensics.causes.deed import COLUMNS, CREATES, Deed, deed
 from kubewitness.forensics.causes.scene import DELETES, PAUSE, SITTING, Habit, Key, Scene
 from kubewitness.forensics.target import bounds
 
@@ -29,6 +29,7 @@ _DONE = (
 """SQL: what changes something, or gets in somewhere."""
 _ENOUGH = 4000
 _FIRST, _LATEST = 3, 12
+_TIMES = 400
 BIRTHS = 50
 """Of the objects of one name so many are told apart."""
 _SAMPLE = 20_000
@@ -37,7 +38,8 @@ _SAMPLE = 20_000
 class Record:
     """Reads the view ``events`` of a connection; every deed and body at most once.
 
-    ``until`` leaves out what was received later.
+    A question is about one ``cluster``, which may turn out only by what it asks for; ``until``
+    leaves out what was received later.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class Record:
         cluster: str | None = None,
         until: datetime | None = None,
     ) -> None:
-        self._connection = connection
-        self._cluster = cluster
+        self.connection = connection
+        self.cluster = cluster
         self._until = until
+        self._bounds: dict[str | None, tuple[datetime, datetime] | None] = {}
         self.deeds: dict[Key, Deed] = {}
         self.bodies: dict[Key, Body | None] = {}
         self.habits: dict[Habit, int] = {}
@@ -57,12 +60,14 @@ class Record:
     @cached_property
     def proxies(self) -> frozenset[str]:
         """Addresses that stand last for nearly everyone, learnt from a part of the log."""
-        return learnt_proxies(self._connection)
+        return learnt_proxies(self.connection)
 
-    @cached_property
+    @property
     def bounds(self) -> tuple[datetime, datetime] | None:
-        """When the log begins and ends."""
-        return bounds(self._connection)
+        """When the log (of the cluster) begins and ends."""
+        if self.cluster not in self._bounds:
+            self._bounds[self.cluster] = bounds(self.connection, self.cluster)
+        return self._bounds[self.cluster]
 
     def scene(self) -> Scene:
         """Everything that was asked for so far."""
@@ -81,12 +86,12 @@ class Record:
         """Deeds for which the SQL ``where`` holds, in the order of time, at most ``most`` of them
         (the first ones, or the ``latest``)."""
         order = "received_at DESC" if latest else "received_at"
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             f"SELECT {COLUMNS} FROM events WHERE {self._conditions(where, since, until)}"
             f" ORDER BY {order}, stage_at LIMIT {most}"
         ).fetchall()
         found: dict[Key, Deed] = {}
-        for one in rehearsed(self._connection, [deed(row, self.proxies) for row in rows]):
+        for one in rehearsed(self.connection, [deed(row, self.proxies) for row in rows]):
             known = self.deeds.get(one.key)
             # All stages of a request are one deed; only an answer has a code.
             if known is None or (known.code is None and one.code is not None):
@@ -96,8 +101,8 @@ class Record:
 
     def _conditions(self, where: str, since: datetime | None, until: datetime | None) -> str:
         conditions = [f"({where})"]
-        if self._cluster:
-            conditions.append(f"cluster = {quoted(self._cluster)}")
+        if self.cluster is not None:
+            conditions.append(f"cluster = {quoted(self.cluster)}")
         end = min((at for at in (until, self._until) if at is not None), default=None)
         # The engine knows between which stage times a part lies; a request ends after it came.
         if since is not None:
@@ -133,37 +138,40 @@ class Record:
                 (one.resource == "namespaces" and ("", one.name) in pairs)]  # fmt: skip
 
     def _times(self, where: str, until: datetime | None) -> list[str]:
-        """When deeds were done that are worth a look, as SQL. Short columns only are read for it:
-        whole rows all over a log of millions would take seconds."""
-        conditions = where
-        if until is not None:
-            conditions += f" AND stage_at <= {_literal(until + _LONGEST)}"
-        rows = self._connection.execute(
-            f"""SELECT DISTINCT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
-            verb = 'create' AS birth FROM (SELECT stage_at, name, resource, verb FROM events WHERE
-            {conditions}) WINDOW latest AS (PARTITION BY name, resource ORDER BY stage_at DESC))
-            WHERE age <= {_LATEST} OR (birth AND age <= {_ENOUGH}) ORDER BY 1 DESC LIMIT 60"""
+        """When deeds were done that are worth a look, as SQL: where there are too many, the last
+        creation and the latest deeds of every object before more of any. Short columns only are
+        read for it: whole rows all over a log of millions would take seconds."""
+        rows = self.connection.execute(
+            f"""SELECT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
+            row_number() OVER (PARTITION BY namespace, name, resource, birth ORDER BY stage_at DESC)
+            AS turn, birth FROM (SELECT stage_at, namespace, name, resource, {CREATES} AS birth
+            FROM events WHERE {self._conditions(where, None, until)})
+            WINDOW latest AS (PARTITION BY namespace, name, resource ORDER BY stage_at DESC))
+            WHERE age <= {_LATEST} OR (birth AND turn <= {_FIRST})
+            GROUP BY stage_at ORDER BY min(least(age, turn)), stage_at DESC LIMIT {_TIMES}"""
         ).fetchall()
         return [_literal(at.replace(tzinfo=UTC)) for (at,) in rows]
 
     def life(self, where: str, until: datetime | None = None) -> list[Deed]:
         """What made, changed and ended the object of ``where``: of each kind of deed the first few
         since the object's last creation and the latest few, and the latest creations."""
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             f"""WITH own AS (
                 SELECT coalesce(namespace, '') AS namespace, verb, subresource, stage_at,
+                    {CREATES} AS creates,
                     coalesce(code < 400, true) AS served
                 FROM events WHERE {self._conditions(where, None, until)}
             ), born AS (
-                SELECT *, max(stage_at) FILTER (verb = 'create' AND subresource IS NULL AND served)
+                SELECT *, max(stage_at) FILTER (creates AND served)
                     OVER (PARTITION BY namespace) AS birth FROM own
             )
             SELECT DISTINCT stage_at FROM (
-                SELECT stage_at, verb = 'create' AND subresource IS NULL AS birth,
+                SELECT stage_at, creates AS birth,
                     row_number() OVER (kinds ORDER BY stage_at) AS first,
                     row_number() OVER (kinds ORDER BY stage_at DESC) AS latest
                 FROM born WINDOW kinds AS
-                    (PARTITION BY namespace, verb, subresource, served, stage_at >= birth))
+                    (PARTITION BY namespace, verb, subresource, creates, served,
+                    stage_at >= birth))
             WHERE first <= {_FIRST} OR latest <= {_LATEST} OR (birth AND latest <= {BIRTHS})"""
         ).fetchall()
         if not rows:
@@ -194,7 +202,7 @@ class Record:
 
     def learn_habits(self, habits: Iterable[Habit]) -> None:
         """How often these were done."""
-        self.habits |= counted(self._connection, set(habits) - self.habits.keys())
+        self.habits |= counted(self.connection, set(habits) - self.habits.keys())
 
     def read_bodies(self, deeds: Sequence[Deed]) -> None:
         """Read the bodies of these deeds, where the audit level kept them."""
@@ -202,7 +210,7 @@ class Record:
         for one in wanted:
             self.bodies[one.key] = None
         for key, request, response in _read(
-            self._connection, wanted, "request_object, response_object"
+            self.connection, wanted, "request_object, response_object"
         ):
             if self.bodies.get(key) is None:
                 self.bodies[key] = body(request, response)

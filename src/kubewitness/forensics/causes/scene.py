@@ -216,8 +216,8 @@ class Scene:
             if deed.verb not in CHANGES or deed.subresource not in ("", "scale"):
                 continue
             told = self.body(deed)
-            if (deed.verb == "create" or deed.code == 201) and not deed.subresource:
-                found[deed.key] = True  # applying what is not there creates it
+            if deed.creates:
+                found[deed.key] = True
             elif told is None or (not told.template and told.replicas is None):
                 found[deed.key] = None
             elif template or replicas is not None:

@@ -48,6 +48,14 @@ def principals(connection: duckdb.DuckDBPyConnection) -> dict[str, Principal]:
     return found
 
 
+def usernames(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The names of everybody who acted, or was acted as, in the view ``events``."""
+    rows = connection.execute(
+        'SELECT DISTINCT "user" FROM events UNION SELECT DISTINCT impersonated_user FROM events'
+    ).fetchall()
+    return {name for (name,) in rows if name}
+
+
 def proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
     """The addresses that stand before the API server, learnt from the log's last day."""
     rows = connection.execute(
