@@ -31,8 +31,8 @@ from audit_log import event, quiet_days, stolen_credential, write
 from forensic_log import POD, at, rollout
 from kubewitness.analysis import analyze
 from kubewitness.assistant.portion import BYTES, portion
-from kubewitness.assistant.told import told
 from kubewitness.assistant.server import INSTRUCTIONS, server
+from kubewitness.assistant.told import told
 from kubewitness.assistant.witness import Witness
 from kubewitness.cli import cli
 from kubewitness.errors import KubewitnessError
@@ -247,6 +247,16 @@ def test_a_question_that_takes_too_long_is_stopped(lake: Path) -> None:
     with pytest.raises(ToolError, match="longer than 0 seconds"):
         Witness(lake, patience=0.2).told(lambda found: _all(found, endless), None, 1)
     assert time.monotonic() - began < 30
+
+
+def test_a_question_that_asks_the_engine_again_and_again_is_stopped(lake: Path) -> None:
+    def restless(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+        while True:
+            time.sleep(0.01)
+            connection.execute("SELECT count(*) FROM range(1000000) AS a(n) WHERE sqrt(n) = 0.5")
+
+    with pytest.raises(ToolError, match="longer than 0 seconds"):
+        Witness(lake, patience=0.2).told(restless, None, 1)
 
 
 def _all(connection: duckdb.DuckDBPyConnection, select: str) -> dict[str, Any]:
