@@ -20,7 +20,7 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.technique import GRAVE
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.causes.chain import drawn_chain
+from kubewitness.forensics.causes.chain import drawn_chain, line_to
 from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
 from kubewitness.forensics.causes.links import Found, causes, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
@@ -213,15 +213,7 @@ def _told(incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence
 def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Found]]) -> list[Deed]:
     """Back from the first request to who is behind it, and on to the last one over what led from
     one identity to the next."""
-    back, seen = [first], {first.key}
-    while True:
-        found = [one for one in told.get(back[-1].key, ()) if one.kind not in
-                 ("permission", "session") and one.cause.key not in seen]  # fmt: skip
-        if not found or len(back) > _LINE:
-            break
-        back.append(found[0].cause)
-        seen.add(found[0].cause.key)
-    line = back[::-1]
+    line = line_to(first, told, most=_LINE)
     handed = {found.cause.key: found.cause for one in own for found in told.get(one.key, ())
               if found.kind in ("token", "entry", "pod", "certificate", "permission")}  # fmt: skip
     turns = [one for one in own if one.key in handed]
@@ -279,13 +271,21 @@ def _grants(served: Sequence[Deed]) -> Iterator[str]:
             bindings[f"{one.binding} (of {one.role})"][f"{one.verb} {one.resource}{part}"] = None
     for binding, deeds in list(bindings.items())[:2]:
         yield (
-            f"Without {binding} there would have been no {', '.join(list(deeds)[:3])}: grant less,"
-            " or to fewer."
+            f"{binding} allowed {', '.join(list(deeds)[:3])}: grant less, or to fewer;"
+            " 'kubewitness access' shows what else allows it."
         )
 
 
+# What of events.trait the Pod Security Standard “baseline” forbids.
+_NOT_BASELINE = frozenset(
+    {"privileged", "hostPath", "hostNetwork", "hostPID", "hostIPC", "capabilities"}
+)
+
+
 def _settings(served: Sequence[Deed]) -> Iterator[str]:
-    places = sorted({one.namespace for one in served if one.traits and one.resource in _KINDS})
+    places = sorted(
+        {one.namespace for one in served if _NOT_BASELINE & set(one.traits.split(", "))}
+    )
     if any(places):
         yield (
             f"Pod Security “baseline” enforced in {', '.join(filter(None, places[:3]))} (label"

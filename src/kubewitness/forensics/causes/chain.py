@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kubewitness.activity.action import action, outcome
 from kubewitness.errors import KubewitnessError
+from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
@@ -22,8 +23,6 @@ from kubewitness.forensics.causes.subject import (
     timeless,
 )
 from kubewitness.forensics.target import Target, find
-
-_STEPS = 60
 
 
 def cause_of(
@@ -45,7 +44,7 @@ def cause_of_object(record: Record, what: Target, at: datetime | None = None) ->
     """
     record.cluster = what.cluster
     history = _history(record, what, at)
-    seeds = _turning_points(history)
+    seeds = [*_turning_points(history), *_swept(record, what, history, at)]
     notes = _history_notes(record, history, seeds)
     return _chain(record, named(what), seeds, history, notes)
 
@@ -89,6 +88,29 @@ def _history(record: Record, what: Target, at: datetime | None) -> list[Deed]:
         f"nothing changed {named(what)}{when}",
         remedy=f"{began}what was there before and has not changed since leaves no trace in it",
     )
+
+
+def _swept(
+    record: Record, what: Target, history: Sequence[Deed], at: datetime | None
+) -> list[Deed]:
+    """The deletion of a collection that took the object along, if nothing was done to it by name
+    since: one without a selector, or whose answer has the name."""
+    written = [one for one in history if one.verb in CHANGES | DELETES and not one.subresource]
+    last = written[-1] if written else history[0]
+    if last.verb in DELETES:
+        return []
+    home = f" AND namespace = {quoted(what.namespace)}" if what.namespace else ""
+    name = quoted(f'"name":"{what.name}"')
+    found = record.find(
+        f"verb = 'deletecollection' AND resource = {quoted(what.kind.resource)} AND api_group ="
+        f" {quoted(what.kind.group)}{home} AND subresource IS NULL"
+        f" AND (NOT contains(request_uri, 'elector=') OR"
+        f" contains(CAST(response_object AS VARCHAR), {name}))",
+        since=last.at,
+        until=at,
+        most=BIRTHS,
+    )
+    return [one for one in found if one.served and one.at > last.at][:1]
 
 
 def _turning_points(history: Sequence[Deed]) -> list[Deed]:
@@ -138,7 +160,7 @@ def _chain(
     notes: Iterable[str],
 ) -> Chain:
     told = ancestors(record, seeds)
-    line = _line(seeds[0], told)
+    line = line_to(seeds[0], told)
     after = _aftermath(record, seeds[0], history)
     return drawn_chain(subject, line, told, further=seeds, after=after, notes=notes)
 
@@ -173,9 +195,9 @@ def drawn_chain(
     )
 
 
-def _line(seed: Deed, told: Mapping[Key, list[Found]]) -> list[Deed]:
-    """From the first cause to the seed, taking the likeliest cause at each turn; a permission
-    allows something, and a sitting surrounds it, but neither does it."""
+def line_to(seed: Deed, told: Mapping[Key, list[Found]], most: int | None = None) -> list[Deed]:
+    """From the first cause (at ``most`` so far back) to the seed, taking the first cause at each
+    turn; a permission allows something, and a sitting surrounds it, but neither does it."""
     line, seen = [seed], {seed.key}
     while True:
         found = [
@@ -183,7 +205,7 @@ def _line(seed: Deed, told: Mapping[Key, list[Found]]) -> list[Deed]:
             for one in told.get(line[-1].key, ())
             if one.kind not in ("permission", "session") and one.cause.key not in seen
         ]
-        if not found:
+        if not found or (most is not None and len(line) > most):
             return line[::-1]
         line.append(found[0].cause)
         seen.add(found[0].cause.key)
