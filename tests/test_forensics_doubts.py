@@ -154,7 +154,8 @@ def manifest(kind: str, name: str, uid: str = "", namespace: str = "shop",
     return {"requestObject": made, "responseObject": made, "level": "RequestResponse"}
 
 
-ARGO: dict[str, Any] = {"group": "argoproj.io", "resource": "applications", "namespace": "argocd", "name": "web"}
+ARGO: dict[str, Any] = {"group": "argoproj.io", "resource": "applications", "namespace": "argocd",
+                        "name": "web"}  # fmt: skip
 DECLARED = event(at(0), "alice", "patch", **ARGO)
 MANAGED = manifest("Deployment", "web", "d-1", spec={"template": {}},
                    metadata={"labels": {"argocd.argoproj.io/instance": "web"}})  # fmt: skip
@@ -259,10 +260,9 @@ def two_clusters(folder: Path) -> Iterator[Record]:
     """Of the same names: ada made what runs in one, ben in the other."""
     lake = folder / "lake"
     for cluster, who, begin in (("one", "ada", 0), ("two", "ben", 100)):
-        extra = {"authentication.kubernetes.io/credential-id": [f"JTI={cluster}"]}
         events = [
             deployed(begin, who, "web:1", "create", code=201),
-            by_token(begin + 5, f"JTI={cluster}", user={"username": ROBOT, "extra": extra}),
+            by_token(begin + 5, f"JTI={cluster}"),
             from_pod(begin + 10, "get", "secrets", name=f"db-{cluster}"),
         ]
         log = write(folder / f"{cluster}.log", events)
@@ -327,3 +327,129 @@ def test_the_creation_of_each_is_among_what_is_known_of_many_names(tmp_path: Pat
     with record_of(events, tmp_path) as record:
         found = record.named({("shop", name) for name in names}, until=at(1000))
     assert {one.name for one in found if one.creates} == set(names)
+
+
+def owned_pod(seconds: float, who: str, verb: str, owner_uid: str = "r-1") -> Event:
+    owner = [{"kind": "ReplicaSet", "name": SET, "uid": owner_uid, "controller": True}]
+    body = manifest("Pod", f"{SET}-x2x4z", "p-1", metadata={"ownerReferences": owner})
+    return event(at(seconds), CONTROLLER + who, verb, "pods", name=f"{SET}-x2x4z",
+                 code=201 if verb == "create" else 200, **body)  # fmt: skip
+
+
+def scaled(seconds: float, who: str, replicas: int, verb: str = "patch", uid: str = "r-1",
+           **more: Any) -> Event:  # fmt: skip
+    spec = {"replicas": replicas, "template": {}}
+    return event(at(seconds), who, verb, "replicasets", group="apps", name=SET,
+                 **{**manifest("ReplicaSet", SET, uid, spec=spec), **more})  # fmt: skip
+
+
+def test_a_namespace_that_was_made_again_deletes_nothing(tmp_path: Path) -> None:
+    place: dict[str, Any] = {"resource": "namespaces", "name": "shop"}
+    gone = owned_pod(400.2, "replicaset-controller", "delete")
+    events = [
+        event(at(0), "bob", "delete", **place),
+        event(at(300), "ada", "create", code=201, **place),
+        scaled(320, "ada", 2, "create", code=201),
+        owned_pod(320.1, "replicaset-controller", "create"),
+        scaled(400, "carol", 1),
+        gone,
+    ]
+    with record_of(events, tmp_path) as record:
+        chain = cause_of(record, gone["auditID"])
+    assert chain.origin == "carol"
+    assert links(chain, "cascade") == []
+
+
+def test_what_owned_it_has_the_uid_that_the_reference_means(tmp_path: Path) -> None:
+    made, hidden = owned_pod(0.2, "replicaset-controller", "create"), {"level": "Metadata"}
+    known = [scaled(0, "ada", 1, "create", code=201), made]
+    other = [scaled(0, "ada", 1, "create", uid="r-0", code=201), made]
+    bare: dict[str, Any] = {**hidden, "requestObject": None, "responseObject": None}
+    unknown = [scaled(0, "ada", 1, "create", code=201, **bare), made]
+    sure = []
+    for number, events in enumerate((known, other, unknown)):
+        (tmp_path / str(number)).mkdir()
+        with record_of(events, tmp_path / str(number)) as record:
+            found = links(cause_of(record, made["auditID"]), "owner")
+        sure.append([(one.certain, one.confidence) for one in found])
+    assert sure == [[(True, 1.0)], [], [(False, 0.9)]]
+
+
+def test_an_earlier_pod_of_that_name_is_another_pod(tmp_path: Path) -> None:
+    def body(uid: str) -> dict[str, Any]:
+        return manifest("Pod", "db-0", uid)
+
+    done = from_pod(1200, "get", "secrets", "db-0", "new", name="s")
+    events = [
+        entered(0, "ops", "db-0"),
+        event(at(600), "system:node:n1", "delete", "pods", name="db-0", **body("old")),
+        event(at(601), CONTROLLER + "statefulset-controller", "create", "pods", name="db-0",
+              code=201, **body("new")),
+        done,
+    ]  # fmt: skip
+    with record_of(events, tmp_path) as record:
+        chain = cause_of(record, done["auditID"])
+    assert links(chain, "entry") == []
+    assert [one.certain for one in links(chain, "pod")] == [True]
+
+
+RBAC: dict[str, Any] = {"resource": "clusterroles", "group": "rbac.authorization.k8s.io",
+                        "namespace": "", "name": "reader"}  # fmt: skip
+
+
+def role(seconds: float, who: str, resources: str, verb: str = "patch", **more: Any) -> Event:
+    rules = [{"verbs": ["get"], "apiGroups": [""], "resources": [resources]}]
+    body = manifest("ClusterRole", "reader", "q", rules=rules)
+    return event(at(seconds), who, verb, **RBAC, **{**body, **more})
+
+
+def test_a_permission_comes_of_who_granted_it_not_of_who_labelled_it(tmp_path: Path) -> None:
+    reason = 'RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "reader" to User "eve"'
+    allowed = {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": reason}
+    read = event(at(60), "eve", "get", "secrets", name="db", annotations=allowed)
+    created = role(0, "bob", "secrets", "create", code=201)
+    bare: dict[str, Any] = {"level": "Metadata", "requestObject": None, "responseObject": None}
+    expected = {
+        "labelled": ([created, role(50, "alice", "secrets"), read], [("bob", True)]),
+        "widened": (
+            [role(0, "bob", "pods", "create", code=201), role(50, "alice", "secrets"), read],
+            [("bob", True), ("alice", True)],
+        ),
+        "unknown": (
+            [created, role(50, "alice", "secrets", **bare), read],
+            [("bob", True), ("alice", False)],
+        ),
+    }
+    for case, (events, answer) in expected.items():
+        (tmp_path / case).mkdir()
+        with record_of(events, tmp_path / case) as record:
+            chain = cause_of(record, read["auditID"])
+            reach = reach_of(Record(record.connection), "alice")
+        told = sorted((one.cause, one.certain) for one in links(chain, "permission"))
+        assert [(chain.steps[step].principal, sure) for step, sure in told] == answer, case
+        assert any(one.caused for one in reach.touched) == (case != "labelled")
+
+
+def test_a_collection_that_was_deleted_is_an_end(tmp_path: Path) -> None:
+    made = event(at(0), "ada", "create", "configmaps", code=201)
+    selected = event(at(50), "ben", "deletecollection", "configmaps", name="",
+                     query="labelSelector=app%3Dother")  # fmt: skip
+    swept = event(at(60), "mia", "deletecollection", "configmaps", name="")
+    again = event(at(90), "zoe", "deletecollection", "configmaps", name="")
+    with record_of([made, selected, swept, again], tmp_path) as record:
+        chain = cause_of(record, "cm/web", "shop")
+        before = cause_of(Record(record.connection), "cm/web", "shop", at(55))
+    assert [step.principal for step in chain.steps] == ["ada", "mia"]
+    assert [step.principal for step in before.steps] == ["ada"]
+
+
+def test_prevention_says_no_more_than_the_log(tmp_path: Path) -> None:
+    reason = 'RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "reader" to User "eve"'
+    allowed = {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": reason}
+    rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+    body = manifest("Role", "all", "q", rules=rules)
+    made = event(at(0), "eve", "create", "roles", group=RBAC["group"], name="all", code=201,
+                 annotations=allowed, **body)  # fmt: skip
+    told = " ".join(traced_of([made], [made], tmp_path).prevention)
+    assert "ClusterRoleBinding b (of ClusterRole reader) allowed create roles" in told
+    assert "Pod Security" not in told

@@ -34,7 +34,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     """``template`` is a digest of the pod template (or of the whole spec without ``replicas``),
     ``unobserved`` whether its controller had not yet seen it as it is then,
     ``target`` the ``kind name`` an autoscaler scales, ``applications`` the GitOps objects that the
-    object says it is managed by, ``fingerprint`` of the certificate in a signing request, and
+    object says it is managed by, ``grants`` a digest of what a role or binding grants to whom,
+    ``fingerprint`` of the certificate in a signing request, and
     ``bearer`` the name that it was requested for, under which its holder acts."""
 
     uid: str = ""
@@ -44,6 +45,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     unobserved: bool | None = None
     target: str = ""
     applications: tuple[Application, ...] = ()
+    grants: str = ""
     fingerprint: str = ""
     bearer: str = ""
     deleting: bool = False
@@ -68,6 +70,10 @@ class _Object(msgspec.Struct):
     metadata: _Meta | None = None
     spec: dict[str, Any] | None = None
     status: Any = None
+    rules: Any = None
+    subjects: Any = None
+    roleRef: Any = None  # noqa: N815
+    aggregationRule: Any = None  # noqa: N815
 
 
 _TRACKING, _INSTANCE = "argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance"
@@ -113,10 +119,20 @@ def _told(found: _Object, meta: _Meta) -> Body:
         unobserved=(meta.generation or 0) > observed if isinstance(observed, int) else None,
         target=f"{target.get('kind')} {target.get('name')}" if isinstance(target, dict) else "",
         applications=tuple(_applications(meta)),
+        grants=_grants(found),
         fingerprint=_fingerprint(status.get("certificate")),
         bearer=_bearer(spec.get("request")),
         deleting=bool(meta.deletionTimestamp),
     )
+
+
+def _grants(found: _Object) -> str:
+    told = [found.rules, found.subjects, found.roleRef, found.aggregationRule]
+    return _hashed(told) if any(part is not None for part in told) else ""
+
+
+def _hashed(told: list[Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
 
 
 def _digest(spec: dict[str, Any]) -> str:
@@ -125,8 +141,7 @@ def _digest(spec: dict[str, Any]) -> str:
     if template is None:
         return ""
     # A CronJob's schedule makes its pods as much as its template does.
-    told = [template, spec.get("schedule"), spec.get("suspend")]
-    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
+    return _hashed([template, spec.get("schedule"), spec.get("suspend")])
 
 
 def _applications(meta: _Meta) -> list[Application]:

@@ -11,7 +11,7 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
-from kubewitness.forensics.causes.links import DELIVERY, Found, causes, habits, rbac, role_of
+from kubewitness.forensics.causes.links import DELIVERY, RBAC, Found, causes, habits, rbac, role_of
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import (
@@ -34,7 +34,7 @@ _NEAR = timedelta(seconds=10)
 _OWN = 500
 # Bodies are large: that many of the latest of one object say what it changed from and to.
 _READ, _PODS_READ = 8, 2
-_TELLING = OWNED | OWNERS | {"horizontalpodautoscalers", "certificatesigningrequests"}
+_TELLING = OWNED | OWNERS | RBAC | {"horizontalpodautoscalers", "certificatesigningrequests"}
 
 
 def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
@@ -75,10 +75,11 @@ def _fetch(record: Record, frontier: Sequence[Deed]) -> None:
         _read(record, record.named(names, until=latest))
         _own(record, left, since=None)
     allowing = {what for one in frontier for what in (rbac(one.binding), role_of(one)) if what}
-    record.named(
+    granted = record.named(
         {(home, name) for _, home, name in allowing if not name.startswith("system:")},
         until=max(one.at for one in frontier),
     )
+    _read(record, granted)
 
 
 def _own(record: Record, frontier: Sequence[Deed], since: timedelta | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from itertools import takewhile
 from typing import NamedTuple
 
 from kubewitness.activity.network import network
@@ -56,11 +57,17 @@ ENTRY = timedelta(hours=12)
 _REPLACED = timedelta(seconds=60)
 DELIVERY = timedelta(minutes=15)
 _EVEN = 0.5
+_BY_NAME = 0.9
+# Who deletes what is in a namespace, or owned; a controller manager may do all under one name.
+_SWEEPING = frozenset(
+    {"namespace-controller", "generic-garbage-collector", "kube-controller-manager"}
+)
 # Whoever may write an object may write its labels, too.
 _LABELLED = 0.4
 CERTIFIED = timedelta(days=1)
 _RBAC = {"ClusterRoleBinding": "clusterrolebindings", "RoleBinding": "rolebindings",
          "ClusterRole": "clusterroles", "Role": "roles"}  # fmt: skip
+RBAC = frozenset(_RBAC.values())
 
 
 class Found(NamedTuple):
@@ -139,15 +146,31 @@ def _owner(scene: Scene, effect: Deed) -> Iterator[Found]:
         if found is None:
             continue
         cause, doubt, how = found
+        if _another(scene, reference, cause):
+            continue
         kind = "schedule" if what[0] == "cronjobs" else "owner"
-        if reference is not None:
-            because = f"ownerReference to {reference.kind} {reference.name} (uid {reference.uid})"
-            certain = doubt >= 1
-            yield Found(cause, kind, certain, doubt, f"{because}; {how}" if how else because)
-        else:
-            because = f"named after {what[0]}/{what[2]}" + (f"; {how}" if how else "")
-            yield Found(cause, kind, False, min(0.9, doubt), because)
+        same, because = _owned_by(scene, what, reference, cause)
+        certain = same and doubt >= 1
+        because = f"{because}; {how}" if how else because
+        yield Found(cause, kind, certain, doubt if same else min(_BY_NAME, doubt), because)
         return
+
+
+def _owned_by(scene: Scene, what: Thing, reference: Owner | None, cause: Deed) -> tuple[bool, str]:
+    """Whether a deed was done to the very object that a reference means, and how that is known."""
+    if reference is None:
+        return False, f"named after {what[0]}/{what[2]}"
+    because = f"ownerReference to {reference.kind} {reference.name} (uid {reference.uid})"
+    if reference.uid and scene.life(cause) == reference.uid:
+        return True, because
+    return False, f"{because}, by its name"
+
+
+def _another(scene: Scene, reference: Owner | None, cause: Deed) -> bool:
+    """Whether a deed was done to another object of the name than a reference means."""
+    meant = reference.uid if reference is not None else ""
+    uid = scene.life(cause)
+    return bool(meant and uid) and uid != meant
 
 
 def _maker(scene: Scene, what: Thing, effect: Deed) -> tuple[Deed, float, str] | None:
@@ -238,16 +261,16 @@ def _cascade(scene: Scene, effect: Deed) -> Iterator[Found]:
     if effect.controller == "generic-garbage-collector":
         for what, reference in owners(scene, effect):
             for deed in scene.before(what, effect.at):
-                if deed.verb in DELETES:
-                    because = (
-                        f"ownerReference to {reference.kind} {reference.name} (uid {reference.uid})"
-                        if reference
-                        else f"named after {what[0]}/{what[2]}, which was deleted"
-                    )
-                    sure = 1.0 if reference else 0.8
-                    yield Found(deed, "cascade", reference is not None, sure, because)
+                if deed.verb in DELETES and not _another(scene, reference, deed):
+                    same, because = _owned_by(scene, what, reference, deed)
+                    because += "" if same else ", which was deleted"
+                    yield Found(deed, "cascade", same, 1.0 if same else 0.8, because)
                     return
+    if effect.controller not in _SWEEPING:
+        return
     for deed in scene.before(("namespaces", "", effect.namespace), effect.at):
+        if deed.creates:
+            return
         if deed.verb == "delete":
             certain = effect.controller == "namespace-controller"
             because = f"namespace {effect.namespace} was deleted"
@@ -277,7 +300,11 @@ def _pod_life(scene: Scene, effect: Deed) -> Iterator[Found]:
     elif effect.subresource == "status" and effect.of == "node":
         for deed in scene.before(thing(effect), effect.at):
             if deed.subresource == "binding":
-                yield Found(deed, "start", True, 1.0, f"{effect.principal} reports on this pod")
+                uid = scene.uid(deed)
+                same = bool(uid) and uid == scene.uid(effect)
+                because = f"{effect.principal} reports on this pod"
+                because += f" (uid {uid})" if same else ", by name"
+                yield Found(deed, "start", same, 1.0 if same else _BY_NAME, because)
                 return
 
 
@@ -291,7 +318,7 @@ def _birth(scene: Scene, effect: Deed) -> Found | None:
                 return Found(deed, "placement", False, round(0.95 / rivals, 2), because)
             same = bool(scene.uid(deed)) and scene.uid(deed) == scene.uid(effect)
             because = f"same uid {scene.uid(effect)}" if same else "same name"
-            return Found(deed, "placement", same, 1.0 if same else 0.9, because)
+            return Found(deed, "placement", same, 1.0 if same else _BY_NAME, because)
     return None
 
 
@@ -317,17 +344,25 @@ def _handed(minted: Deed, effect: Deed) -> bool:
 
 
 def entries(scene: Scene, effect: Deed) -> list[Deed]:
-    """Who got into the pod from which a deed was done, before it, the latest first."""
+    """Who got into the pod from which a deed was done, before it, the latest first; not who got
+    into an earlier pod of that name."""
     if not effect.pod or effect.of != "workload":
         return []
+    lived = takewhile(lambda deed: not _born(deed), scene.before(_pod_of(effect), effect.at))
     return [
         deed
-        for deed in scene.before(_pod_of(effect), effect.at)
+        for deed in lived
         if (deed.subresource in INTERACTIVE or deed.subresource == "ephemeralcontainers")
         and deed.subresource != "portforward"
         and deed.of not in ("node", "control-plane")
         and effect.at - deed.at <= ENTRY
     ]
+
+
+def _born(deed: Deed) -> bool:
+    """Whether a pod of a name began with this deed, or the one before it had ended."""
+    over = deed.verb == "delete" and deed.of == "node"
+    return deed.creates or deed.subresource == "binding" or over
 
 
 def habits(scene: Scene, effects: Iterable[Deed]) -> set[Habit]:
@@ -422,14 +457,34 @@ def _signing(scene: Scene, effect: Deed) -> Iterator[Found]:
 
 
 def _permission(scene: Scene, effect: Deed) -> Iterator[Found]:
+    """Who made what the authorizer names, and who changed last what it grants."""
     for what, reference in ((rbac(effect.binding), effect.binding), (role_of(effect), effect.role)):
         if what is None:
             continue
-        for deed in scene.before(what, effect.at):
-            if deed.verb in CHANGES and deed.of != "control-plane":
-                because = f"the authorizer names {reference}"
-                yield Found(deed, "permission", True, 1.0, because)
+        because = f"the authorizer names {reference}"
+        changes = [deed for deed in scene.before(what, effect.at) if deed.verb in CHANGES]
+        known = False
+        for deed, before in zip(changes, [*changes[1:], None], strict=False):
+            granted = deed.creates or _regranted(scene, deed, before)
+            if deed.of != "control-plane" and (
+                deed.creates or (granted is not False and not known)
+            ):
+                known = True
+                doubt = "" if granted else "; no bodies show whether this changed what it grants"
+                sure = 1.0 if granted else _EVEN
+                yield Found(deed, "permission", bool(granted), sure, because + doubt)
+            if deed.creates:
                 break
+
+
+def _regranted(scene: Scene, deed: Deed, before: Deed | None) -> bool | None:
+    """Whether a change of a role or binding changed what it grants, ``None`` where bodies do not
+    tell."""
+    now = scene.body(deed)
+    then = scene.body(before) if before is not None else None
+    if now is None or then is None or not now.grants or not then.grants:
+        return None
+    return now.grants != then.grants
 
 
 def _delivery(scene: Scene, effect: Deed) -> Iterator[Found]:

@@ -16,7 +16,7 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.graph import Reach, Touched
-from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, Found, causes, habits
+from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, RBAC, Found, causes, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
@@ -29,6 +29,7 @@ from kubewitness.forensics.causes.subject import (
     requests,
     timeless,
 )
+from kubewitness.forensics.kind import CLUSTER_SCOPED
 from kubewitness.forensics.rbac.principals import username, usernames
 from kubewitness.forensics.target import Target, find, only_cluster
 
@@ -308,6 +309,11 @@ def _fetch_permitted(record: Record, deeds: Sequence[Deed]) -> None:
     """What bindings and roles allowed, as the authorizer spells their names in JSON."""
     if not deeds:
         return
+    named = {("" if one.resource in CLUSTER_SCOPED else one.namespace, one.name) for one in deeds}
+    record.read_bodies(
+        [one for one in record.named(named, until=max(one.at for one in deeds))
+         if one.resource in RBAC][:_BODIES]
+    )  # fmt: skip
     names = {f"{one.name}/{one.namespace}" if one.resource == "rolebindings" else one.name
              for one in deeds}  # fmt: skip
     spelt = " OR ".join(

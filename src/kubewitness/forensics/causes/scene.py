@@ -140,6 +140,14 @@ class Scene:
             return told.uid
         return deed.uid
 
+    def life(self, deed: Deed) -> str:
+        """The uid of the object of a deed, also where only an earlier deed tells it."""
+        for one in (deed, *self.before(thing(deed), deed.at)):
+            uid = self.uid(one)
+            if uid or one.creates:
+                return uid
+        return ""
+
     def of(self, what: Thing) -> list[Deed]:
         """Everything done to one object."""
         return self._of.get(what, [])
