@@ -178,9 +178,12 @@ def test_a_gitops_controller_applied_what_somebody_had_declared(tmp_path: Path) 
 def test_a_label_proves_nothing_about_who_applied_it(tmp_path: Path) -> None:
     done = applied("system:serviceaccount:ci:stolen")
     with record_of([DECLARED, done], tmp_path) as record:
-        (link,) = links(cause_of(record, done["auditID"]), "delivery")
+        chain = cause_of(record, done["auditID"])
+        reach = reach_of(Record(record.connection), "alice")
+    (link,) = links(chain, "delivery")
     assert not link.certain
-    assert link.confidence < 0.5
+    assert chain.origin == "system:serviceaccount:ci:stolen"
+    assert not any(one.caused for one in reach.touched)
 
 
 def test_a_minted_token_goes_before_a_label(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from kubewitness.activity.technique import GRAVE
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import drawn_chain, line_to
 from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
-from kubewitness.forensics.causes.links import Found, causes, habits
+from kubewitness.forensics.causes.links import Found, causes, doubtful, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.reach import drawn_reach, followed
 from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies, rehearsed
@@ -214,8 +214,9 @@ def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Fou
     """Back from the first request to who is behind it, and on to the last one over what led from
     one identity to the next."""
     line = line_to(first, told, most=_LINE)
-    handed = {found.cause.key: found.cause for one in own for found in told.get(one.key, ())
-              if found.kind in ("token", "entry", "pod", "certificate", "permission")}  # fmt: skip
+    handed = {found.cause.key for one in own for found in told.get(one.key, ())
+              if found.kind in ("token", "entry", "pod", "certificate", "permission")
+              and not doubtful(found)}  # fmt: skip
     turns = [one for one in own if one.key in handed]
     grave = sorted(
         (one for one in own if one.served), key=lambda one: (-one.technique.weight, one.turn)

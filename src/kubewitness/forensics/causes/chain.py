@@ -11,7 +11,7 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
-from kubewitness.forensics.causes.links import Found
+from kubewitness.forensics.causes.links import Found, doubtful
 from kubewitness.forensics.causes.record import BIRTHS, Record
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
 from kubewitness.forensics.causes.subject import (
@@ -203,7 +203,9 @@ def line_to(seed: Deed, told: Mapping[Key, list[Found]], most: int | None = None
         found = [
             one
             for one in told.get(line[-1].key, ())
-            if one.kind not in ("permission", "session") and one.cause.key not in seen
+            if one.kind not in ("permission", "session")
+            and not doubtful(one)
+            and one.cause.key not in seen
         ]
         if not found or (most is not None and len(line) > most):
             return line[::-1]

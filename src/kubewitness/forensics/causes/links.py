@@ -81,8 +81,7 @@ class Found(NamedTuple):
 
 
 def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
-    """What led to ``effect``: the occasion, then what made it possible, and last what is less
-    likely than not; without ``sittings`` only what led to it alone.
+    """What led to ``effect``, the likeliest first; without ``sittings`` only what led to it alone.
 
     Refused requests led to nothing, but may have been led to.
     """
@@ -91,7 +90,12 @@ def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
         for one in rule(scene, effect):
             if one.cause.key != effect.key:
                 found.setdefault((one.kind, one.cause.audit_id), one)
-    return sorted(found.values(), key=lambda one: one.confidence < _EVEN)
+    return list(found.values())
+
+
+def doubtful(found: Found) -> bool:
+    """Whether it is likelier that a program did it by itself than that somebody had it done."""
+    return found.kind in ("entry", "delivery") and found.confidence < _EVEN
 
 
 def rbac(reference: str) -> Thing | None:

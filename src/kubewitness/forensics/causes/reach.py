@@ -16,7 +16,15 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.graph import Reach, Touched
-from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, RBAC, Found, causes, habits
+from kubewitness.forensics.causes.links import (
+    CERTIFIED,
+    ENTRY,
+    RBAC,
+    Found,
+    causes,
+    doubtful,
+    habits,
+)
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
@@ -39,7 +47,6 @@ _FOLLOWED = 60
 _AT_ONCE = timedelta(minutes=10)
 _TOLD = 80
 _BODIES = 40
-_EVEN = 0.5
 
 
 def reach_of(
@@ -211,8 +218,8 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, 
 
 
 def followed(found: Found) -> bool:
-    """Whether an effect was caused, and not the usual work of a pod that somebody got into."""
-    return found.kind != "session" and (found.kind != "entry" or found.confidence >= _EVEN)
+    """Whether an effect was caused, and not only near, or what a program does by itself."""
+    return found.kind != "session" and not doubtful(found)
 
 
 def _gravest(deeds: Iterable[Deed]) -> list[Deed]:
