@@ -17,14 +17,8 @@ from kubewitness.forensics.objects.condition import ANYTHING, foreseen, meets
 from kubewitness.forensics.objects.history import owner, subject
 from kubewitness.forensics.objects.knowledge import Open, Unknown
 from kubewitness.forensics.objects.model import Holding, Holdings, Inventory, Workload
-from kubewitness.forensics.objects.record import (
-    ANSWERED,
-    COLUMNS,
-    WHOLE,
-    Record,
-    in_order,
-    record,
-)
+from kubewitness.forensics.objects.outline import ANSWERED, WHOLE
+from kubewitness.forensics.objects.record import COLUMNS, Record, in_order, record
 from kubewitness.forensics.objects.replay import State, replayed, state_after
 from kubewitness.forensics.target import Target
 from kubewitness.query.expression import Expression
