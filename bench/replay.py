@@ -30,12 +30,14 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 _SAFE = b"bcdfghjklmnpqrstvwxz2456789"
 # (kind, where): what is told anew in every copy. The alphabet of generated suffixes is that of
-# k8s.io/apimachinery/pkg/util/rand; a CronJob's jobs carry the minute, an event its time in hex.
+# k8s.io/apimachinery/pkg/util/rand, of template hashes too; a CronJob's jobs carry the minute, an
+# event its time in hex, and what a pipeline makes some hexadecimal digits.
 _VARIABLE = re.compile(
     rb'(?:(?<="auditID":")(?P<id>[0-9a-f]{8})(?=-))'
     rb'|(?:(?<=Timestamp":")(?P<time>[0-9T:.-]{26}Z)(?="))'
-    rb"|(?:(?<=-)(?P<suffix>[" + _SAFE + rb"]{5})(?![A-Za-z0-9-]))"
     rb"|(?:(?<=-)(?P<minute>29\d{6})(?!\d))"
+    rb"|(?:(?<=-)(?P<suffix>[" + _SAFE + rb"]{5}(?!-)|[" + _SAFE + rb"]{8,10}|"
+    rb"(?=[0-9a-f]*[0-9])[0-9a-f]{6,7}(?!-))(?![A-Za-z0-9]))"
     rb"|(?:(?<=\.)(?P<hex>1[0-9a-f]{15})(?![0-9a-f]))"
     rb'|(?:(?<="resourceVersion":")(?P<version>[1-9]\d*)(?="))'
 )

@@ -84,7 +84,7 @@ def turns(seen: Sequence[Seen], before: datetime) -> list[datetime]:
     for one in seen:
         if one.at >= before:
             break
-        if one.code is not None and one.code >= 400:
+        if one.verb == "get" or (one.code is not None and one.code >= 400):
             continue
         plain = one.verb in ("update", "patch") and one.code is not None and one.code != 201
         if not plain or one.uid not in ("", uid):
