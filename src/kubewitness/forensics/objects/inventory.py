@@ -124,21 +124,18 @@ _THERE = f"""
         coalesce(
             max(stage_at) FILTER (whole),
             max(stage_at) FILTER (birth),
-            TIMESTAMP '1970-01-01') AS since
+            min(stage_at)) AS since
     FROM outline WHERE name <> ''
     GROUP BY ALL
     HAVING NOT arg_max(verb = 'delete', stage_at) OR max(stage_at) > $at - {_TERMINATING}"""
 
 _EVER = f"""
-    SELECT DISTINCT {_HOME}, name, TIMESTAMP '1970-01-01' AS since
-    FROM outline WHERE name <> '' AND likely"""
+    SELECT {_HOME}, name, min(stage_at) AS since
+    FROM outline WHERE name <> '' GROUP BY ALL HAVING bool_or(likely)"""
 
-# What deletes a collection names no object.
-_TIMES = f"""
-    SELECT DISTINCT stage_at FROM outline JOIN there USING ({_HOME}, name) WHERE stage_at >= since
-    UNION SELECT stage_at FROM outline SEMI JOIN there USING ({_HOME})
-    WHERE verb = 'deletecollection' AND stage_at >= (SELECT min(since) FROM there)
-    ORDER BY 1"""
+# What is to be read of them, and what deletes a collection, which names no object.
+_OWN = f"JOIN there USING ({_HOME}, name) WHERE {{at}} >= since"
+_SWEPT = f"SEMI JOIN there USING ({_HOME}) WHERE verb = 'deletecollection'"
 
 
 def _records(
@@ -146,21 +143,24 @@ def _records(
 ) -> Iterator[tuple[Target, list[Record]]]:
     """Each object of the table ``there``, with what may have changed it since then, as far as the
     table ``outline`` goes."""
-    times = [at for (at,) in connection.execute(_TIMES).fetchall()]
-    if not times:
-        return
     found: dict[tuple[str, ...], list[Record]] = {}
-    for which in (
-        f"JOIN there USING ({_HOME}, name) WHERE written_at >= since",
-        f"SEMI JOIN there USING ({_HOME}) WHERE verb = 'deletecollection'",
+    for which, since in (
+        (_OWN, ""),
+        (_SWEPT, "AND stage_at >= (SELECT min(since) FROM there)"),
     ):
+        times = connection.execute(
+            f"SELECT DISTINCT stage_at FROM outline {which.format(at='stage_at')} {since}"
+        ).fetchall()
+        if not times:
+            continue
+        # Literals, by which the engine leaves out nearly all of a lake.
+        literals = ", ".join(f"TIMESTAMP '{at}'" for (at,) in times)
         rows = connection.execute(
             f"""SELECT {_HOME}, name, written.* EXCLUDE ({_HOME}, name, written_at) FROM (
                 SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
                     coalesce(name, '') AS name, stage_at AS written_at, {COLUMNS}
-                {_WRITES} AND stage_at IN (SELECT unnest(CAST($1 AS TIMESTAMP[])))) AS written
-            {which}""",
-            [times],  # by which the engine skips nearly all of a lake
+                {_WRITES} AND stage_at IN ({literals})) AS written
+            {which.format(at="written_at")}"""
         )
         while batch := rows.fetchmany(_BATCH):
             for row in batch:
