@@ -253,7 +253,11 @@ def test_a_disk_that_becomes_read_only_is_not_written_past(
     assert set(stored.values()) == {1}
 
 
-def test_standard_input_is_heard_to_its_end(service: Service) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_standard_input_is_heard_to_its_end(service: Service, named: bool) -> None:
+    """Of a cluster that has a way in already, and of one that needs no configuration."""
+    if not named:
+        service.file.write_text(service.file.read_text().replace(f"name: {CLUSTER}", "name: other"))
     service.begin("--stdin", CLUSTER, stdin=subprocess.PIPE)
     try:
         assert service.process is not None
