@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import gzip
 import json
 import os
@@ -586,6 +587,20 @@ def test_a_head_without_end_is_cut(tmp_path: Path) -> None:
         async with serving(tmp_path) as served, connected(served) as connection:
             connection.send(b"POST /audit/a HTTP/1.1\r\n" + b"X-Y: z\r\n" * 20_000)
             assert await connection.closed()
+
+    run(test())
+
+
+def test_trailers_without_end_are_not_kept(tmp_path: Path) -> None:
+    async def test() -> None:
+        head = request(b"", content_length="", transfer_encoding="chunked")
+        async with serving(tmp_path, body_timeout=1.0) as served, connected(served) as connection:
+            connection.send(head + b"0\r\n" + b"Trailing: z\r\n" * 20_000)
+            assert (await connection.reply()).code == 408
+            found = [one for one in gc.get_objects() if isinstance(one, transport._Protocol)]
+            kept = [name for one in found for name, _ in one.headers]
+            assert b"transfer-encoding" in kept
+            assert b"trailing" not in kept
 
     run(test())
 
