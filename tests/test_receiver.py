@@ -82,6 +82,20 @@ def test_batches_on_one_connection_are_kept_in_order(tmp_path: Path) -> None:
     run(test())
 
 
+def test_that_a_cluster_is_connected_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            for n in (3, 2):
+                assert (await posted(served, event_list(*some_events(n)))).code == 200
+
+    with caplog.at_level("INFO", "kubewitness"):
+        run(test())
+    assert caplog.text.count("a: its log arrives, 3 events to begin with") == 1
+    assert caplog.text.count("its log arrives") == 1
+
+
 def test_one_event_a_post_over_many_connections(tmp_path: Path) -> None:
     async def test() -> None:
         events = some_events(120)
