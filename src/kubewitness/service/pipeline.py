@@ -1,7 +1,7 @@
 """From the spool to incidents: the one writer of the lake, and what it makes of what it wrote.
 
 Two tasks take turns. One takes what has arrived, puts it into the lake and lets the witness of each
-cluster hear it; the other has a witness judge all it knows, most of it in a thread of its own.
+cluster hear it; the other has a witness judge all it knows, most of it in a process of its own.
 Nothing is lost by a fault: entries stay in the spool until the lake has them, what the lake has is
 heard again after a restart, and incidents that the state cannot take yet wait here.
 """
@@ -39,7 +39,8 @@ from kubewitness.report.inert import plain
 from kubewitness.service import metrics
 from kubewitness.service.admin import Pulse
 from kubewitness.service.feeds.feed import in_thread
-from kubewitness.service.judgement import Judgement, all_of
+from kubewitness.service.judgement import all_of
+from kubewitness.service.judging import Judging
 from kubewitness.service.lookout import Lookout
 from kubewitness.service.spool import Batch, Position, Spool
 from kubewitness.service.witness import Witness
@@ -128,6 +129,7 @@ class Pipeline:
             finally:
                 async with self._turn:
                     for witness in self._witnesses.values():
+                        witness.dismiss()
                         witness.save()
 
     async def check(self) -> str:
@@ -247,7 +249,8 @@ class Pipeline:
                 work = await in_thread(witness.snapshot)
             clock.heard = False
             try:
-                await in_thread(work.reach)
+                # Not waited for where this is cancelled: ``abandon`` ends it.
+                await asyncio.to_thread(work.reach)
             except BaseException:
                 async with self._turn:
                     await in_thread(witness.abandon, work)
@@ -296,7 +299,9 @@ class Pipeline:
         self._clusters.add(cluster)
         if cluster not in self._witnesses:
             detection = self._settings.detection
-            self._witnesses[cluster] = Witness(cluster, self._lake, self._database, detection)
+            self._witnesses[cluster] = Witness(
+                cluster, self._lake, self._database, detection, self._scratch
+            )
         return self._witnesses[cluster]
 
     def _take(self, entries: Sequence[tuple[Position, Batch]]) -> None:
@@ -317,9 +322,13 @@ class Pipeline:
             self._clocks[cluster].heard = True
             try:
                 alerts = witness.hear(added.parts)
-            except duckdb.Error:
-                # They are in the lake, so whoever looks there next will hear them.
-                logger.exception("what has arrived of %s is judged later", cluster)
+            except Exception as error:
+                # They are in the lake, and the next judgement is of all that is there.
+                if isinstance(error, LakeError | OSError):
+                    logger.warning("%s is judged later: %s", cluster, plain(str(error)))
+                else:
+                    logger.exception("what has arrived of %s is judged later", cluster)
+                witness.dismiss()
                 continue
             self._tell(cluster, alerts)
             if alerts:
@@ -345,13 +354,14 @@ class Pipeline:
         path.write_bytes(b"".join(line + b"\n" for line in batch.lines))
         metrics.QUARANTINE_LINES.inc(len(batch.lines))
 
-    def _adopt(self, cluster: str, witness: Witness, work: Judgement) -> None:
-        found = work.incidents
-        if work.since is None:  # nobody knows yet what is usual
+    def _adopt(self, cluster: str, witness: Witness, work: Judging) -> None:
+        assert work.verdict is not None
+        found = work.verdict.incidents
+        if work.task.since is None:  # nobody knows yet what is usual
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
         judged = all_of(found, witness.adopt(work))
         self._tell(cluster, judged)
-        self._review(cluster, judged, work.detection.misconfigurations)
+        self._review(cluster, judged, work.verdict.detection.misconfigurations)
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""
