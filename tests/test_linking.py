@@ -139,6 +139,15 @@ def test_a_foreign_address_behind_two_identities_links_them() -> None:
     assert groups(*late) == [[0], [1]], "a day later it is another story"
 
 
+def test_a_foreign_address_links_all_programs_of_one_thief() -> None:
+    deeds = enumerate((("kubectl", "get"), ("curl", "delete")))
+    rows = [
+        seen(n * HOUR, "ada", source_ip=OUTSIDE, client=client, verb=verb)
+        for n, (client, verb) in deeds
+    ]
+    assert groups(*rows) == [[0, 1]]
+
+
 @pytest.mark.parametrize("address", ["10.8.0.4", "198.51.100.7"])
 def test_an_address_of_a_known_network_links_nobody(address: str) -> None:
     rows = [seen(0 * HOUR, "ada", source_ip=address), seen(HOUR, "cleo", source_ip=address)]

@@ -159,8 +159,8 @@ def _deeds(ledger: Ledger) -> dict[int, list[Hashable]]:
 
 
 def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
-    """From one identity to another: an address in a network that this cluster had never heard
-    from, behind both; or a pod that was opened for it."""
+    """From one identity or program to another: an address in a network that this cluster had never
+    heard from, behind both; or a pod that was opened for it."""
     identities: dict[Hashable, set[str]] = defaultdict(set)
     for line in range(len(ledger)):
         place = (ledger.texts["cluster"][line], ledger.texts["source_ip"][line])
@@ -170,11 +170,7 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
     for line in range(len(ledger)):
         texts = ledger.texts
         cluster, address = texts["cluster"][line], texts["source_ip"][line]
-        if (
-            address
-            and ledger.foreign[line]
-            and 1 < len(identities[cluster, address]) <= _RARE_ADDRESS
-        ):
+        if address and ledger.foreign[line] and len(identities[cluster, address]) <= _RARE_ADDRESS:
             before = at_address.get((cluster, address))
             if before is not None and ledger.first[line] - ledger.last[before] <= _LINK_WITHIN:
                 yield before, line
