@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,7 +24,7 @@ from kubewitness.lake.adding import add
 from kubewitness.lake.engine import engine
 from kubewitness.lake.store import Lake
 from kubewitness.service import witness
-from kubewitness.service.judgement import Judgement
+from kubewitness.service.judgement import Verdict
 from kubewitness.service.witness import Witness
 from kubewitness.sources.reading import Chunk
 from kubewitness.times import Moment
@@ -44,9 +46,15 @@ class Cluster:
     def running(self) -> Iterator[None]:
         """The service is up; at its end it is gone without a word, as if killed."""
         with engine(self.root / "spill", self.lake.redactor) as self._database:
-            self.witness = Witness(CLUSTER, self.lake, self._database, Detection(learn=self._learn))
+            settings = Detection(learn=self._learn)
+            scratch = self.root / "scratch"
+            scratch.mkdir(exist_ok=True)
+            self.witness = Witness(CLUSTER, self.lake, self._database, settings, scratch)
             self.witness.catch_up()
-            yield
+            try:
+                yield
+            finally:
+                self.witness.dismiss()
 
     def hears(self, audit_lines: Sequence[bytes]) -> None:
         path = self.root / "chunk.jsonl"
@@ -56,11 +64,12 @@ class Cluster:
         if added.parts:
             self.told |= {one.id: one for one in self.witness.hear(added.parts)}
 
-    def judges(self) -> Judgement:
-        judgement = self.witness.snapshot().reach()
-        self.told |= {one.id: one for one in self.witness.adopt(judgement)}
+    def judges(self) -> Verdict:
+        self.judging = self.witness.snapshot()
+        verdict = self.judging.reach()
+        self.told |= {one.id: one for one in self.witness.adopt(self.judging)}
         self.witness.save()
-        return judgement
+        return verdict
 
     def as_analyzed(self) -> tuple[Incident, ...]:
         """What a batch run makes of the same events; causes are told elsewhere."""
@@ -212,11 +221,10 @@ def test_a_cluster_without_history_is_learnt_before_it_is_judged(tmp_path: Path)
     """From its first event on: slots become wider, and slices longer, as the log grows."""
     cluster = Cluster(tmp_path, learn=3 * DAY)
     with cluster.running():
-        assert cluster.judges().judge is None
-        for piece in pieces(everything(), 16):
-            before = cluster.judges()
+        for piece in pieces(everything(), 10):
+            cluster.judges()
             learning = cluster.witness.standing.since is None
-            assert (before.since is None) is (before.judge is None) is learning
+            assert (cluster.judging.task.since is None) is learning
             assert not (learning and cluster.told)
             cluster.hears(piece)
         found = cluster.judges().detection.incidents
@@ -266,3 +274,18 @@ def test_a_failed_judgement_leaves_the_last_one_in_charge(cluster: Cluster) -> N
         cluster.hears(last_day()[300:])
         assert len(cluster.told) == 1
         assert cluster.judges().detection.incidents == cluster.as_analyzed()
+
+
+def test_a_killed_judge_is_followed_by_another(cluster: Cluster) -> None:
+    with cluster.running():
+        cluster.judges()
+        assert cluster.judging.pid is not None
+        os.kill(cluster.judging.pid, signal.SIGKILL)
+        with pytest.raises(ChildProcessError):
+            cluster.hears(last_day()[:300])
+        cluster.witness.dismiss()
+        cluster.hears(last_day()[300:])
+        assert not cluster.told
+        found = cluster.judges().detection.incidents
+        assert found == cluster.as_analyzed()
+        assert len(alerts(found)) == 1

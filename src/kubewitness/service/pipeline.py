@@ -1,7 +1,7 @@
 """From the spool to incidents: the one writer of the lake, and what it makes of what it wrote.
 
 Two tasks take turns. One takes what has arrived, puts it into the lake and lets the witness of each
-cluster hear it; the other has a witness judge all it knows, most of it in a thread of its own.
+cluster hear it; the other has a witness judge all it knows, most of it in a process of its own.
 Nothing is lost by a fault: entries stay in the spool until the lake has them, what the lake has is
 heard again after a restart, and incidents that the state cannot take yet wait here.
 """
@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -28,7 +28,7 @@ import msgspec
 
 from kubewitness.config.settings import Settings
 from kubewitness.errors import LakeError, StateError
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Incident, Misconfiguration
 from kubewitness.lake.adding import add
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
@@ -39,7 +39,8 @@ from kubewitness.report.inert import plain
 from kubewitness.service import metrics
 from kubewitness.service.admin import Pulse
 from kubewitness.service.feeds.feed import in_thread
-from kubewitness.service.judgement import Judgement, all_of
+from kubewitness.service.judgement import all_of
+from kubewitness.service.judging import Judging
 from kubewitness.service.lookout import Lookout
 from kubewitness.service.spool import Batch, Position, Spool
 from kubewitness.service.witness import Witness
@@ -128,6 +129,7 @@ class Pipeline:
             finally:
                 async with self._turn:
                     for witness in self._witnesses.values():
+                        witness.dismiss()
                         witness.save()
 
     async def check(self) -> str:
@@ -216,8 +218,9 @@ class Pipeline:
             activity=timedelta(seconds=kept.activity),
         ):
             logger.info("%s is older than it shall be and was deleted", plain(str(gone.path)))
+        self._spool.forget_damaged(time.time() - kept.events)
         with suppress(StateError):
-            self._state.forget(datetime.now(UTC) - timedelta(seconds=kept.activity))
+            self._state.forget(timedelta(seconds=kept.activity))
 
     def _due(self, cluster: str) -> bool:
         """Whether a witness has heard something since it judged, and judging is not all it does."""
@@ -246,7 +249,8 @@ class Pipeline:
                 work = await in_thread(witness.snapshot)
             clock.heard = False
             try:
-                await in_thread(work.reach)
+                # Not waited for where this is cancelled: ``abandon`` ends it.
+                await asyncio.to_thread(work.reach)
             except BaseException:
                 async with self._turn:
                     await in_thread(witness.abandon, work)
@@ -295,7 +299,9 @@ class Pipeline:
         self._clusters.add(cluster)
         if cluster not in self._witnesses:
             detection = self._settings.detection
-            self._witnesses[cluster] = Witness(cluster, self._lake, self._database, detection)
+            self._witnesses[cluster] = Witness(
+                cluster, self._lake, self._database, detection, self._scratch
+            )
         return self._witnesses[cluster]
 
     def _take(self, entries: Sequence[tuple[Position, Batch]]) -> None:
@@ -316,9 +322,13 @@ class Pipeline:
             self._clocks[cluster].heard = True
             try:
                 alerts = witness.hear(added.parts)
-            except duckdb.Error:
-                # They are in the lake, so whoever looks there next will hear them.
-                logger.exception("what has arrived of %s is judged later", cluster)
+            except Exception as error:
+                # They are in the lake, and the next judgement is of all that is there.
+                if isinstance(error, LakeError | OSError):
+                    logger.warning("%s is judged later: %s", cluster, plain(str(error)))
+                else:
+                    logger.exception("what has arrived of %s is judged later", cluster)
+                witness.dismiss()
                 continue
             self._tell(cluster, alerts)
             if alerts:
@@ -344,11 +354,14 @@ class Pipeline:
         path.write_bytes(b"".join(line + b"\n" for line in batch.lines))
         metrics.QUARANTINE_LINES.inc(len(batch.lines))
 
-    def _adopt(self, cluster: str, witness: Witness, work: Judgement) -> None:
-        found = work.incidents
-        if work.since is None:  # nobody knows yet what is usual
+    def _adopt(self, cluster: str, witness: Witness, work: Judging) -> None:
+        assert work.verdict is not None
+        found = work.verdict.incidents
+        if work.task.since is None:  # nobody knows yet what is usual
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
-        self._tell(cluster, all_of(found, witness.adopt(work)))
+        judged = all_of(found, witness.adopt(work))
+        self._tell(cluster, judged)
+        self._review(cluster, judged, work.verdict.detection.misconfigurations)
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""
@@ -362,6 +375,22 @@ class Pipeline:
             logger.warning("%d incidents wait for the state: %s", len(waiting), error)
         else:
             waiting.clear()
+            self._loop.call_soon_threadsafe(self._told)
+
+    def _review(
+        self, cluster: str, judged: Sequence[Incident], broken: Sequence[Misconfiguration]
+    ) -> None:
+        """Have the state know what follows from all that was ``judged``; the next time, if it
+        cannot now."""
+        try:
+            self._state.keep_misconfigurations(cluster, broken)
+            merged = self._state.merge(cluster, judged)
+        except StateError as error:
+            logger.warning("what is broken, and part of what, is written down later: %s", error)
+            return
+        for part, whole in merged:
+            logger.info("%s: incident %s is part of %s", plain(cluster), part, whole)
+        if merged:
             self._loop.call_soon_threadsafe(self._told)
 
     def _tell_again(self) -> None:

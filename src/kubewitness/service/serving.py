@@ -14,7 +14,6 @@ from kubewitness.service import metrics
 from kubewitness.service.admin import Check, admin, writable
 from kubewitness.service.feeds.feed import Feed
 from kubewitness.service.feeds.opening import feeds
-from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.gauges import measure
 from kubewitness.service.intake import Intake
 from kubewitness.service.lookout import Lookout
@@ -34,10 +33,9 @@ async def serve(
     settings: Settings,
     stop: asyncio.Event,
     *,
-    stdin: str | None = None,
     ready: Callable[[int | None, int | None], None] = lambda port, admin_port: None,
 ) -> None:
-    """Run until ``stop`` is set. Standard input is the log of the cluster ``stdin``, if told.
+    """Run until ``stop`` is set.
 
     ``ready`` is called with the ports of receiver and admin once events are taken. Raises
     ``KubewitnessError`` for what keeps it from beginning: a folder, a port, a database, a setting.
@@ -70,7 +68,7 @@ async def serve(
 
         receiver = _receiver(settings, intake, spool)
         observed = _admin(settings, pipeline, state)
-        further = _feeds(settings, intake, spool, state, stdin)
+        further = _feeds(settings, intake, spool, state)
 
         async with asyncio.TaskGroup() as tasks:
             working = [
@@ -121,17 +119,12 @@ async def _reachable(state: State) -> str:
     return ""
 
 
-def _feeds(
-    settings: Settings, intake: Intake, spool: Spool, state: State, stdin: str | None
-) -> list[Feed]:
+def _feeds(settings: Settings, intake: Intake, spool: Spool, state: State) -> list[Feed]:
     """What brings events besides the receiver."""
     positions = _Positions(state)
     found: list[Feed] = []
     for cluster in settings.clusters:
         found += feeds(cluster, partial(intake.read, cluster.name), spool, positions)
-    if stdin is not None:
-        read = partial(intake.read, stdin)
-        found.append(StandardInputFeed(stdin, 0, read, spool, positions))
     return found
 
 

@@ -1,12 +1,14 @@
 """The witness of one cluster: what it has heard, and what it makes of it.
 
 Events are heard once, as groups (``activity.grouping``). Groups of slots that are not over are kept
-at hand; activity of the others is in the archive. From time to time all is judged
-(``service.judgement``); what comes in between is judged at once by what was learnt then.
+at hand; activity of the others is in the archive. From time to time all is judged by a process of
+its own (``service.judging``); it then hears what comes, and judges that at once by what it learnt.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -17,11 +19,13 @@ import duckdb
 from kubewitness.activity.grouping import group, merged
 from kubewitness.activity.rollup import finish, found_proxies, slot_width
 from kubewitness.config.settings import Detection as Settings
+from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.day import replaced
 from kubewitness.lake.store import Lake
 from kubewitness.service.archive import Archive, Standing
-from kubewitness.service.judgement import EVER, Judgement, floor
+from kubewitness.service.judgement import EVER, Task, floor
+from kubewitness.service.judging import Judging
 
 # The last stage of a request may come long after the slot in which the request was received.
 CLOSE_AFTER = timedelta(hours=2)
@@ -29,24 +33,30 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Witness:
-    """``database`` is the engine that all witnesses share; each has schemas of its own in it."""
+    """``database`` is the engine that all witnesses share; each has a schema of its own in it. What
+    is to be judged is set apart in ``scratch``."""
 
     def __init__(
-        self, cluster: str, lake: Lake, database: duckdb.DuckDBPyConnection, settings: Settings
+        self,
+        cluster: str,
+        lake: Lake,
+        database: duckdb.DuckDBPyConnection,
+        settings: Settings,
+        scratch: Path,
     ) -> None:
         self.cluster = cluster
         self._lake = lake
         self._archive = Archive(lake, cluster)
         self._settings = settings
-        self._database = database
+        self._scratch = scratch
         self._live = database.cursor()
         ((number,),) = self._live.execute("SELECT count(*) FROM duckdb_schemas()").fetchall()
-        self._schema = f"witness_{number}"
-        self._live.execute(f"CREATE SCHEMA {self._schema}")
-        self._live.execute(f"USE memory.{self._schema}")
-        self._judgement: Judgement | None = None
-        self._snapshots = 0
-        self._judging = False
+        self._live.execute(f"CREATE SCHEMA witness_{number}")
+        self._live.execute(f"USE memory.witness_{number}")
+        # Who hears what comes, and who is to follow.
+        self._judge: Judging | None = None
+        self._judging: Judging | None = None
+        self._traced: tuple[Incident, ...] = ()
         # Slots that late events belong to, since the last snapshot.
         self._late: set[datetime] = set()
         self._make_tables()
@@ -81,35 +91,32 @@ class Witness:
     def hear(self, parts: Sequence[Path]) -> tuple[Incident, ...]:
         """Hear new parts of the lake; returns the alerts that they opened or made grow."""
         self._hear(parts)
-        if self._judgement is None or self._judgement.judge is None:
-            return ()
-        return self._tell("fresh", self._judgement)
+        return self._tell("fresh")
 
-    def snapshot(self) -> Judgement:
-        """Set apart what is to be judged now, and end the slots that are over."""
+    def snapshot(self) -> Judging:
+        """Set apart what is to be judged now, and end the slots that are over. Raises ``LakeError``
+        where the disk is full or not writable."""
         live, standing = self._live, self.standing
         self._widen()
-        self._snapshots += 1
-        schema = f"{self._schema}_{self._snapshots}"
-        live.execute(f"ATTACH ':memory:' AS {schema}")
-        live.execute(f"CREATE TABLE {schema}.groups AS {merged('groups')}")
-        live.execute(f"CREATE TABLE {schema}.met AS FROM met")
+        live.execute(f"CREATE OR REPLACE TABLE groups AS {merged('groups')}")
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        try:
+            for table in ("groups", "met"):
+                self._copy(table, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         late = frozenset(standing.unfinished)
-        ended = self._end_slots(schema)
+        ended = self._end_slots()
         standing.unfinished |= ended
         self._late.clear()
-        live.execute(
-            f"CREATE OR REPLACE TABLE groups AS FROM {schema}.groups WHERE slot >= ?",
-            [standing.closed or EVER[0]],
-        )
+        live.execute("DELETE FROM groups WHERE slot < ?", [standing.closed or EVER[0]])
         live.execute("CREATE OR REPLACE TABLE recent AS FROM groups WHERE false")
-        self._judging = True
         history = timedelta(seconds=self._settings.history)
-        return Judgement(
+        task = Task(
             cluster=self.cluster,
-            schema=schema,
-            database=self._database,
-            archive=self._archive,
+            lake=str(self._lake.root.absolute()),
+            folder=str(folder),
             width=self.width,
             begin=EVER[0] if standing.last is None else standing.last - history,
             end=standing.last or EVER[1],
@@ -118,24 +125,39 @@ class Witness:
             late=late,
             answered=standing.answered,
             before=frozenset(standing.proxies),
-            traced={} if self._judgement is None else self._judgement.traced,
+            traced=self._traced,
         )
+        self._judging = Judging(task)
+        return self._judging
 
-    def adopt(self, work: Judgement) -> tuple[Incident, ...]:
-        """Go on with a new judgement; returns the alerts of what was heard meanwhile."""
+    def adopt(self, work: Judging) -> tuple[Incident, ...]:
+        """Go on with a new verdict; returns the alerts of what was heard meanwhile."""
+        task, verdict = work.task, work.verdict
+        assert verdict is not None
         standing = self.standing
-        standing.unfinished -= work.ended | work.late
+        standing.unfinished -= task.ended | task.late
         standing.unfinished |= self._late
-        standing.proxies = set(work.proxies)
-        if self._judgement is not None:
-            self._live.execute(f"DETACH {self._judgement.schema}")
-        self._judgement, self._judging = work, False
-        return self._tell("recent", work) if work.judge else ()
+        standing.proxies = set(verdict.proxies)
+        self._traced = tuple(one for one in verdict.incidents if one.alert)
+        self.dismiss()
+        self._judging = None
+        if task.since is None:
+            # Nobody knows yet what is usual.
+            work.end()
+            return ()
+        self._judge = work
+        return self._tell("recent")
 
-    def abandon(self, work: Judgement) -> None:
+    def abandon(self, work: Judging) -> None:
         """Forget a judgement that failed; what it should have archived is made from the lake."""
-        self._judging = False
-        self._live.execute(f"DETACH {work.schema}")
+        self._judging = None
+        work.end()
+
+    def dismiss(self) -> None:
+        """End who hears what comes: until the next judgement, nothing is judged at once."""
+        if self._judge is not None:
+            self._judge.end()
+        self._judge = None
 
     def begin_anew(self) -> None:
         """Forget everything, and hear what the lake holds: what was kept cannot be read."""
@@ -223,7 +245,7 @@ class Witness:
         standing.unfinished |= late
         self._late |= late
         live.execute("INSERT INTO groups BY NAME FROM fresh WHERE slot >= ?", [closed])
-        if self._judging:
+        if self._judging is not None:
             live.execute("INSERT INTO recent BY NAME FROM fresh")
         live.execute(
             """INSERT INTO met BY NAME
@@ -232,28 +254,38 @@ class Witness:
             WHERE key NOT IN (SELECT key FROM met) GROUP BY ALL"""
         )
 
-    def _tell(self, groups: str, judgement: Judgement) -> tuple[Incident, ...]:
-        """What a judge makes of a table of groups."""
-        assert judgement.judge is not None
-        arrivals = f"{judgement.schema}.main.arrivals"
-        self._live.execute(f"DROP TABLE IF EXISTS {arrivals}")
-        judgement.finish(self._live, groups, arrivals)
-        return judgement.judge.hear()
+    def _tell(self, groups: str) -> tuple[Incident, ...]:
+        """What is made of a table of groups at once."""
+        judge = self._judge
+        if judge is None:
+            return ()
+        assert judge.verdict is not None
+        live = self._live
+        live.execute("DROP TABLE IF EXISTS arrivals")
+        finish(live, groups, "arrivals", proxies=judge.verdict.proxies, stretches=[EVER], met="met")
+        return judge.hear(self._copy("arrivals", Path(judge.task.folder)))
+
+    def _copy(self, table: str, folder: Path) -> Path:
+        """A table as a file."""
+        path = folder / f"{table}.parquet"
+        with self._lake.writing():
+            self._live.execute(f"COPY {table} TO {quoted(str(path))} (FORMAT parquet)")
+        return path
 
     def _over_at(self, last: datetime) -> datetime:
         """Slots before this are over. A clock that runs ahead ends none before its time."""
         now = min(last, _now())
         return floor(now - CLOSE_AFTER, self.width)
 
-    def _end_slots(self, schema: str) -> frozenset[datetime]:
-        """The slots in the groups of ``schema`` that are over now."""
+    def _end_slots(self) -> frozenset[datetime]:
+        """The slots of groups that are over now."""
         standing = self.standing
         if standing.last is None:
             return frozenset()
         closed = self._over_at(standing.last)
         if standing.closed is None or closed > standing.closed:
             standing.closed = closed
-        return frozenset(slot for slot in self._slots(f"{schema}.groups") if slot < standing.closed)
+        return frozenset(slot for slot in self._slots("groups") if slot < standing.closed)
 
     def _slots(self, groups: str) -> set[datetime]:
         found = self._live.execute(f"SELECT DISTINCT slot FROM {groups}").fetchall()
