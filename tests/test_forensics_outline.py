@@ -39,7 +39,7 @@ def written(seconds: float, verb: str, replicas: int, *, answered: bool, **field
         "metadata": {"name": "web", "namespace": "shop", "resourceVersion": str(int(seconds) + 1)},
         "spec": {"replicas": replicas},
     }
-    bodies = {"requestObject": body, "responseObject": body} if answered else {}
+    bodies: dict[str, Any] = {"requestObject": body, "responseObject": body} if answered else {}
     level = "RequestResponse" if answered else "Metadata"
     return event(at(seconds), "ada", verb, "deployments", group="apps", name="web", level=level,
                  **bodies, **fields)  # fmt: skip
