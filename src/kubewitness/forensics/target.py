@@ -53,16 +53,19 @@ def find(
     # objectRef.namespace of a Namespace is its own name; with -n, cluster-scoped kinds are found
     # all the same, as kubectl does.
     within = namespace if kind.namespaced is not False else None
+    # Where only one is possible, the first event tells that it is.
+    known = [cluster] if cluster else _clusters(connection)
+    only = len(known) == 1 and (within is not None or kind.namespaced is False)
     # Literals, by which the engine leaves out parts of the lake.
     found = connection.execute(
-        f"""SELECT cluster, coalesce(namespace, '') AS namespace, count(*) FROM events
-        WHERE resource = {quoted(kind.resource)} AND api_group = {quoted(kind.group)}
+        f"""SELECT DISTINCT cluster, coalesce(namespace, '') AS namespace FROM (
+            SELECT cluster, namespace FROM events
+            WHERE resource = {quoted(kind.resource)} AND api_group = {quoted(kind.group)}
             AND name = {quoted(name)} AND {_THERE}{_in("cluster", cluster)}
-            {_in("namespace", within)}
-        GROUP BY ALL ORDER BY 1, 2"""
+            {_in("namespace", within)}{" LIMIT 1" if only else ""}) ORDER BY 1, 2"""
     ).fetchall()
     if kind.namespaced is False:
-        found = [(home, "", n) for home, n in {row[0]: row[2] for row in found}.items()]
+        found = [(home, "") for home in dict.fromkeys(row[0] for row in found)]
     if len(found) == 1:
         return Target(found[0][0], kind, found[0][1], name)
     if found:
@@ -79,6 +82,11 @@ def find(
     raise _missing(connection, kind, name, within, cluster)
 
 
+def _clusters(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = connection.execute("SELECT DISTINCT cluster FROM events ORDER BY 1").fetchall()
+    return [row[0] for row in rows]
+
+
 def _in(column: str, wanted: str | None) -> str:
     return "" if wanted is None else f" AND {column} = {quoted(wanted)}"
 
@@ -86,10 +94,10 @@ def _in(column: str, wanted: str | None) -> str:
 def only_cluster(connection: duckdb.DuckDBPyConnection) -> str:
     """The cluster of the view ``events``, '' of an empty one. Raises ``KubewitnessError`` where
     there are several."""
-    rows = connection.execute("SELECT DISTINCT cluster FROM events ORDER BY 1").fetchall()
-    if len(rows) > 1:
-        raise several([row[0] for row in rows])
-    return rows[0][0] if rows else ""
+    clusters = _clusters(connection)
+    if len(clusters) > 1:
+        raise several(clusters)
+    return clusters[0] if clusters else ""
 
 
 def several(clusters: Sequence[str]) -> KubewitnessError:

@@ -83,8 +83,9 @@ def reach_of_principal(
     if record.cluster is None:
         record.cluster = only_cluster(record.connection)
     name = username(who, usernames(record.connection))
-    where = f'("user" = {quoted(name)} OR impersonated_user = {quoted(name)})'
-    return _of_many(record, name, where, since, until)
+    # Two plain equalities let the engine skip most of a lake, one of two does not.
+    wheres = (f'"user" = {quoted(name)}', f"impersonated_user = {quoted(name)}")
+    return _of_many(record, name, wheres, since, until)
 
 
 def reach_of_credential(
@@ -93,7 +94,7 @@ def reach_of_credential(
     """What was done with one token or certificate, and what came of it."""
     if record.cluster is None:
         record.cluster = only_cluster(record.connection)
-    return _of_many(record, credential, any_in("extra", [credential]), since, until)
+    return _of_many(record, credential, (any_in("extra", [credential]),), since, until)
 
 
 def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach:
@@ -130,9 +131,18 @@ def _is_principal(record: Record, text: str) -> bool:
 
 
 def _of_many(
-    record: Record, subject: str, where: str, since: datetime | None, until: datetime | None
+    record: Record,
+    subject: str,
+    wheres: Iterable[str],
+    since: datetime | None,
+    until: datetime | None,
 ) -> Reach:
-    deeds = record.find(where, since=since, until=until, latest=True, most=_MOST)
+    found = {
+        one.key: one
+        for where in wheres
+        for one in record.find(where, since=since, until=until, latest=True, most=_MOST)
+    }
+    deeds = sorted(found.values(), key=lambda one: one.turn)[-_MOST:]
     if not deeds:
         raise KubewitnessError(
             f"the log knows no request of {subject!r}",
