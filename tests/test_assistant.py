@@ -237,6 +237,10 @@ def test_incidents_are_those_of_the_last_analysis(tmp_path: Path) -> None:
     assert full["title"] == found.incidents[0].title
     chain = data(answer(home, "cause", subject=listed[0]["id"]))
     assert chain["steps"] == json.loads(msgspec.json.encode(full["cause"]["steps"]))
+    for tool, when in (("cause", "at"), ("blast_radius", "until")):
+        refused = answer(home, tool, subject=listed[0]["id"], **{when: "1h"})
+        assert refused.is_error
+        assert "an incident was when it was" in text(refused)
     assert data(answer(home, "summary"))["requests"] == found.summary.requests
     assert answer(home, "incident", identity="none").is_error
 
