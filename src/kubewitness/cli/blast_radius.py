@@ -41,8 +41,9 @@ def blast_radius(
 ) -> None:
     """What a principal, credential, request or change touched and caused.
 
-    A principal as the API server spells it, a credential id (JTI=…, X509SHA256=…), a request by its
-    auditID, an object (deploy/web), or an incident of the last analysis by its ID.
+    A principal as the API server spells it or NAMESPACE/NAME of a service account, a credential id
+    (JTI=…, X509SHA256=…), a request by its auditID, an object (deploy/web), or an incident of the
+    last analysis by its ID.
     """
     if report is not None:
         require_writable(report)
