@@ -173,6 +173,21 @@ def test_dry_runs_and_refusals_change_nothing(tmp_path: Path) -> None:
     assert found.object == deployment()
 
 
+def test_a_deletion_that_is_a_dry_run_by_its_body_deletes_nothing(tmp_path: Path) -> None:
+    options = {"kind": "DeleteOptions", "dryRun": ["All"]}
+    asked = write_of(5, "delete", options, {"kind": "Status", "status": "Success"})
+    swept = write_of(6, "deletecollection", options, name="")
+    with log(tmp_path, CREATED, asked, swept) as connection:
+        found = snapshot(connection, find(connection, "deploy/web"), at(60))
+        assert [one.subject.name for one in inventory(connection, at(60)).workloads] == ["web"]
+    assert found.existence == "exists"
+
+
+def test_only_what_deletes_has_options_in_its_body(tmp_path: Path) -> None:
+    made = {**deployment(5), "dryRun": ["All"]}  # as a custom resource may have
+    assert state(tmp_path, 6, CREATED, write_of(5, "update", made, made)).object == made
+
+
 def test_a_webhooks_patch_is_applied_where_it_was_logged(tmp_path: Path) -> None:
     note = (
         '{"configuration":"c","webhook":"w","patch":[{"op":"add","path":"/metadata/labels",'

@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 
+from kubewitness.forensics.effect import BEGINS, DRY_RUN
 from kubewitness.forensics.kind import of
 from kubewitness.forensics.objects import podspec
 from kubewitness.forensics.objects.condition import ANYTHING, foreseen, meets
@@ -40,7 +41,7 @@ _WRITES = f"""
     WHERE resource IN ({", ".join(map(repr, WORKLOADS))})
         AND api_group IN ({", ".join(map(repr, _GROUPS))})
         AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection')
-        AND {ANSWERED} AND code < 300 AND NOT contains(request_uri, 'dryRun=')
+        AND {ANSWERED} AND code < 300 AND NOT {DRY_RUN}
         AND coalesce(subresource, '') NOT IN ('exec', 'attach', 'portforward', 'proxy', 'token')"""
 
 
@@ -108,7 +109,7 @@ def _outline(
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE outline AS
         SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
-            coalesce(name, '') AS name, verb, verb = 'create' AND subresource IS NULL AS birth,
+            coalesce(name, '') AS name, verb, {BEGINS} AS birth,
             {WHOLE} IS TRUE AS whole, ({likely}) IS TRUE AS likely, stage_at
         {_WRITES}{where}""",
         parameters,
