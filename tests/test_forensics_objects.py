@@ -153,6 +153,28 @@ def test_at_level_metadata_only_its_being_there_is_known(tmp_path: Path) -> None
     assert any(gap.path == "spec" and "Metadata" in gap.why for gap in found.gaps)
 
 
+def test_what_is_applied_no_more_is_not_known_where_nobody_knows_who_owned_it(
+    tmp_path: Path,
+) -> None:
+    def applied(minutes: float, image: str, **labels: str) -> Event:
+        spec = {"containers": [{"name": image, "image": image}], "nodeSelector": {"a": "b"}}
+        config = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web", "labels": labels},
+            "spec": {"template": {"spec": spec}},
+        }
+        return write_of(minutes, "patch", config, code=201 if minutes == 0 else 200,
+                        query="fieldManager=kubectl&force=false")  # fmt: skip
+
+    found = state(tmp_path, 6, applied(0, "a:1", x="1", y="2"), applied(5, "b:1", x="1"))
+    spec = found.object["spec"]["template"]["spec"]
+    assert found.object["metadata"]["labels"] == {"x": "1"}
+    assert spec == {"containers": [{"name": "b:1", "image": "b:1"}], "nodeSelector": {"a": "b"}}
+    gaps = {gap.path: gap.why for gap in found.gaps}
+    assert "not in what was applied" in gaps["metadata.labels.y"]
+
+
 def test_a_status_written_without_bodies_leaves_the_spec_known(tmp_path: Path) -> None:
     found = state(tmp_path, 6, CREATED, write_of(5, "update", subresource="status"))
     assert found.object["spec"] == deployment()["spec"]
