@@ -305,6 +305,30 @@ def test_finalizers_keep_an_object_until_they_are_gone(tmp_path: Path) -> None:
     assert effects == ["created", "terminating", "deleted"]
 
 
+def test_what_is_known_to_wait_for_finalizers_is_terminating_without_an_answer(
+    tmp_path: Path,
+) -> None:
+    held = deployment(finalizers=["a"])
+    kept = write_of(0, "create", held, held, code=201)
+    waiting = write_of(4, "delete", {"kind": "DeleteOptions", "propagationPolicy": "Foreground"})
+    plain = write_of(4, "delete", {"kind": "DeleteOptions"})
+    let_go = write_of(6, "patch", {"metadata": {"finalizers": None}})
+    for events in ((CREATED, waiting), (kept, plain)):
+        assert state(tmp_path, 5, *events).existence == "terminating"
+        assert state(tmp_path, 7, *events, let_go).existence == "gone"
+    labelled = write_of(6, "patch", {"metadata": {"labels": {"a": "b"}}})
+    assert state(tmp_path, 7, kept, plain, labelled).existence == "terminating"
+
+
+def test_where_finalizers_are_not_known_a_deletion_says_so(tmp_path: Path) -> None:
+    plain = write_of(4, "delete", {"kind": "DeleteOptions"})
+    sure = state(tmp_path, 5, CREATED, plain)
+    unsure = state(tmp_path, 5, write_of(0, "create", deployment(), code=201), plain)
+    assert (sure.existence, sure.notes) == ("gone", ())
+    assert unsure.existence == "gone"
+    assert any("finalizers" in note for note in unsure.notes)
+
+
 def test_a_deletecollection_takes_what_it_selects(tmp_path: Path) -> None:
     made = write_of(0, "create", deployment(), deployment(labels={"app": "web"}), code=201)
 
