@@ -421,6 +421,33 @@ def test_applies_are_told_by_their_field_manager(tmp_path: Path) -> None:
     assert [field.path for field in change.fields] == ["spec.replicas"]
 
 
+@pytest.mark.parametrize(
+    ("client", "how"),
+    [
+        ("kubectl-label", "merge patch"),
+        ("kubectl-annotate", "merge patch"),
+        ("kubectl-edit", "strategic merge patch"),
+        ("kubectl-patch", "strategic merge patch or merge patch"),
+    ],
+)
+def test_kubectl_is_known_by_its_field_manager(tmp_path: Path, client: str, how: str) -> None:
+    labels = {"metadata": {"labels": {"a": "b"}}}
+    one = write_of(5, "patch", labels, query=f"fieldManager={client}")
+    with log(tmp_path, CREATED, one) as connection:
+        assert history(connection, find(connection, "deploy/web")).changes[-1].how == how
+
+
+def test_what_an_apply_made_is_there(tmp_path: Path) -> None:
+    made = write_of(
+        0, "patch", deployment(), deployment(), code=201, query="fieldManager=x&force=true"
+    )
+    later = write_of(9, "patch", IMAGE, query="fieldManager=kubectl-set")
+    with log(tmp_path, made, later) as connection:
+        (change, _) = history(connection, find(connection, "deploy/web")).changes
+        (one,) = inventory(connection, at(10)).workloads
+    assert (change.effect, one.created_at) == ("created", change.at)
+
+
 def test_a_log_without_bodies_says_so(tmp_path: Path) -> None:
     with log(tmp_path, write_of(0, "patch"), write_of(1, "delete")) as connection:
         found = history(connection, find(connection, "deploy/web"))
