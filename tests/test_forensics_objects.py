@@ -582,10 +582,65 @@ def test_what_is_looked_at_first_leaves_out_nothing_that_meets_a_condition(
     with log(tmp_path, CREATED, patched, gone(8)) as connection:
         found = holdings(connection, where(text))
         monkeypatch.setattr(
-            "kubewitness.forensics.objects.inventory.foreseen", lambda condition: ("true", {})
+            "kubewitness.forensics.objects.inventory.foreseen", lambda condition: "true"
         )
         assert found == holdings(connection, where(text))
     assert bool(found.items) == (not text.startswith(("secret !=", "not (", "namespace = bank")))
+
+
+INJECTED = (
+    '{"configuration":"c","webhook":"w","patch":[{"op":"add","path":"/spec/template/spec/'
+    'initContainers","value":[{"name":"i","image":"mesh/init:1"}]}],"patchType":"JSONPatch"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [
+        pytest.param(
+            "image ~ postgres",
+            [CREATED, write_of(5, "patch", [
+                {"op": "replace", "path": "/spec/template/spec/containers/0/image",
+                 "value": "postgres:16"}], deployment(image="postgres:16"))],
+            id="a JSON patch",
+        ),
+        pytest.param(
+            "image = web:2 and secret = web-env",
+            [write_of(0, "create", deployment(), code=201), write_of(5, "patch", IMAGE,
+                query="fieldManager=kubectl-set")],
+            id="one thing each by two writes",
+        ),
+        pytest.param(
+            "image = mesh/init:1",
+            [write_of(0, "create", deployment(), code=201, annotations={
+                "patch.webhook.admission.k8s.io/round_0_index_0": INJECTED})],
+            id="a webhook's patch",
+        ),
+        pytest.param(
+            "image = mesh/proxy:1.2",
+            [write_of(0, "create", deployment(), deployment(image="mesh/proxy:1.2"), code=201)],
+            id="what admission made of it",
+        ),
+        pytest.param(
+            "serviceaccount = default",
+            [write_of(0, "create", {"kind": "Pod"}, {
+                "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"serviceAccountName": "default"}}, resource="pods", group="", code=201)],
+            id="an account by default",
+        ),
+        pytest.param(
+            "secret ~ web-env",
+            [write_of(5, "patch", {"status": {}}, deployment(), subresource="status")],
+            id="known from an answer to somebody else",
+        ),
+    ],
+)  # fmt: skip
+def test_a_condition_is_met_by_what_no_request_says(
+    tmp_path: Path, text: str, events: list[Event]
+) -> None:
+    with log(tmp_path, *events) as connection:
+        assert len(holdings(connection, where(text)).items) == 1
+        assert len(inventory(connection, at(60), condition=where(text)).workloads) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ read at those times alone, from the last answer on that holds the object as a wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -76,8 +76,7 @@ def holdings(
 ) -> Holdings:
     """When workloads met ``condition``: one row for each unbroken time of each of them."""
     like_that = meets(condition)
-    likely, words = foreseen(condition)
-    _outline(connection, cluster, namespace, None, likely, words)
+    _outline(connection, cluster, namespace, None, foreseen(condition))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE there AS {_EVER}")
     found: list[Holding] = []
     for target, records in _records(connection):
@@ -93,11 +92,10 @@ def _outline(
     namespace: str | None,
     until: datetime | None,
     likely: str = "true",
-    words: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the table ``outline``: when what was written, and which of it are ``likely`` what is
     asked for."""
-    where, parameters = "", dict(words or {})
+    where, parameters = "", dict[str, Any]()
     for column, sign, value in (
         ("cluster", "=", cluster),
         ("namespace", "=", namespace),
