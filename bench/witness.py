@@ -150,17 +150,35 @@ class Service:
         return self.metric(f"{name}_sum") / max(self.metric(f"{name}_count"), 1.0)
 
     def resident(self) -> float:
-        """Bytes in memory."""
-        assert self.process is not None
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGESIZE")
+        """Bytes in memory, its children's too."""
+        sizes = [_read(f"/proc/{pid}/statm").split() for pid in self._processes()]
+        return sum(int(size[1]) for size in sizes if size) * os.sysconf("SC_PAGESIZE")
 
     def processor(self) -> float:
-        """Seconds of processor time so far."""
+        """Seconds of processor time so far, its children's too, also of those that have ended."""
+        ticks = 0
+        for pid in self._processes():
+            fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[11:15])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _processes(self) -> list[int]:
         assert self.process is not None
-        text = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
-        user, system = text.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        parent = str(self.process.pid)
+        return [self.process.pid] + [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit()
+            and _read(f"{entry}/stat").rpartition(")")[2].split()[1:2] == [parent]
+        ]
+
+
+def _read(path: str) -> str:
+    """A file of /proc, '' where the process is gone."""
+    try:
+        return Path(path).read_text(encoding="latin-1")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def in_lake(folder: Path) -> tuple[int, int]:

@@ -171,5 +171,49 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     yield from mounted(tmp_path / "small", "size=48k")
 
 
+@dataclass(frozen=True)
+class FailingDisk:
+    """A disk of its own that can fail as disks do: the kernel makes it read-only under whoever has
+    files open there, and it has to be mended and mounted again."""
+
+    image: Path
+    folder: Path
+
+    def mount(self) -> None:
+        options = "loop,errors=remount-ro"
+        subprocess.run(["mount", "-o", options, str(self.image), str(self.folder)], check=True)
+
+    def fail(self) -> None:
+        device = next(
+            line.split()[0]
+            for line in Path("/proc/mounts").read_text("utf-8").splitlines()
+            if line.split()[1] == str(self.folder)
+        )
+        Path(f"/sys/fs/ext4/{Path(device).name}/trigger_fs_error").write_text("test", "ascii")
+
+    def mend(self) -> None:
+        subprocess.run(["umount", str(self.folder)], check=True)
+        # Its exit status says what it has mended.
+        subprocess.run(["fsck.ext4", "-fy", str(self.image)], capture_output=True, check=False)
+        self.mount()
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[FailingDisk]:
+    disk = FailingDisk(tmp_path / "disk.ext4", tmp_path / "disk")
+    disk.folder.mkdir()
+    with disk.image.open("wb") as file:
+        file.truncate(64 << 20)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", str(disk.image)], check=True, capture_output=True)
+        disk.mount()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"only root may mount a file system of its own: {error}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk.folder)], check=True)
+
+
 def remount(disk: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,17 @@ class Service:
             self.process.kill()
             self.process.wait(PATIENCE)
 
+    def children(self) -> list[int]:
+        """The processes that it has begun and that live."""
+        assert self.process is not None
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                state, parent = path.read_text("latin-1").rpartition(")")[2].split()[:2]
+                if int(parent) == self.process.pid and state != "Z":
+                    found.append(int(path.parent.name))
+        return found
+
     def post(self, lines: Sequence[bytes], timeout: float = 10) -> int:
         """Post a batch; returns the status, 0 where nobody answered."""
         url = f"http://127.0.0.1:{self.port}/audit/{CLUSTER}?timeout=30s"
@@ -124,6 +135,10 @@ class Service:
         except httpx2.TransportError:
             return 0
         return answer.status_code
+
+    def check(self, name: str) -> int:
+        """The status of a check that an orchestrator asks for."""
+        return httpx2.get(f"http://127.0.0.1:{self.admin}/{name}", timeout=5).status_code
 
     def metric(self, name: str) -> float:
         """The sum of a metric over its labels."""

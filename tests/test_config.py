@@ -144,7 +144,7 @@ listen: {port: 8443, body_bytes: 64MiB, body_timeout: 1m30s}
 admin: null
 clusters:
 - name: no
-  follow: [logs/audit.log, /var/log/audit.log]
+  follow: [logs/audit.log, /var/log/audit.log, "-"]
 - name: 0x10
   buckets:
   - {url: s3://logs/eks/, every: 10s, options: {region: eu-central-1, allow_http: true}}
@@ -157,7 +157,11 @@ sinks:
     assert found.listen == Listen(port=8443, body_bytes=64 << 20, body_timeout=90.0)
     assert found.admin is None
     assert [one.name for one in found.clusters[:1]] == ["no"]
-    assert found.clusters[0].follow == (tmp_path / "logs/audit.log", Path("/var/log/audit.log"))
+    assert found.clusters[0].follow == (
+        tmp_path / "logs/audit.log",
+        Path("/var/log/audit.log"),
+        Path("-"),
+    )
     assert found.clusters[1].name == "0x10"
     assert found.sinks[0].path == Path.home() / "out.jsonl"
     assert found.sinks[0].alerts_only is False

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from kubewitness.errors import StateError, StateUnavailable
 from kubewitness.incidents.model import SEVERITIES
 from kubewitness.sinks import courier as module
 from kubewitness.sinks.courier import LONGEST_WAIT, Courier, WallClock
-from kubewitness.sinks.sink import DeliveryError, Notice
+from kubewitness.sinks.sink import DeliveryError, Notice, Standing
 from kubewitness.state.database import State
 from state_fixtures import MINUTE, NOW, incident, sink
 
@@ -108,6 +108,20 @@ class Receiver:
     @property
     def stories(self) -> list[tuple[str, str, int]]:
         return [(notice.kind, notice.incident.id, notice.revision) for _, notice in self.heard]
+
+
+class Forgetful(Receiver):
+    """A sink that wants to be reminded."""
+
+    every = 180.0
+    lasts = timedelta(days=1)
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.reminders: list[tuple[datetime, list[Standing]]] = []
+
+    async def remind(self, standing: Sequence[Standing]) -> None:
+        self.reminders.append((self._clock.now(), list(standing)))
 
 
 @pytest.fixture
@@ -203,6 +217,56 @@ def test_what_comes_later_is_told_within_a_second_and_at_once_when_woken(
     (first, _), (second, _) = pager.heard
     assert NOW + timedelta(seconds=10.5) <= first <= NOW + timedelta(seconds=11.5)
     assert second == NOW + timedelta(seconds=20.5)
+
+
+def test_a_sink_that_forgets_is_reminded_of_what_stands(state: State, clock: Simulation) -> None:
+    pager = Forgetful(sink(), clock)
+    worst, milder = incident("a", severity="critical"), incident("a", severity="high", score=99.0)
+
+    async def course(_: Courier) -> None:
+        state.keep("prod", [worst, incident("b"), incident("gap")], [pager.settings])
+        state.keep("prod", [incident("quiet", alert=False)], [pager.settings])
+        await clock.sleep(400)
+        state.keep("prod", [milder, incident("gap", ended_at=NOW)], [pager.settings])
+        await clock.sleep(400)
+
+    simulate(state, clock, [pager], course)
+    assert len(pager.reminders) == 5
+    for (before, _), (later, _) in zip(pager.reminders, pager.reminders[1:], strict=False):
+        assert 180 <= (later - before).total_seconds() <= 182
+    told = [sorted(one.notice.incident.id for one in standing) for _, standing in pager.reminders]
+    assert told == [["a", "b", "gap"]] * 3 + [["a", "b"]] * 2
+    # It is the same alert, also if it would be milder by now.
+    (a,) = (one for one in pager.reminders[-1][1] if one.notice.incident.id == "a")
+    assert (a.notice.incident.severity, a.notice.incident.score) == ("critical", 99.0)
+    assert a.told_at == pager.heard[-2][0]
+
+
+@pytest.mark.usefixtures("rarely")
+def test_nobody_is_reminded_for_ever(state: State, clock: Simulation) -> None:
+    pager = Forgetful(sink(), clock)
+    state.keep("prod", [incident()], [pager.settings])
+    simulate(state, clock, [pager], waiting(clock, 100_000))
+    last, _ = pager.reminders[-1]
+    assert timedelta(hours=23.9) < last - pager.heard[0][0] <= pager.lasts
+
+
+def test_a_reminder_that_fails_holds_up_nothing(state: State, clock: Simulation) -> None:
+    class Broken(Forgetful):
+        async def remind(self, standing: Sequence[Standing]) -> None:
+            await super().remind(standing)
+            raise DeliveryError("connection refused")
+
+    pager = Broken(sink(), clock)
+
+    async def course(_: Courier) -> None:
+        for n in range(5):
+            state.keep("prod", [incident(f"i{n}")], [pager.settings])
+            await clock.sleep(100)
+
+    outcomes = simulate(state, clock, [pager], course)
+    assert len(pager.reminders) > 1
+    assert outcomes == {("pager", "delivered"): 5}
 
 
 @pytest.mark.usefixtures("rarely")

@@ -50,10 +50,10 @@ def test_a_remembered_factor_answers_as_the_factor_does(ready: Trial) -> None:
             factor.aspect,
             factor.columns,
         )
-        assert (
-            memory.score(table, horizon).nats.tolist() == factor.score(table, horizon).nats.tolist()
-        )
-        assert memory.score(table, horizon) is memory.score(table, horizon)
+        answer = memory.learn(table, horizon).answer(table)
+        told = factor.learn(table, horizon).answer(table)
+        assert answer.nats.tolist() == told.nats.tolist()
+        assert memory.learn(table, horizon).answer(table) is answer
 
 
 def test_nothing_is_known_before_it_was_asked(ready: Trial) -> None:

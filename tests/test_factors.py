@@ -190,7 +190,7 @@ def check_description(factor: Factor) -> None:
         text = shown(factor, values)
         assert text.strip()
         assert all(value in text for value in values.values())
-    assert (factor.score.__doc__ or "").strip()
+    assert (factor.learn.__doc__ or "").strip()
 
 
 def check_copies(factor: Factor, table: ActivityTable) -> None:
@@ -202,7 +202,9 @@ def check_copies(factor: Factor, table: ActivityTable) -> None:
         factor.name = "another"  # type: ignore[misc]
     horizon = HORIZONS["prequential"](table)
     thawed = pickle.loads(pickle.dumps(factor))
-    assert same(thawed.score(table, horizon), factor.score(table, horizon))
+    assert same(
+        thawed.learn(table, horizon).answer(table), factor.learn(table, horizon).answer(table)
+    )
 
 
 def check_answers(
@@ -214,11 +216,11 @@ def check_answers(
     before = [array.copy() for array in arrays]
     for array in arrays:
         array.flags.writeable = False
-    answer = factor.score(table, horizon)
+    answer = factor.learn(table, horizon).answer(table)
     for array in arrays:
         array.flags.writeable = True
     assert all(np.array_equal(one, other) for one, other in zip(before, arrays, strict=True))
-    assert same(answer, factor.score(table, horizon))
+    assert same(answer, factor.learn(table, horizon).answer(table))
     for name in ARRAYS:
         assert getattr(answer, name).shape == (len(table),)
     assert np.isfinite(answer.nats).all()
@@ -235,7 +237,7 @@ def check_small_tables(factor: Factor) -> None:
     for rows in ([], [activity(START, "ada", "get", "pods", namespace="shop")]):
         small = loaded(rows)
         for horizon in (*(of(small) for of in HORIZONS.values()), prequential(small, None, 0)):
-            answer = factor.score(small, horizon)
+            answer = factor.learn(small, horizon).answer(small)
             assert len(answer.nats) == len(rows)
             assert np.isfinite(answer.nats).all()
 
@@ -262,7 +264,7 @@ def test_rows_that_come_later_are_answered_as_if_they_had_been_learnt(
 ) -> None:
     """But for what only hindsight tells: an address becomes odd when another is used again."""
     begun, further = parted
-    complete = factor.score(table, prequential(table, SINCE, 7))
+    complete = factor.learn(table, prequential(table, SINCE, 7)).answer(table)
     answer = factor.learn(begun, prequential(begun, SINCE, 7, ahead=DAYS)).answer(further)
     assert further.offset == len(begun) == len(table) - len(further)
     same_rows = slice(further.offset, None)
@@ -307,7 +309,7 @@ def test_nothing_is_surprising_where_the_question_does_not_arise(factor: Factor)
     rows = [{**line, **_SILENT.get(factor.name, {})} for line in some_rows(DAYS)]
     silent = loaded(rows)
     for of in HORIZONS.values():
-        nats = factor.score(silent, of(silent)).nats
+        nats = factor.learn(silent, of(silent)).answer(silent).nats
         assert (nats == 0).all() == (factor.name in _SILENT)
 
 
@@ -315,13 +317,13 @@ def test_nothing_is_surprising_where_the_question_does_not_arise(factor: Factor)
 def test_every_factor_is_surprised_by_something(factor: Factor, table: ActivityTable) -> None:
     """Otherwise the other tests hold for want of anything to test."""
     for of in HORIZONS.values():
-        assert (factor.score(table, of(table)).nats > 0.7).any()
+        assert (factor.learn(table, of(table)).answer(table).nats > 0.7).any()
 
 
 def _by_audit_id(rows: list[Row], factor: Factor, horizon: str) -> dict[str, tuple[float, ...]]:
     with connected(rows) as connection:
         table = load(connection, CLUSTER)
-        answer = factor.score(table, HORIZONS[horizon](table))
+        answer = factor.learn(table, HORIZONS[horizon](table)).answer(table)
         names = texts(connection, np.arange(len(table)), ("audit_ids",))["audit_ids"]
     columns = [getattr(answer, name).tolist() for name in ARRAYS if name != "atom"]
     return {name[0]: tuple(values) for name, *values in zip(names, *columns, strict=True)}
@@ -362,7 +364,7 @@ def test_the_order_in_which_rows_arrive_does_not_matter(factor: Factor, horizon:
 @FACTOR
 def test_an_atom_is_a_principal_and_a_value(factor: Factor, table: ActivityTable) -> None:
     """Equal for equal (whose habit, context, value), different otherwise, and no other factor's."""
-    answer = factor.score(table, HORIZONS["prequential"](table))
+    answer = factor.learn(table, HORIZONS["prequential"](table)).answer(table)
     asked = np.flatnonzero(answer.nats > 0)
     who = table.ids["pod_uid" if factor.context == ("pod_uid",) else "actor"][asked]
     # who is in two places is odd anew on every day
@@ -382,7 +384,7 @@ def test_an_atom_is_a_principal_and_a_value(factor: Factor, table: ActivityTable
         int(atom)
         for other in FACTORS
         if other is not factor
-        for atom in other.score(table, HORIZONS["prequential"](table)).atom
+        for atom in other.learn(table, HORIZONS["prequential"](table)).answer(table).atom
     } - {0}
     assert not others & set(atoms)
 
@@ -402,7 +404,7 @@ def test_nobody_is_their_own_peer(factor: Factor) -> None:
     if isinstance(factor, Novelty):
         assert all(len(np.unique(alone.ids[column])) > 1 for column in factor.columns)
     for of in HORIZONS.values():
-        answer = factor.score(alone, of(alone))
+        answer = factor.learn(alone, of(alone)).answer(alone)
         assert not answer.members.any()
         assert not answer.peers.any()
 
@@ -429,7 +431,7 @@ def test_counts_of_slices_and_of_peers_are_true(
 def _count_again(
     factor: Novelty, table: ActivityTable, bounds: Horizon, database: duckdb.DuckDBPyConnection
 ) -> None:
-    answer = factor.score(table, bounds)
+    answer = factor.learn(table, bounds).answer(table)
     columns = [*dict.fromkeys((*factor.context, *factor.columns, *_WHO, "namespace", "slice"))]
     log = [
         dict(zip(columns, values, strict=True))
@@ -485,9 +487,10 @@ def test_an_explanation_points_to_what_is_there(
     everything = np.ones(len(table), dtype=bool)
     ledger = enter(table, find(table, bounds, everything, [factor]), bounds, database)
     cases = [weigh(ledger, lines) for lines in link(ledger)]
-    told = explain(cases, ledger, table.unit, bounds, database)
+    told = explain(cases, ledger, table, bounds, database)
     assert cases, "the example holds something odd for every factor"
-    columns = [*dict.fromkeys((*factor.context, *factor.columns, "slice", "audit_ids"))]
+    asked = (*factor.context, *factor.columns, "slice", "audit_ids", "class", "actor")
+    columns = [*dict.fromkeys(asked)]
     log = [
         dict(zip(columns, values, strict=True))
         for values in zip(*texts(database, np.arange(len(table)), columns).values(), strict=True)
@@ -519,6 +522,11 @@ def test_an_explanation_points_to_what_is_there(
             for one in reason.expected:
                 assert one.share == pytest.approx(len(days[one.value]) / active)
             assert bool(reason.expected) == bool(own)
+            if row["class"] == "node" and factor.context[0] == "habit":
+                mine = [line for line in own if line["actor"] == row["actor"]]
+                assert reason.days_active == len({line["slice"] for line in mine})
+                same = [line for line in mine if shown(factor, line) == reason.observed]
+                assert reason.days_self == len({line["slice"] for line in same})
             assert [one.share for one in reason.expected] == sorted(
                 (one.share for one in reason.expected), reverse=True
             )
@@ -528,5 +536,5 @@ def test_an_explanation_points_to_what_is_there(
 def test_hours_are_asked_only_in_a_log_of_days() -> None:
     hour = next(factor for factor in FACTORS if factor.name == "hour")
     short = loaded([line for line in some_rows(1) if line["first"] < START + 6 * HOUR])
-    assert not hour.score(short, HORIZONS["retrospective"](short)).nats.any()
+    assert not hour.learn(short, HORIZONS["retrospective"](short)).answer(short).nats.any()
     assert short.slice_width < DAY / timedelta(microseconds=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import duckdb
 import pytest
 
 from audit_log import Event, event, lines
+from kubewitness.config.settings import Sink as Settings
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.adding import add
 from kubewitness.lake.engine import engine
@@ -22,8 +24,11 @@ from kubewitness.service.gaps.survey import Mark, Sighting, survey
 from kubewitness.service.gaps.telling import notice
 from kubewitness.service.gaps.vigil import Vigil
 from kubewitness.service.lookout import Lookout
+from kubewitness.sinks.courier import Courier
+from kubewitness.sinks.sink import sink
 from kubewitness.sources.reading import Chunk
 from kubewitness.state.database import State
+from receivers import answers, receiver
 
 START = datetime(2026, 3, 2, 8, tzinfo=UTC)
 SECONDS = START.timestamp()
@@ -195,6 +200,40 @@ def test_a_node_that_falls_silent_is_told_everywhere(
         fed(place, lookout, monkeypatch, hour(range(60, 80)))
     assert gaps_open("heartbeat") == 0
     assert "over: Nothing is heard of node c" in caplog.text
+
+
+def test_the_end_of_a_gap_reaches_whoever_heard_of_it_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubewitness.sinks.courier.POLL", 0.02)
+    lookout = place.lookout()
+    with receiver(answers(204)) as there:
+        wanted = Settings(name="hook", type="webhook", url=there.url, alerts_only=False)
+
+        def kept(told: Iterable[tuple[str, Incident]]) -> None:
+            for cluster, incident in told:
+                place.state.keep(cluster, [incident], [wanted])
+
+        async def deliver() -> None:
+            task = asyncio.create_task(Courier(place.state, [(wanted, sink(wanted))]).run())
+            while place.state.backlog():
+                await asyncio.sleep(0.02)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        kept(fed(place, lookout, monkeypatch, hour(range(30))))
+        kept(fed(place, lookout, monkeypatch, hour(range(30, 60), nodes=["a", "b"])))
+        asyncio.run(deliver())
+        # A process that is killed now knows what it told.
+        again = place.lookout()
+        kept(fed(place, again, monkeypatch, hour(range(60, 90))))
+        asyncio.run(deliver())
+        told = [json.loads(taken.body) for taken in there.taken]
+    assert [one["type"] for one in told] == ["incident.opened", "incident.resolved"]
+    opened, over = (one["data"] for one in told)
+    assert opened["id"] == over["id"]
+    assert opened["ended_at"] is None
+    assert over["ended_at"] == over["updated_at"] > over["opened_at"]
 
 
 def test_a_restart_goes_on_and_hears_what_came_before_it_was_saved(

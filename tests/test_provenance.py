@@ -59,7 +59,7 @@ def odd(factor: str, *rows: Row) -> list[bool]:
     chosen = next(one for one in FACTORS if one.name == factor)
     with connected([*ordinary(), *rows]) as connection:
         table = load(connection, CLUSTER)
-        nats = chosen.score(table, prequential(table, DAYS - 2, 7)).nats
+        nats = chosen.learn(table, prequential(table, DAYS - 2, 7)).answer(table).nats
         ids = texts(connection, np.arange(len(table)), ("audit_ids",))["audit_ids"]
     found = {one[0]: value > 1.5 for one, value in zip(ids, nats.tolist(), strict=True)}
     return [found[one["audit_ids"][0]] for one in rows]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 
 from activities import DAY, START
 from audit_log import event, lines
-from conftest import Command, mounted
+from conftest import Command, FailingDisk, mounted
 from kubewitness.analysis import analyze
 from kubewitness.incidents.model import Incident
 from kubewitness.state.database import State
@@ -84,6 +86,28 @@ def test_a_theft_is_told_at_once_and_as_analyze_tells_it(service: Service) -> No
     assert [one.cause is not None for one in live] == [one.alert for one in live]
     assert {one["id"] for one in service.notices()} == {one.id for one in found.incidents}
     assert "Warning" not in service.log.read_text()
+
+
+def test_a_judging_process_that_is_killed_is_replaced(service: Service) -> None:
+    """As by the kernel where memory is short."""
+    with service.running():
+        service.until(lambda: service.metric("judgement_duration_seconds_count") > 0, "no judge")
+        for number, piece in enumerate(pieces(last_day(), 9)):
+            if number in (3, 6):
+                for pid in service.children():
+                    os.kill(pid, signal.SIGKILL)
+            assert service.post(piece) == 200
+        service.settled()
+        service.until(service.notices, "nobody is told")
+        children = service.children()
+        assert children
+        assert service.stop() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+    assert service.stored().keys() >= identities(last_day())
+    found = analyze(
+        [], lake=service.data / "lake", cluster=CLUSTER, since=Moment(when=standing(service))
+    )
+    assert {one["id"] for one in service.notices()} == {one.id for one in found.incidents}
 
 
 def test_whatever_was_acknowledged_is_in_the_lake_once_after_any_number_of_kills(
@@ -184,14 +208,13 @@ def test_a_full_disk_stops_nothing_for_longer_than_it_is_full(
         for piece in early:
             assert service.post(piece) == 200
         filler = own_disk / "filler"
-        try:
-            with filler.open("wb") as file:
+        answers = []
+        for piece in late:
+            # What is deleted meanwhile makes some room again.
+            with suppress(OSError), filler.open("ab", buffering=0) as file:
                 while True:
                     file.write(b"\0" * 4096)
-                    file.flush()
-        except OSError:
-            pass
-        answers = [service.post(piece) for piece in late]
+            answers.append(service.post(piece))
         assert set(answers) <= {200, 503}
         assert 503 in answers
         filler.unlink()
@@ -204,7 +227,37 @@ def test_a_full_disk_stops_nothing_for_longer_than_it_is_full(
     assert set(stored.values()) == {1}
 
 
-def test_standard_input_is_heard_to_its_end(service: Service) -> None:
+def test_a_disk_that_becomes_read_only_is_not_written_past(
+    failing_disk: FailingDisk, history: Path
+) -> None:
+    service = Service(failing_disk.folder)
+    shutil.copytree(history, service.data / "lake")
+    os.sync()
+    early, late = list(pieces(last_day(), 10))[:5], list(pieces(last_day(), 10))[5:]
+    with service.running():
+        for piece in early:
+            assert service.post(piece) == 200
+        failing_disk.fail()
+        assert {service.post(piece) for piece in late} == {503}
+        service.until(lambda: service.check("readyz") == 503, "it says that it is ready")
+        assert service.check("healthz") == 200
+        service.stop()
+    failing_disk.mend()
+    with service.running():
+        for piece in late:
+            assert service.post(piece) == 200
+        service.settled()
+        assert service.stop() == 0
+    stored = service.stored()
+    assert identities(last_day()) <= stored.keys()
+    assert set(stored.values()) == {1}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_standard_input_is_heard_to_its_end(service: Service, named: bool) -> None:
+    """Of a cluster that has a way in already, and of one that needs no configuration."""
+    if not named:
+        service.file.write_text(service.file.read_text().replace(f"name: {CLUSTER}", "name: other"))
     service.begin("--stdin", CLUSTER, stdin=subprocess.PIPE)
     try:
         assert service.process is not None
@@ -258,3 +311,27 @@ def test_two_services_do_not_share_a_folder(service: Service, process: Command) 
         assert ran.code == 1
         assert "Traceback" not in ran.talk
         assert service.post(lines([event()]).splitlines()) == 200
+
+
+def test_it_ends_when_it_is_told_to_even_before_it_is_ready(service: Service) -> None:
+    """As where the lake cannot be written from the beginning."""
+    (service.data / "lake" / "activity").write_text("in the way", encoding="ascii")
+    service.begin()
+    try:
+        service.until(lambda: "Not a directory" in service.log.read_text(), "it can write")
+        assert service.check("readyz") == 503
+        assert service.stop() == 0
+    finally:
+        service.kill()
+
+
+def test_what_killed_services_leave_behind_is_gone(service: Service) -> None:
+    with service.running():
+        service.until(service.children, "nobody judges")
+        service.kill()
+    left = service.data / "scratch"
+    assert any(left.iterdir())
+    with service.running():
+        service.until(lambda: service.metric("judgement_duration_seconds_count") > 0, "no judge")
+        assert service.stop() == 0
+    assert not any(path.is_file() for path in left.rglob("*"))

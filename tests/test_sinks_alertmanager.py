@@ -16,7 +16,8 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ import pytest
 
 import report_fixtures as fixtures
 from kubewitness.config.settings import Sink as SinkSettings
+from kubewitness.sinks.alertmanager import LASTS
+from kubewitness.sinks.courier import Courier
 from kubewitness.sinks.sink import Notice, sink
 from kubewitness.sinks.trial import trial
+from kubewitness.state.database import State
 
 SERVER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 GUIDE = Path(__file__).parents[1] / "docs" / "serve.md"
@@ -34,11 +38,21 @@ pytestmark = pytest.mark.skipif(SERVER is None, reason="there is no Alertmanager
 
 
 @pytest.fixture
-def alertmanager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def place(monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as free:
-        place = f"127.0.0.1:{free.getsockname()[1]}"
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path, place: str) -> Iterator[str]:
+    with running(tmp_path, place) as url:
+        yield url
+
+
+@contextmanager
+def running(tmp_path: Path, place: str) -> Iterator[str]:
     (rule,) = re.findall(r"```yaml\n(inhibit_rules:.*?)```", GUIDE.read_text(), re.DOTALL)
     config = tmp_path / "alertmanager.yml"
     config.write_text(f"route: {{receiver: nobody}}\nreceivers: [{{name: nobody}}]\n{rule}")
@@ -81,7 +95,7 @@ def test_it_takes_whatever_we_send_and_tells_alerts_apart(alertmanager: str) -> 
     send(Notice("opened", incident, 1))
     send(Notice("updated", grown, 2))
     (alert,) = alerts(alertmanager)
-    assert alert["annotations"]["summary"] == "Grew: It grew"
+    assert alert["annotations"]["summary"] == "It grew"
 
     send(Notice("updated", msgspec.structs.replace(grown, severity="critical"), 3))
     for notice in (trial(datetime.now(UTC), "x"), Notice("opened", fixtures.hostile(), 1)):
@@ -98,3 +112,48 @@ def test_it_takes_whatever_we_send_and_tells_alerts_apart(alertmanager: str) -> 
     assert state[incident.id, "high"] == "suppressed"
     assert state[incident.id, "critical"] == "active"
     assert len(state) == 4
+
+
+def test_what_is_over_is_resolved_whatever_its_severity_was(alertmanager: str) -> None:
+    there = sink(SinkSettings(name="pager", type="alertmanager", url=alertmanager))
+    incident = fixtures.escalation()
+    worse = msgspec.structs.replace(incident, severity="critical")
+    for notice in (Notice("opened", incident, 1), Notice("updated", worse, 2)):
+        asyncio.run(there.send(notice))
+    assert len(alerts(alertmanager)) == 2
+    asyncio.run(there.send(Notice("resolved", worse, 3)))
+    assert alerts(alertmanager) == []
+
+
+def test_one_that_was_restarted_knows_again_what_stands(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alerts are in its memory only."""
+    monkeypatch.setattr("kubewitness.sinks.courier.POLL", 0.02)
+    monkeypatch.setattr("kubewitness.sinks.alertmanager.Alertmanager.every", 0.1)
+    wanted = SinkSettings(name="pager", type="alertmanager", url=f"http://{place}", per_minute=600)
+    there = sink(wanted)
+
+    async def known(url: str) -> dict[str, Any]:
+        for _ in range(200):
+            if found := await asyncio.to_thread(alerts, url):
+                return found[0]
+            await asyncio.sleep(0.05)
+        raise AssertionError("it does not know")
+
+    async def served() -> list[dict[str, Any]]:
+        with State(tmp_path / "state.sqlite") as state:
+            state.keep("prod-eu-1", [fixtures.escalation()], [wanted])
+            serving = asyncio.create_task(Courier(state, [(wanted, there)]).run())
+            found = []
+            for _ in range(2):
+                with running(tmp_path, place) as url:
+                    found.append(await known(url))
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+        return found
+
+    before, after = asyncio.run(served())
+    assert before["fingerprint"] == after["fingerprint"]
+    ends = datetime.fromisoformat(after["endsAt"])
+    assert timedelta() < datetime.now(UTC) + LASTS - ends < timedelta(minutes=2)

@@ -571,3 +571,22 @@ def test_what_was_discarded_stays_so_after_a_restart_if_that_can_be_read(
     else:
         assert (known, batches) == (Position(0, 0), numbered(5))
     assert backlog > 0
+
+
+def test_what_was_kept_aside_goes_when_it_is_old_or_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubewitness.service.spool.DAMAGED_BYTES", 250)
+    now = time.time()
+    for age, name in enumerate(("fresh", "newer", "older", "oldest", "ancient")):
+        aside = tmp_path / f"{name}.damaged"
+        aside.write_bytes(bytes(100))
+        os.utime(aside, (now - age * 3600, now - age * 3600))
+
+    async def tidied(spool: Spool) -> None:
+        await keep(spool, numbered(3))
+        spool.forget_damaged(now - 3.5 * 3600)
+
+    run(tmp_path, tidied)
+    assert sorted(path.stem for path in tmp_path.glob("*.damaged")) == ["fresh", "newer"]
+    assert len(run(tmp_path, look)) == 3

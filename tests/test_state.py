@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubewitness.incidents.model import SEVERITIES
+from kubewitness.incidents.model import SEVERITIES, Incident
 from kubewitness.state.database import State
 from kubewitness.state.growth import news, told
-from kubewitness.state.keeping import QUIET, Wanted
+from kubewitness.state.keeping import QUIET, Kind, Wanted
 from kubewitness.state.outbox import LONGEST, Delivery
-from report_fixtures import hostile, stolen_token
+from report_fixtures import hostile, lost_binding, stolen_token
 from state_fixtures import MINUTE, NOW, Clock, incident, sent, sink
 
 PAGER = sink()
@@ -280,9 +284,52 @@ def test_incidents_are_listed_as_an_analysis_lists_them(state: State) -> None:
 def test_what_ended_long_ago_is_forgotten_with_its_messages(state: State) -> None:
     state.keep("prod", [incident("old", updated_at=NOW - 2 * MINUTE)], [PAGER])
     state.keep("prod", [incident("new", updated_at=NOW)], [PAGER])
-    assert state.forget(NOW - MINUTE) == 1
+    assert state.forget(MINUTE) == 1
     assert [one.id for one in state.incidents()] == ["new"]
     assert sent(state) == [("opened", "new", 1)]
+
+
+def test_a_clock_that_runs_ahead_forgets_nothing(state: State, clock: Clock) -> None:
+    state.keep("prod", [incident(updated_at=NOW)], [])
+    clock.now = NOW + timedelta(days=4000)
+    assert state.forget(MINUTE) == 0
+
+
+def test_an_incident_of_the_future_is_forgotten_like_others(state: State, clock: Clock) -> None:
+    state.keep("prod", [incident("ahead", updated_at=NOW + timedelta(days=4000))], [])
+    state.keep("prod", [incident(updated_at=NOW)], [])
+    assert state.forget(MINUTE) == 0
+    clock.now = NOW + 2 * MINUTE
+    state.keep("prod", [incident("new", updated_at=clock.now)], [])
+    assert state.forget(MINUTE) == 2
+    assert [one.id for one in state.incidents()] == ["new"]
+
+
+def test_years_leave_no_more_than_what_is_kept(tmp_path: Path, clock: Clock) -> None:
+    """Each day an incident, a gap that ends, a misconfiguration, and a sink that is down."""
+    sizes = []
+    with State(tmp_path / "state.sqlite", clock=clock) as state:
+        for day in range(60):
+            clock.now = NOW + timedelta(days=day)
+            at: dict[str, Any] = {"opened_at": clock.now, "updated_at": clock.now}
+            gap = incident(f"gap-{day}", evidence=(), **at)
+            state.keep("prod", [incident(f"i{day}", **at), gap], [PAGER, sink("down")])
+            state.keep("prod", [msgspec.structs.replace(gap, ended_at=clock.now)], [PAGER])
+            state.merge("prod", [incident(f"w{day}", **at)])
+            broken = {"id": f"m{day}", "principal": f"p{day}"}
+            state.keep_misconfigurations(
+                "prod", [msgspec.structs.replace(lost_binding(), **broken)]
+            )
+            for feed in ("file:/var/log/audit.log", "gaps"):
+                state.set_position(feed, b"%d" % day)
+            sent(state, now=clock.now)
+            state.forget(timedelta(days=10))
+            rows = 0
+            with closing(sqlite3.connect(tmp_path / "state.sqlite")) as connection:
+                for table in ("incidents", "deliveries", "misconfigurations", "positions"):
+                    rows += connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            sizes.append(rows)
+    assert max(sizes) == sizes[20] == sizes[-1]
 
 
 def test_a_feed_finds_its_position_again(state: State) -> None:
@@ -305,9 +352,64 @@ def test_everything_is_there_after_opening_it_again(place: Path | str, clock: Cl
         assert sent(state) == [("opened", "a1", 1)]
 
 
+def over(**fields: Any) -> Incident:
+    return incident(ended_at=NOW, **fields)
+
+
+def test_that_it_is_over_is_told_once_to_whoever_knows_it(state: State) -> None:
+    grave = sink("grave", min_severity="critical")
+    state.keep("prod", [incident()], [PAGER, grave])
+    sent(state)
+    (change,) = state.keep("prod", [over(score=500.0)], [PAGER, grave])
+    assert (change.kind, change.revision, change.news) == ("resolved", 2, ())
+    assert sent(state) == [("resolved", "a1", 2)]
+    assert sent(state, "grave") == []
+    assert state.keep("prod", [over(title="Told better", score=900.0)], [PAGER, grave]) == []
+    assert sent(state, now=NOW + LONGEST) == []
+
+
+def test_that_it_is_over_is_told_even_if_it_no_longer_passes(state: State) -> None:
+    state.keep("prod", [incident()], [PAGER])
+    sent(state)
+    state.keep("prod", [over(alert=False, severity="low")], [PAGER])
+    assert sent(state) == [("resolved", "a1", 2)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_over_before_it_was_told_is_told_whole(state: State, known: bool) -> None:
+    if known:
+        state.keep("prod", [incident()], [PAGER])
+    state.keep("prod", [over()], [PAGER])
+    assert sent(state) == [("opened", "a1", 1), ("resolved", "a1", 2)]
+
+
+def test_what_is_over_while_its_message_is_on_its_way_is_told_after_it(state: State) -> None:
+    state.keep("prod", [incident()], [PAGER])
+    on_its_way = due(state)
+    state.keep("prod", [over()], [PAGER])
+    state.delivered(on_its_way)
+    assert sent(state) == [("resolved", "a1", 2)]
+
+
+def test_who_would_not_hear_that_it_opened_does_not_hear_its_end(state: State) -> None:
+    state.keep("prod", [incident()], [PAGER])
+    state.given_up(due(state), "no such channel")
+    state.keep("prod", [over()], [PAGER])
+    assert sent(state) == []
+    assert state.backlog() == []
+
+
+def test_what_goes_on_after_all_opens_once_more(state: State) -> None:
+    for n, judged in enumerate([incident(), over(), incident(), over()], 1):
+        (change,) = state.keep("prod", [judged], [PAGER])
+        kind = "resolved" if judged.ended_at else "opened"
+        assert change.kind == kind
+        assert sent(state) == [(kind, "a1", n)]
+
+
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["keep", "deliver", "fail", "give up"]),
+        st.sampled_from(["keep", "end", "deliver", "fail", "give up"]),
         st.sampled_from(["a", "b"]),
         st.sampled_from(SEVERITIES),
         st.booleans(),
@@ -322,18 +424,24 @@ STEPS = st.lists(
 def test_no_sink_hears_a_revision_twice_or_misses_the_newest(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]
 ) -> None:
-    """Whatever happens in whatever order; SQLite only, where a database costs nothing."""
+    """Whatever happens in whatever order; SQLite only, where a database costs nothing. Of what is
+    over, the end comes last, unless it opens once more."""
     sinks: list[Wanted] = [PAGER, sink("grave", min_severity="critical"), EVERYTHING]
-    heard: dict[tuple[str, str], list[tuple[Literal["opened", "updated"], int]]] = {}
+    heard: dict[tuple[str, str], list[tuple[Kind, int]]] = {}
     announced: dict[str, int] = {}
     with State(tmp_path_factory.mktemp("s") / "state.sqlite", clock=lambda: NOW) as state:
-        for what, identity, severity, alert, principals in [*steps, ("end", "", "low", False, ())]:
-            if what == "keep":
+        for what, identity, severity, alert, principals in [*steps, ("last", "", "low", False, ())]:
+            if what in ("keep", "end"):
                 judged = incident(
-                    identity, severity=severity, alert=alert, principals=tuple(sorted(principals))
+                    identity,
+                    severity=severity,
+                    alert=alert,
+                    principals=tuple(sorted(principals)),
+                    ended_at=NOW if what == "end" else None,
                 )
                 for change in state.keep("prod", [judged], sinks):
-                    assert change.revision == announced.get(identity, 0) + 1
+                    at_once = what == "end" and identity not in announced
+                    assert change.revision == announced.get(identity, 0) + 1 + at_once
                     announced[identity] = change.revision
                 continue
             for one in sinks:
@@ -348,9 +456,10 @@ def test_no_sink_hears_a_revision_twice_or_misses_the_newest(
                     known.append((delivery.kind, delivery.revision))
                     state.delivered(delivery)
     for messages in heard.values():
-        kinds = [kind for kind, _ in messages]
+        kinds = "".join(kind[0] for kind, _ in messages)
         revisions = [revision for _, revision in messages]
-        assert kinds == ["opened"] + ["updated"] * (len(kinds) - 1)
+        # What opens once more before its end was told is not over for its sink.
+        assert re.fullmatch("(ou*(r|(?=o)|$))*", kinds)
         assert revisions == sorted(set(revisions))
     if not any(what == "give up" for what, *_ in steps):
         for identity, revision in announced.items():

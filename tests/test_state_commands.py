@@ -53,6 +53,25 @@ def test_incidents_are_chosen_by_cluster_and_time(
     assert (done.code, done.text, done.talk) == (0, "", "No incidents found.\n")
 
 
+def test_what_became_part_of_another_is_listed_if_asked_for(
+    kubewitness: Command, tmp_path: Path
+) -> None:
+    whole = incident("whole", principals=("ada", "eve"))
+    gap = incident("gap", ended_at=incident().updated_at, evidence=(), score=1.0)
+    with state_at(tmp_path) as state:
+        state.keep("prod", [incident("part"), whole, gap], [])
+        state.merge("prod", [whole])
+    names = kubewitness("incidents", "--data", tmp_path, "-o", "name").text.split()
+    assert names == ["incident/whole", "incident/gap"]
+    assert "(over) " in kubewitness("incidents", "--data", tmp_path).text
+    everything = kubewitness("incidents", "--data", tmp_path, "--all").text.splitlines()
+    assert [line.split()[0] for line in everything[1:]] == ["part", "whole", "gap"]
+    assert "(part of whole) " in everything[1]
+    detail = kubewitness("incident", "part", "--data", tmp_path).text
+    assert "part of" in detail
+    assert "whole" in detail
+
+
 def test_incidents_are_data_for_programs(
     kubewitness: Command, service: tuple[str | Path, ...]
 ) -> None:

@@ -22,6 +22,7 @@ _COMMANDS = {
     "query": "Find events: by who, what, where, when and how it ended.",
     "incident": "Everything about one incident of the last analysis, or of a service.",
     "incidents": "List the incidents of a running service.",
+    "misconfigurations": "What is broken in the clusters of a running service, and the fix.",
     "history": "Every change of an object: who, how, allowed by what.",
     "state": "An object as it was at a time.",
     "diff": "What changed about an object between two times.",

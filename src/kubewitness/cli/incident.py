@@ -68,4 +68,4 @@ def _of_analysis(lake: Path | None) -> tuple[Sequence[Incident], str]:
 
 def _of_service(data: Path | None, url: str) -> tuple[Sequence[Incident], str]:
     with service_state(data, url) as state:
-        return state.incidents(), state.where
+        return state.incidents(merged=True), state.where

@@ -23,6 +23,7 @@ from kubewitness.times import Moment
     help="Only those that went on after this time (a date, an RFC 3339 time, or a duration that"
     " counts back from now).",
 )
+@click.option("--all", "everything", is_flag=True, help="Also those that became part of others.")
 @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", help="Their form.")
 @click.option("--no-headers", is_flag=True, help="No column names in -o table and -o wide.")
 def incidents(
@@ -30,6 +31,7 @@ def incidents(
     state: str,
     cluster: str | None,
     since: Moment | None,
+    everything: bool,
     output: str,
     no_headers: bool,
 ) -> None:
@@ -39,7 +41,7 @@ def incidents(
 
     now = datetime.now(UTC)
     with service_state(data, state) as opened:
-        found = opened.incidents(cluster, since=since.at(now) if since else None)
+        found = opened.incidents(cluster, since=since.at(now) if since else None, merged=everything)
     with streams.data() as console:
         if output not in ("table", "wide"):
             exports.write(found, output, sys.stdout.buffer)

@@ -22,12 +22,11 @@ from kubewitness.cli.options import overriding
 @click.option(
     "--stdin",
     metavar="CLUSTER",
+    default="",
     help="Also read the log of this cluster from standard input.",
 )
 @overriding
-def serve(
-    file: Path | None, data: str | None, stdin: str | None, overrides: dict[str, str]
-) -> None:
+def serve(file: Path | None, data: str | None, stdin: str, overrides: dict[str, str]) -> None:
     """Receive audit logs, store and judge them as they come, and tell of incidents.
 
     Runs until SIGTERM or SIGINT. Port and path of the receiver, sinks and all else: see
@@ -46,7 +45,7 @@ def serve(
         file = Path(os.environ[FILE_VARIABLE])
     if data is not None:
         overrides = {**overrides, "data": data}
-    settings = read(file, environment=os.environ, overrides=overrides)
+    settings = read(file, environment=os.environ, overrides=overrides, stdin=stdin)
     write_logs(settings.logs)
 
     async def until_told() -> None:
@@ -54,7 +53,7 @@ def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await run(settings, stop, stdin=stdin, ready=_tell)
+        await run(settings, stop, ready=_tell)
 
     def _tell(port: int | None, admin: int | None) -> None:
         import logging

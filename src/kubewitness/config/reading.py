@@ -20,7 +20,7 @@ from kubewitness.config.material import secret
 from kubewitness.config.origin import DEFAULT, Origin, Origins, below
 from kubewitness.config.problem import Problem, did_you_mean, refused
 from kubewitness.config.scalar import MistakeError, plain_type, read_scalar, scalar
-from kubewitness.config.settings import Settings, shape
+from kubewitness.config.settings import Cluster, Settings, shape
 from kubewitness.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -37,18 +37,27 @@ class Configuration(msgspec.Struct, frozen=True):
 
 
 def read(
-    path: Path | None, *, environment: Mapping[str, str], overrides: Mapping[str, str]
+    path: Path | None,
+    *,
+    environment: Mapping[str, str],
+    overrides: Mapping[str, str],
+    stdin: str = "",
 ) -> Settings:
     """The settings that ``path``, variables named ``KUBEWITNESS_*`` and ``overrides`` (by key, as
-    ``listen.port``) amount to. What is doubtful is logged. Raises ``ConfigError``."""
-    found = configuration(path, environment=environment, overrides=overrides)
+    ``listen.port``) amount to; the cluster ``stdin`` is read from standard input, too. What is
+    doubtful is logged. Raises ``ConfigError``."""
+    found = configuration(path, environment=environment, overrides=overrides, stdin=stdin)
     for warning in found.warnings:
         _log.warning("%s", warning)
     return found.settings
 
 
 def configuration(
-    path: Path | None, *, environment: Mapping[str, str], overrides: Mapping[str, str]
+    path: Path | None,
+    *,
+    environment: Mapping[str, str],
+    overrides: Mapping[str, str],
+    stdin: str = "",
 ) -> Configuration:
     """``read``, with all there is to tell. Raises ``ConfigError``."""
     problems: list[Problem] = []
@@ -59,11 +68,22 @@ def configuration(
     )
     warnings: list[Problem] = []
     if settings is not None:
+        settings = _heard(settings, stdin)
         for problem in check(settings, origins):
             (warnings if problem.warning else problems).append(problem)
     if problems or settings is None:
         raise refused(problems, str(path or ""), "the configuration")
     return Configuration(settings, origins, tuple(warnings))
+
+
+def _heard(settings: Settings, stdin: str) -> Settings:
+    """With the cluster ``stdin`` on standard input; it need not be named elsewhere."""
+    if not stdin:
+        return settings
+    known = {one.name: one for one in settings.clusters}
+    one = known.get(stdin) or Cluster(name=stdin)
+    known[stdin] = msgspec.structs.replace(one, follow=(*one.follow, Path("-")))
+    return msgspec.structs.replace(settings, clusters=tuple(known.values()))
 
 
 def understood(

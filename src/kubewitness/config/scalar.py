@@ -38,6 +38,8 @@ class Scalar(NamedTuple):
 def _path(text: str, origin: Origin) -> Path:
     if not text or "\0" in text:
         raise ValueError("no path")
+    if text == "-":  # standard input, of what is followed
+        return Path(text)
     try:
         return origin.folder / Path(text).expanduser()
     except RuntimeError:

@@ -12,7 +12,7 @@ from kubewitness.surprise.factor import Factor, Learnt, Surprise
 
 
 class Remembered:
-    """A factor that scores one trial once.
+    """A factor that answers one trial once.
 
     A factor is a pure function of a table and a horizon, and within a trial both are always the
     same: only the number of rows is compared. ``table`` is what it was asked about, ``known``
@@ -22,27 +22,23 @@ class Remembered:
     def __init__(self, factor: Factor) -> None:
         self._factor = factor
         self.table: ActivityTable | None = None
-        self._surprise: Surprise | None = None
+        self._learnt: _Known | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._factor, name)
 
     @property
     def known(self) -> Surprise:
-        """The answer; ``score`` must have been called."""
-        assert self._surprise is not None
-        return self._surprise
-
-    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
-        """See ``Factor.score``."""
-        if self._surprise is None or self.table is None or len(self.table) != len(table):
-            self.table = table
-            self._surprise = self._factor.score(table, horizon)
-        return self._surprise
+        """The answer; it must have been asked for."""
+        assert self._learnt is not None
+        return self._learnt.surprise
 
     def learn(self, table: ActivityTable, horizon: Horizon) -> Learnt:
         """See ``Factor.learn``: what was learnt answers about ``table`` only."""
-        return _Known(self.score(table, horizon))
+        if self._learnt is None or self.table is None or len(self.table) != len(table):
+            self.table = table
+            self._learnt = _Known(self._factor.learn(table, horizon).answer(table))
+        return self._learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +46,7 @@ class _Known:
     surprise: Surprise
 
     def answer(self, table: ActivityTable) -> Surprise:
+        """See ``Learnt.answer``."""
         return self.surprise
 
 

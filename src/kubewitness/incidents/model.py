@@ -73,6 +73,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     ``cause`` leads back to the first action and the person, ``reach`` says what was touched and
     caused, ``prevention`` what would have prevented it; ``None`` where nothing was asked of a log.
     ``considered`` are the benign explanations that were tried, and why each was rejected or kept.
+    ``ended_at``: when what it tells of was over, where that shows by itself (a gap in the log).
+    ``merged_into``: the incident that this one turned out to be part of, or ''.
     """
 
     id: str
@@ -98,6 +100,8 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     cause: Chain | None = None
     reach: Reach | None = None
     prevention: tuple[str, ...] = ()
+    ended_at: datetime | None = None
+    merged_into: str = ""
 
 
 Failure = Literal["permission", "admission", "credential", "missing", "invalid", "server"]
@@ -154,3 +158,13 @@ class Misconfiguration(msgspec.Struct, frozen=True, kw_only=True):
     caution: str
     message: str
     audit_ids: tuple[str, ...]
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """A misconfiguration of a cluster that is watched, as it was found last. ``first_seen`` and
+    ``last_seen`` are when it was found, ``gone_at`` is when it no longer was (``None``: it is)."""
+
+    misconfiguration: Misconfiguration
+    first_seen: datetime
+    last_seen: datetime
+    gone_at: datetime | None

@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from kubewitness.forensics.objects.model import Snapshot
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Broken, Incident
 from kubewitness.report import inert, ocsf
 from kubewitness.report.headline import ranked
 from kubewitness.report.model import Analysis, Summary
@@ -130,6 +130,23 @@ def summary_document(summary: Summary) -> dict[str, Any]:
         "metadata": {"start": rfc3339(summary.start), "end": rfc3339(summary.end)},
         "summary": plain(summary),
     }
+
+
+def write_misconfigurations(found: Sequence[Broken], fmt: str, stream: IO[bytes]) -> None:
+    """Write what is broken as a list, ``json`` or ``yaml``, or as a line each, ``jsonl``: the
+    fields of a misconfiguration, and when it was seen."""
+    items = []
+    for one in found:
+        told = plain(one)
+        items.append({**told.pop("misconfiguration"), **told})
+    if fmt == "jsonl":
+        for item in items:
+            write_plain(item, fmt, stream)
+        return
+    kind = "MisconfigurationList"
+    write_plain(
+        {"apiVersion": API_VERSION, "kind": kind, "metadata": {}, "items": items}, fmt, stream
+    )
 
 
 def schema() -> dict[str, Any]:

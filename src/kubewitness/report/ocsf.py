@@ -20,7 +20,8 @@ from kubewitness.report.wording import deed, percent, unremarkable, utc
 
 VERSION = "1.8.0"
 SEVERITY_IDS: dict[Severity, int] = {"low": 2, "medium": 3, "high": 4, "critical": 5}
-_ACTIVITIES = {1: "Create", 2: "Update"}
+_ACTIVITIES = {1: "Create", 2: "Update", 3: "Close"}
+_STATUSES = {1: "New", 4: "Resolved", 5: "Archived"}
 _LEARNING, _STATISTICAL = 4, 3
 _USER_NAME, _IP_ADDRESS = 4, 2
 _EVIDENCES = 25
@@ -30,12 +31,15 @@ _TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?")
 def finding(
     incident: Incident, *, activity: int = 1, revision: int = 0, uid: str = "", test: bool = False
 ) -> dict[str, Any]:
-    """The finding as plain values: ``activity`` 1 creates it, 2 updates it.
+    """The finding as plain values: ``activity`` 1 creates it, 2 updates it, 3 closes it, which is
+    no alert any more. What became part of another is archived, as nobody resolved it.
 
     ``uid`` names this message (the finding itself is named by the incident's id), and
     ``revision`` counts the messages on one incident.
     """
     class_uid = 2004
+    closes = activity == 3
+    status = (5 if incident.merged_into else 4) if closes else 1
     return {
         "activity_id": activity,
         "activity_name": _ACTIVITIES[activity],
@@ -50,9 +54,10 @@ def finding(
         "end_time": _milliseconds(incident.updated_at),
         "severity_id": SEVERITY_IDS[incident.severity],
         "severity": incident.severity.capitalize(),
-        "status_id": 1,
-        "status": "New",
-        "is_alert": incident.alert,
+        "status_id": status,
+        "status": _STATUSES[status],
+        **({"status_detail": f"part of {incident.merged_into}"} if incident.merged_into else {}),
+        "is_alert": incident.alert and not closes,
         "message": incident.title,
         "metadata": _metadata(revision, uid, test),
         "finding_info": _info(incident),

@@ -122,6 +122,21 @@ class Journal:
             if one.file is None and Position(one.number, one.end) <= until:
                 self._delete(one)
 
+    def forget_damaged(self, before: float, most: int) -> None:
+        """Delete what was kept aside before then (unix seconds), and the oldest of the rest until
+        ``most`` bytes are left."""
+        with suppress(OSError):  # the next time
+            kept = sorted(
+                (file.stat().st_mtime, file.stat().st_size, file)
+                for file in self._folder.glob("*.damaged")
+            )
+            left = sum(size for _, size, _ in kept)
+            for written, size, file in kept:
+                if left > most or written < before:
+                    file.unlink()
+                    left -= size
+                    _log.info("deleted %s: %d bytes that were no record", file, size)
+
     def _open_segment(self) -> _Segment:
         """The segment that is appended to; a new one if there is none."""
         listed = self._listed()

@@ -1,13 +1,12 @@
-"""A judgement of all that a witness has heard, as ``kubewitness analyze --since`` would judge it.
-
-It works on what was set apart for it, in a thread of its own, while the witness goes on hearing.
+"""A judgement of all that a witness has heard, as ``kubewitness analyze --since`` would judge it,
+and of what is heard after it, by what was learnt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
@@ -28,7 +27,6 @@ AHEAD = 64
 CAUSED_WITHIN = timedelta(days=2)
 # Times are UTC without a zone, as in the lake.
 EVER = (datetime(1970, 1, 1), datetime(2200, 1, 1))  # noqa: DTZ001
-_NOTHING = Detection("history and test", (), 0.0, ())
 
 Extent: TypeAlias = tuple[str, datetime, int]
 """Which incident, and how far it had grown."""
@@ -39,21 +37,21 @@ def floor(time: datetime, width: timedelta) -> datetime:
     return EVER[0] + (time - EVER[0]) // width * width
 
 
-@dataclass(slots=True)
-class Judgement:
-    """Of one cluster, in the schema ``schema`` of ``database``, which has the tables ``groups``
-    (of slots that are not in the archive) and ``met``.
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be judged of a cluster: the archive in the lake at ``lake``, and what was set
+    apart in ``folder``, ``groups.parquet`` (of slots that are not in the archive) and
+    ``met.parquet``.
 
     Rows from ``begin`` to ``end`` are judged by, what opens at or after ``since`` is told; where
-    that is None, the cluster is only learnt. ``ended``: slots whose groups are here for the
-    archive, ``late``: slots that have to be made again from the lake. ``before``: what was taken
-    for proxies until now. ``traced``: alerts whose causes are known.
+    that is None, the cluster is only learnt. ``width``: of a slot. ``ended``: slots whose groups
+    are here for the archive, ``late``: slots that have to be made again from the lake.
+    ``answered``: whether the log has answers. ``before``: what was taken for proxies until now.
+    ``traced``: alerts whose causes are known.
     """
 
     cluster: str
-    schema: str
-    database: duckdb.DuckDBPyConnection
-    archive: Archive
+    lake: str
+    folder: str
     width: timedelta
     begin: datetime
     end: datetime
@@ -62,101 +60,130 @@ class Judgement:
     late: frozenset[datetime]
     answered: bool
     before: frozenset[str]
-    traced: Mapping[Extent, Incident] = field(default_factory=dict)
+    traced: tuple[Incident, ...] = ()
 
-    proxies: frozenset[str] = frozenset()
-    detection: Detection = _NOTHING
+
+class Verdict(msgspec.Struct, frozen=True):
+    """``incidents`` are those of ``detection``, alerts among them with their cause, their reach and
+    what would have prevented them. ``proxies``: what is taken for proxies from now on."""
+
+    proxies: frozenset[str]
+    detection: Detection = Detection("history and test", (), 0.0, ())
     incidents: tuple[Incident, ...] = ()
-    judge: Judge | None = None
 
-    def reach(self) -> Judgement:
-        """Judge. ``incidents`` are those of ``detection``, alerts among them with their cause,
-        their reach and what would have prevented them; ``judge`` can go on from here."""
-        cursor = self.database.cursor()
-        cursor.execute(f"USE {self.schema}")
-        self.proxies = found_proxies(cursor, "met")
-        self._end_slots(cursor)
-        self._gather(cursor)
-        table = load(cursor, self.cluster)
-        cursor.execute("DROP TABLE activities")
-        if len(table):
-            since = self.since and self.since.replace(tzinfo=UTC)
-            ahead = AHEAD if since else 0
-            judge = Judge(cursor, self.cluster, table, since=since, ahead=ahead)
-            self.detection = judge.detection()
-            self.incidents = self._caused(cursor)
-            self.judge = judge if since else None
-        return self
 
-    def finish(self, cursor: duckdb.DuckDBPyConnection, groups: str, into: str) -> None:
+class Judgement:
+    """Of one task, in a ``connection`` that nobody else uses."""
+
+    def __init__(self, task: Task, connection: duckdb.DuckDBPyConnection) -> None:
+        self._task = task
+        self._connection = connection
+        self._archive = Archive(Lake(Path(task.lake), durable=True), task.cluster)
+        self._judge: Judge | None = None
+
+    def reach(self) -> Verdict:
+        """Judge; with a ``since``, arrivals can be heard from then on. Raises ``LakeError`` where
+        the archive cannot be written."""
+        task, connection = self._task, self._connection
+        for name in ("groups", "met"):
+            kept = Archive.relation([Path(task.folder) / f"{name}.parquet"])
+            connection.execute(f"CREATE TABLE {name} AS FROM {kept}")
+        self._proxies = found_proxies(connection, "met")
+        self._end_slots()
+        self._gather()
+        table = load(connection, task.cluster)
+        connection.execute("DROP TABLE groups")
+        connection.execute("CREATE TABLE arrivals AS FROM activities WHERE false")
+        connection.execute("DROP TABLE activities")
+        if not len(table):
+            return Verdict(self._proxies)
+        since = task.since and task.since.replace(tzinfo=UTC)
+        ahead = AHEAD if since else 0
+        judge = Judge(connection, task.cluster, table, since=since, ahead=ahead)
+        if since:
+            self._judge = judge
+        detection = judge.detection()
+        return Verdict(self._proxies, detection, self._caused(detection.incidents))
+
+    def hear(self, arrivals: Path) -> tuple[Incident, ...]:
+        """The alerts that some activity, a Parquet file, opened or made grow."""
+        if self._judge is None:
+            return ()
+        arrived = Archive.relation([arrivals])
+        self._connection.execute("DELETE FROM arrivals")
+        self._connection.execute(f"INSERT INTO arrivals BY NAME FROM {arrived}")
+        return self._judge.hear()
+
+    def _finish(self, groups: str, into: str) -> None:
         """Add the activity in a table of groups to another."""
-        finish(cursor, groups, into, proxies=self.proxies, stretches=[EVER], met="met")
+        finish(self._connection, groups, into, proxies=self._proxies, stretches=[EVER], met="met")
 
-    def _end_slots(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def _end_slots(self) -> None:
         """Put the activity of slots that are over into the archive."""
-        again = set(self.late)
-        if self.before != self.proxies:
+        task, connection = self._task, self._connection
+        again = set(task.late)
+        if task.before != self._proxies:
             # Who speaks through a proxy had another address until now.
-            again |= self.archive.slots(cursor)
-        slots = again | self.ended
+            again |= self._archive.slots(connection)
+        slots = again | task.ended
         if not slots:
             return
-        cursor.execute(
+        connection.execute(
             "CREATE TABLE over AS FROM groups WHERE slot IN (SELECT unnest(?::TIMESTAMP[]))",
-            [sorted(self.ended - again)],
+            [sorted(task.ended - again)],
         )
-        cursor.execute(
+        connection.execute(
             "DELETE FROM groups WHERE slot IN (SELECT unnest(?::TIMESTAMP[]))", [sorted(slots)]
         )
         if again:
-            self._group_again(cursor, again)
-        self.finish(cursor, "over", "past")
-        self.archive.put(cursor, "past", slots)
-        cursor.execute("DROP TABLE over")
-        cursor.execute("DROP TABLE past")
+            self._group_again(again)
+        self._finish("over", "past")
+        self._archive.put(connection, "past", slots, task.width)
+        connection.execute("DROP TABLE over")
+        connection.execute("DROP TABLE past")
 
-    def _group_again(self, cursor: duckdb.DuckDBPyConnection, slots: set[datetime]) -> None:
+    def _group_again(self, slots: set[datetime]) -> None:
         """Add to the table ``over`` the groups of some slots, from the events in the lake."""
-        first, last = min(slots), max(slots) + self.width
-        seconds = int(self.width.total_seconds())
-        cursor.execute(
+        task, connection = self._task, self._connection
+        first, last = min(slots), max(slots) + task.width
+        seconds = int(task.width.total_seconds())
+        connection.execute(
             f"""CREATE OR REPLACE TEMP VIEW events AS
-            SELECT * FROM ({Lake.relation(self.archive.parts(first))})
+            SELECT * FROM ({Lake.relation(self._archive.parts(first))})
             WHERE received_at >= TIMESTAMP '{first}' AND received_at < TIMESTAMP '{last}'
                 AND time_bucket(INTERVAL '{seconds} seconds', received_at)
                     IN ({", ".join(f"TIMESTAMP '{slot}'" for slot in sorted(slots))})"""
         )
-        answered = [self.cluster] if self.answered else []
-        group(cursor, width=self.width, into="again", answered=answered)
-        cursor.execute(f"INSERT INTO over BY NAME {merged('again')}")
-        cursor.execute("DROP TABLE again")
-        cursor.execute("DROP VIEW events")
+        answered = [task.cluster] if task.answered else []
+        group(connection, width=task.width, into="again", answered=answered)
+        connection.execute(f"INSERT INTO over BY NAME {merged('again')}")
+        connection.execute("DROP TABLE again")
+        connection.execute("DROP VIEW events")
 
-    def _gather(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def _gather(self) -> None:
         """The table ``activities`` of all that is judged by."""
-        days = self.archive.days(self.begin)
+        task, connection = self._task, self._connection
+        days = self._archive.days(task.begin)
         if days:
-            cursor.execute(
+            connection.execute(
                 f"CREATE TABLE activities AS FROM {Archive.relation(days)} WHERE slot >= ?",
-                [floor(self.begin, self.width)],
+                [floor(task.begin, task.width)],
             )
-        self.finish(cursor, "groups", "activities")
+        self._finish("groups", "activities")
         # Of a clock that runs ahead: they would make weeks of an hour.
-        cursor.execute("DELETE FROM activities WHERE first > ?", [self.end])
+        connection.execute("DELETE FROM activities WHERE first > ?", [task.end])
 
-    def _caused(self, cursor: duckdb.DuckDBPyConnection) -> tuple[Incident, ...]:
+    def _caused(self, found: Sequence[Incident]) -> tuple[Incident, ...]:
         """The incidents, with the causes of alerts that are new or have grown."""
-        found = self.detection.incidents
-        known = {_extent(one): self.traced.get(_extent(one)) for one in found if one.alert}
-        asked = [one for one in found if one.alert and known[_extent(one)] is None]
+        known = {_extent(one): one for one in self._task.traced}
+        asked = [one for one in found if one.alert and _extent(one) not in known]
         if asked:
             since = min(one.opened_at for one in asked) - CAUSED_WITHIN
-            parts = self.archive.parts(since.replace(tzinfo=None))
-            cursor.execute(f"CREATE TEMP VIEW events AS {Lake.relation(parts)}")
-            known.update((_extent(one), one) for one in traced(cursor, asked))
-            cursor.execute("DROP VIEW events")
-        self.traced = {extent: one for extent, one in known.items() if one is not None}
-        return tuple(_with_cause(one, self.traced.get(_extent(one))) for one in found)
+            parts = self._archive.parts(since.replace(tzinfo=None))
+            self._connection.execute(f"CREATE TEMP VIEW events AS {Lake.relation(parts)}")
+            known.update((_extent(one), one) for one in traced(self._connection, asked))
+            self._connection.execute("DROP VIEW events")
+        return tuple(_with_cause(one, known.get(_extent(one))) for one in found)
 
 
 def _extent(incident: Incident) -> Extent:

@@ -84,10 +84,12 @@ class Lookout:
             while True:
                 await asyncio.sleep(LOOK_EVERY)
                 await in_thread(self._survey_new)
-                for gap in self._look(waiting()):
+                changes = self._look(waiting())
+                for gap in changes:
                     if gap.cluster:
                         await tell(gap.cluster, [notice(gap)])
-                if time.monotonic() - saved >= SAVE_EVERY:
+                # What was told to be open has to be known after a crash, for its end to be told.
+                if changes or time.monotonic() - saved >= SAVE_EVERY:
                     await in_thread(self._save)
                     saved = time.monotonic()
         finally:

@@ -154,7 +154,7 @@ LOOP_LAG = _gauge("event_loop_lag_seconds", "How late the event loop last came t
 
 # What is held and what goes out.
 LAKE_PARTS = _gauge("lake_parts", "Event files of the lake.")
-INCIDENTS_OPEN = _gauge("incidents_open", "Incidents that nobody has decided upon.", "severity")
+INCIDENTS_OPEN = _gauge("incidents_open", "Incidents that are not over.", "severity")
 SINK_DELIVERIES = _counter("sink_deliveries", "Deliveries by how they ended.", "sink", "status")
 SINK_WAITING = _gauge("sink_waiting", "Deliveries in the outbox.", "sink")
 GAPS_OPEN = _gauge("gaps_open", "What the log does not show now and used to.", "kind")

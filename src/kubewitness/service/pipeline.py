@@ -1,7 +1,7 @@
 """From the spool to incidents: the one writer of the lake, and what it makes of what it wrote.
 
 Two tasks take turns. One takes what has arrived, puts it into the lake and lets the witness of each
-cluster hear it; the other has a witness judge all it knows, most of it in a thread of its own.
+cluster hear it; the other has a witness judge all it knows, most of it in a process of its own.
 Nothing is lost by a fault: entries stay in the spool until the lake has them, what the lake has is
 heard again after a restart, and incidents that the state cannot take yet wait here.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import shutil
 import tempfile
 import time
 import uuid
@@ -18,7 +19,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -28,18 +30,19 @@ import msgspec
 
 from kubewitness.config.settings import Settings
 from kubewitness.errors import LakeError, StateError
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Incident, Misconfiguration
 from kubewitness.lake.adding import add
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
 from kubewitness.lake.retention import expire
 from kubewitness.lake.settling import Added
-from kubewitness.lake.store import Lake
+from kubewitness.lake.store import Lake, synced
 from kubewitness.report.inert import plain
 from kubewitness.service import metrics
 from kubewitness.service.admin import Pulse
 from kubewitness.service.feeds.feed import in_thread
-from kubewitness.service.judgement import Judgement, all_of
+from kubewitness.service.judgement import all_of
+from kubewitness.service.judging import Judging
 from kubewitness.service.lookout import Lookout
 from kubewitness.service.spool import Batch, Position, Spool
 from kubewitness.service.witness import Witness
@@ -60,6 +63,8 @@ _BEAT = 10.0
 # Seconds between two looks at what may be merged, and at what may be deleted.
 HOUSEKEEPING, EXPIRING = 60.0, 3600.0
 MERGES = 10
+# After these the engine answers nothing any more: only a restart helps.
+_DEAD = (duckdb.FatalException, duckdb.InternalException)
 _T = TypeVar("_T")
 
 
@@ -69,7 +74,7 @@ class _Clock:
 
     ended: float = -math.inf
     took: float = 0.0
-    heard: bool = True
+    heard: bool = False
 
 
 class Pipeline:
@@ -100,6 +105,10 @@ class Pipeline:
         self._clusters = set() if clusters is None else clusters
         self._lookout = lookout
         self._pulse = Pulse("taking what arrives")
+        # What a killed service has left here is nobody's: the spool has one owner.
+        self._scratch = settings.data / "scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(mode=0o700, parents=True)
         self._turn = asyncio.Lock()
         self._witnesses: dict[str, Witness] = {}
         self._clocks: dict[str, _Clock] = defaultdict(_Clock)
@@ -111,11 +120,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Take and judge; ``ready`` is set once what the lake holds has been heard."""
-        with (
-            tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch,
-            engine(Path(scratch) / "spill", self._lake.redactor) as self._database,
-        ):
-            self._scratch = Path(scratch)
+        with engine(self._scratch / "spill", self._lake.redactor) as self._database:
             self._loop = asyncio.get_running_loop()
             self._writer = self._database.cursor()
             await self._patiently(self._begin)
@@ -127,8 +132,7 @@ class Pipeline:
                     tasks.create_task(self._keep_house())
             finally:
                 async with self._turn:
-                    for witness in self._witnesses.values():
-                        witness.save()
+                    self._end()
 
     async def check(self) -> str:
         """Why events do not get into the lake, or ''."""
@@ -153,7 +157,7 @@ class Pipeline:
                 async with asyncio.timeout(_BEAT):
                     await self._spool.wait(after)
             await asyncio.sleep(GATHER)
-            entries = await in_thread(self._spool.read, after, most_bytes=MOST_BYTES)
+            entries = await self._patiently(partial(self._spool.read, after, most_bytes=MOST_BYTES))
             if entries:
                 begun = time.monotonic()
                 self._taking = min(batch.received for _, batch in entries)
@@ -196,8 +200,39 @@ class Pipeline:
     def _look_around(self) -> None:
         """Hear what others have added, and save where witnesses stand."""
         for cluster, witness in self._witnesses.items():
-            self._tell(cluster, witness.catch_up())
+            self._tell(cluster, self._heard(cluster, witness.catch_up))
             witness.save()
+
+    def _heard(
+        self, cluster: str, hear: Callable[[], tuple[Incident, ...]]
+    ) -> tuple[Incident, ...]:
+        """What comes of ``hear``, if that can be told at once."""
+        witness = self._witnesses[cluster]
+        before = len(witness.standing.heard)
+        try:
+            return hear()
+        except _DEAD:
+            raise
+        except Exception as error:
+            # It is in the lake, and the next judgement is of all that is there.
+            if isinstance(error, LakeError | OSError):
+                logger.warning("%s is judged later: %s", plain(cluster), plain(str(error)))
+            else:
+                logger.exception("what has arrived of %s is judged later", plain(cluster))
+            witness.dismiss()
+            self._clocks[cluster].heard = True
+            return ()
+        finally:
+            self._clocks[cluster].heard |= len(witness.standing.heard) != before
+
+    def _end(self) -> None:
+        for witness in self._witnesses.values():
+            witness.dismiss()
+        for cluster, witness in self._witnesses.items():
+            try:
+                witness.save()
+            except LakeError as error:
+                logger.warning("where %s stands is not saved: %s", plain(cluster), error)
 
     def _compact(self) -> list[Path]:
         """Merge parts that have been heard, as was saved by now; returns what they became."""
@@ -216,8 +251,9 @@ class Pipeline:
             activity=timedelta(seconds=kept.activity),
         ):
             logger.info("%s is older than it shall be and was deleted", plain(str(gone.path)))
+        self._spool.forget_damaged(time.time() - kept.events)
         with suppress(StateError):
-            self._state.forget(datetime.now(UTC) - timedelta(seconds=kept.activity))
+            self._state.forget(timedelta(seconds=kept.activity))
 
     def _due(self, cluster: str) -> bool:
         """Whether a witness has heard something since it judged, and judging is not all it does."""
@@ -228,8 +264,10 @@ class Pipeline:
     async def _take_each(self, entries: Sequence[tuple[Position, Batch]]) -> None:
         """Take entries; one that the lake cannot take for reasons of its own is set aside."""
         try:
-            async with self._turn:
-                await self._patiently(self._take, entries)
+            await self._patiently(self._take, entries)
+        except _DEAD:
+            # What is in the spool is taken after a restart.
+            raise
         except Exception:
             if len(entries) > 1:
                 for entry in entries:
@@ -246,7 +284,8 @@ class Pipeline:
                 work = await in_thread(witness.snapshot)
             clock.heard = False
             try:
-                await in_thread(work.reach)
+                # Not waited for where this is cancelled: ``abandon`` ends it.
+                await asyncio.to_thread(work.reach)
             except BaseException:
                 async with self._turn:
                     await in_thread(witness.abandon, work)
@@ -254,23 +293,26 @@ class Pipeline:
             async with self._turn:
                 await in_thread(self._adopt, cluster, witness, work)
             metrics.JUDGEMENT_LAST.set_to_current_time()
+        except _DEAD:
+            raise
         except Exception as error:
             clock.heard = True
             if isinstance(error, LakeError | OSError):
-                logger.warning("%s is judged later: %s", cluster, plain(str(error)))
+                logger.warning("%s is judged later: %s", plain(cluster), plain(str(error)))
             else:
-                logger.exception("%s could not be judged; all is heard anew", cluster)
-                async with self._turn:
-                    await self._patiently(witness.begin_anew)
+                logger.exception("%s could not be judged", plain(cluster))
+                await self._patiently(witness.mend)
         clock.ended, clock.took = time.monotonic(), time.monotonic() - begun
         metrics.JUDGEMENT_DURATION.observe(clock.took)
 
     async def _patiently(self, work: Callable[..., _T], *given: object) -> _T:
-        """Do ``work`` in a thread, again and again while the disk is full or not there."""
+        """Do ``work`` in a thread when it is its turn, again and again while the disk is full or
+        not there."""
         pause = _FIRST_RETRY
         while True:
             try:
-                done = await in_thread(work, *given)
+                async with self._turn:
+                    done = await in_thread(work, *given)
             except (LakeError, OSError) as error:
                 if self.trouble != str(error):
                     logger.warning("%s", error)
@@ -286,8 +328,14 @@ class Pipeline:
     def _begin(self) -> None:
         """A witness for each cluster that is configured or in the lake, which hears that."""
         known = {unquote(day.folder.parent.name.partition("=")[2]) for day in self._lake.days()}
-        for cluster in sorted({one.name for one in self._settings.clusters} | known):
-            self._witness(cluster).catch_up()
+        configured = {one.name for one in self._settings.clusters}
+        for cluster in sorted(configured | known):
+            witness = self._witness(cluster)
+            before = len(witness.standing.heard)
+            witness.catch_up()
+            # Of what only lies in the lake all has been told before.
+            heard = cluster in configured or len(witness.standing.heard) != before
+            self._clocks[cluster].heard |= heard
         if self._lookout is not None:
             self._lookout.begin(self._database.cursor())
 
@@ -295,7 +343,9 @@ class Pipeline:
         self._clusters.add(cluster)
         if cluster not in self._witnesses:
             detection = self._settings.detection
-            self._witnesses[cluster] = Witness(cluster, self._lake, self._database, detection)
+            self._witnesses[cluster] = Witness(
+                cluster, self._lake, self._database, detection, self._scratch
+            )
         return self._witnesses[cluster]
 
     def _take(self, entries: Sequence[tuple[Position, Batch]]) -> None:
@@ -312,14 +362,8 @@ class Pipeline:
             if self._lookout is not None:
                 received = max(batch.received for batch in batches)
                 self._lookout.see(added.parts, received)
-            witness = self._witness(cluster)
-            self._clocks[cluster].heard = True
-            try:
-                alerts = witness.hear(added.parts)
-            except duckdb.Error:
-                # They are in the lake, so whoever looks there next will hear them.
-                logger.exception("what has arrived of %s is judged later", cluster)
-                continue
+            hear = partial(self._witness(cluster).hear, added.parts)
+            alerts = self._heard(cluster, hear)
             self._tell(cluster, alerts)
             if alerts:
                 received = min(batch.received for batch in batches)
@@ -341,14 +385,19 @@ class Pipeline:
         """Keep in the quarantine what cannot be stored."""
         self._lake.quarantine.mkdir(exist_ok=True)
         path = self._lake.quarantine / f"unstored-{uuid.uuid4()}.jsonl"
+        path.touch(mode=0o600)
         path.write_bytes(b"".join(line + b"\n" for line in batch.lines))
+        synced(path)
         metrics.QUARANTINE_LINES.inc(len(batch.lines))
 
-    def _adopt(self, cluster: str, witness: Witness, work: Judgement) -> None:
-        found = work.incidents
-        if work.since is None:  # nobody knows yet what is usual
+    def _adopt(self, cluster: str, witness: Witness, work: Judging) -> None:
+        assert work.verdict is not None
+        found = work.verdict.incidents
+        if work.task.since is None:  # nobody knows yet what is usual
             found = tuple(msgspec.structs.replace(one, alert=False) for one in found)
-        self._tell(cluster, all_of(found, witness.adopt(work)))
+        judged = all_of(found, witness.adopt(work))
+        self._tell(cluster, judged)
+        self._review(cluster, judged, work.verdict.detection.misconfigurations)
 
     def _tell(self, cluster: str, incidents: Sequence[Incident]) -> None:
         """Have the state keep incidents, now or when it is back."""
@@ -362,6 +411,22 @@ class Pipeline:
             logger.warning("%d incidents wait for the state: %s", len(waiting), error)
         else:
             waiting.clear()
+            self._loop.call_soon_threadsafe(self._told)
+
+    def _review(
+        self, cluster: str, judged: Sequence[Incident], broken: Sequence[Misconfiguration]
+    ) -> None:
+        """Have the state know what follows from all that was ``judged``; the next time, if it
+        cannot now."""
+        try:
+            self._state.keep_misconfigurations(cluster, broken)
+            merged = self._state.merge(cluster, judged)
+        except StateError as error:
+            logger.warning("what is broken, and part of what, is written down later: %s", error)
+            return
+        for part, whole in merged:
+            logger.info("%s: incident %s is part of %s", plain(cluster), part, whole)
+        if merged:
             self._loop.call_soon_threadsafe(self._told)
 
     def _tell_again(self) -> None:

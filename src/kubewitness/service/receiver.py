@@ -77,6 +77,7 @@ class Receiver:
         }
         self._reading = asyncio.Semaphore(_AT_ONCE)
         self._held = 0
+        self._heard: set[str] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -106,6 +107,12 @@ class Receiver:
         async with self._body(request) as (body, cut):
             return await self._take(door.cluster.name, body, cut=cut)
 
+    def _tell_first(self, cluster: str, events: int) -> None:
+        """Whoever connects a cluster waits for this line."""
+        if cluster not in self._heard:
+            self._heard.add(cluster)
+            _log.info("%s: its log arrives, %d events to begin with", cluster, events)
+
     async def _take(self, cluster: str, body: bytes, *, cut: bool) -> Response:
         try:
             if len(body) <= _SMALL:
@@ -117,6 +124,7 @@ class Receiver:
                     )
             if batch.lines:
                 await self._spool.append(batch)
+                self._tell_first(cluster, len(batch.lines))
         except SpoolFull as refusal:
             raise _Refusal(429, refusal.what, _RETRY_AFTER) from None
         except LakeError as refusal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -14,7 +15,6 @@ from kubewitness.service import metrics
 from kubewitness.service.admin import Check, admin, writable
 from kubewitness.service.feeds.feed import Feed
 from kubewitness.service.feeds.opening import feeds
-from kubewitness.service.feeds.standard_input import StandardInputFeed
 from kubewitness.service.gauges import measure
 from kubewitness.service.intake import Intake
 from kubewitness.service.lookout import Lookout
@@ -29,19 +29,22 @@ from kubewitness.state.database import State
 
 logger = logging.getLogger(__name__)
 
+THREADS = 64
+
 
 async def serve(
     settings: Settings,
     stop: asyncio.Event,
     *,
-    stdin: str | None = None,
     ready: Callable[[int | None, int | None], None] = lambda port, admin_port: None,
 ) -> None:
-    """Run until ``stop`` is set. Standard input is the log of the cluster ``stdin``, if told.
+    """Run until ``stop`` is set.
 
     ``ready`` is called with the ports of receiver and admin once events are taken. Raises
     ``KubewitnessError`` for what keeps it from beginning: a folder, a port, a database, a setting.
     """
+    # Threads wait for disks, databases and sinks; who is stuck there shall hold up nobody else.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     lake = Lake(settings.data / "lake", durable=True)
     state = State(settings.state or settings.data / "state.sqlite")
@@ -70,7 +73,7 @@ async def serve(
 
         receiver = _receiver(settings, intake, spool)
         observed = _admin(settings, pipeline, state)
-        further = _feeds(settings, intake, spool, state, stdin)
+        further = _feeds(settings, intake, spool, state)
 
         async with asyncio.TaskGroup() as tasks:
             working = [
@@ -82,9 +85,13 @@ async def serve(
                 )
             ]
             doors = [tasks.create_task(one.run(stop)) for one in (receiver, observed) if one]
-            await pipeline.ready.wait()
-            ready(*(one.port if one else None for one in (receiver, observed)))
+            begun = [asyncio.ensure_future(one.wait()) for one in (pipeline.ready, stop)]
+            await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+            if pipeline.ready.is_set():
+                ready(*(one.port if one else None for one in (receiver, observed)))
             await stop.wait()
+            for waiting in begun:
+                waiting.cancel()
             # First nothing more comes in, then what came in is put away.
             await asyncio.gather(*doors)
             for task in working:
@@ -121,17 +128,12 @@ async def _reachable(state: State) -> str:
     return ""
 
 
-def _feeds(
-    settings: Settings, intake: Intake, spool: Spool, state: State, stdin: str | None
-) -> list[Feed]:
+def _feeds(settings: Settings, intake: Intake, spool: Spool, state: State) -> list[Feed]:
     """What brings events besides the receiver."""
     positions = _Positions(state)
     found: list[Feed] = []
     for cluster in settings.clusters:
         found += feeds(cluster, partial(intake.read, cluster.name), spool, positions)
-    if stdin is not None:
-        read = partial(intake.read, stdin)
-        found.append(StandardInputFeed(stdin, 0, read, spool, positions))
     return found
 
 

@@ -29,6 +29,7 @@ _GROUP_BYTES = 64 << 20
 """Of lines that share one write; a batch that is longer has one of its own."""
 
 _BEGIN = Position(0, 0)
+DAMAGED_BYTES = 1 << 30
 _DISCARDED = "discarded"
 
 
@@ -114,6 +115,11 @@ class Spool:
         self._journal.discard(self._discarded)
         self._remember()
         metrics.SPOOL_BACKLOG.set(self.backlog_bytes)
+
+    def forget_damaged(self, before: float) -> None:
+        """Delete bytes that were kept aside before then (unix seconds), and the oldest beyond a
+        gigabyte."""
+        self._journal.forget_damaged(before, DAMAGED_BYTES)
 
     @property
     def discarded(self) -> Position:

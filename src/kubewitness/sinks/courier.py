@@ -9,6 +9,8 @@ Two things wait after a failure, as two things may be wrong: the message (this i
 for that receiver) and the sink (it is down). Either waits a random time below a limit that doubles
 with each failure, so that what failed at once does not come again at once, and not before the time
 that the receiver asked for.
+
+A sink that forgets what it was told (``Reminded``) is told all of it again while nothing new waits.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Literal, ParamSpec, Protocol, TypeVar
 from kubewitness.config import settings
 from kubewitness.errors import StateError
 from kubewitness.report.inert import plain
-from kubewitness.sinks.sink import DeliveryError, Notice, Sink
+from kubewitness.sinks.sink import DeliveryError, Notice, Reminded, Sink, Standing
 from kubewitness.state.database import State
 from kubewitness.state.outbox import LONGEST, Delivery
 
@@ -126,6 +128,7 @@ class _Carrier:
         self._patience = wanted.timeout + GRACE
         self._sent: deque[datetime] = deque(maxlen=max(1, wanted.per_minute))
         self._failures = 0
+        self._reminded = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         while True:
@@ -136,6 +139,7 @@ class _Carrier:
                 self._state.due, self.name, self._clock.now(), clusters=clusters
             )
             if delivery is None:
+                await self._remind(clusters)
                 await self._clock.sleep(POLL, self.woken)
             else:
                 await self._carry(delivery)
@@ -170,6 +174,29 @@ class _Carrier:
             if self._failures:
                 _log.info("sink %s: works again, after %d failures", self.name, self._failures)
             self._failures = 0
+
+    async def _remind(self, clusters: list[str] | None) -> None:
+        """Send once more what stands, to a sink that would forget it. If it fails, the next time
+        is soon."""
+        sink, now = self._sink, self._clock.now()
+        if not isinstance(sink, Reminded):
+            return
+        if 0 <= (now - self._reminded).total_seconds() < sink.every:
+            return
+        self._reminded = now
+        standing = await self._stored(
+            self._state.standing, self.name, now - sink.lasts, clusters=clusters
+        )
+        if not standing:
+            return
+        self._sent.append(now)
+        try:
+            async with asyncio.timeout(self._patience):
+                await sink.remind(
+                    [Standing(Notice("opened", one, told), at) for one, told, at in standing]
+                )
+        except Exception as error:  # what is new has to get through all the same
+            _log.info("sink %s: cannot be reminded of what stands: %s", self.name, _line(error))
 
     async def _give_up(self, delivery: Delivery, error: DeliveryError) -> None:
         told = _line(error)

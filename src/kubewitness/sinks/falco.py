@@ -25,8 +25,9 @@ PRIORITIES: dict[Severity, str] = {
     "high": "Error",
     "critical": "Critical",
 }
-RULE, TEST_RULE = "Kubewitness incident", "Kubewitness test"
-"""What answers to rules by itself must not answer to a test."""
+RULE, OVER_RULE, TEST_RULE = "Kubewitness incident", "Kubewitness resolved", "Kubewitness test"
+"""What answers to rules by itself must not answer to a test, or to an end."""
+_OVER = "Informational"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?")
 
@@ -38,7 +39,7 @@ def sink(wanted: settings.Sink) -> Poster:
 def document(notice: Notice) -> dict[str, Any]:
     """The alert as plain values."""
     incident = notice.incident
-    priority = PRIORITIES[incident.severity]
+    priority = _OVER if notice.kind == "resolved" else PRIORITIES[incident.severity]
     # Go has no time before the year 1, and takes that one for none.
     at = max(utc(incident.updated_at), _EPOCH)
     said = f"{plain(notice.headline, 300)}. {plain(incident.summary, 900)}"
@@ -46,7 +47,7 @@ def document(notice: Notice) -> dict[str, Any]:
         "uuid": notice.uid,
         "output": f"{at:%H:%M:%S.%f}000: {priority} {said}",
         "priority": priority,
-        "rule": TEST_RULE if notice.kind == "test" else RULE,
+        "rule": {"test": TEST_RULE, "resolved": OVER_RULE}.get(notice.kind, RULE),
         "time": rfc3339(at),
         "output_fields": _fields(notice),
         "source": "k8s_audit",
@@ -65,6 +66,7 @@ def _fields(notice: Notice) -> dict[str, str | float]:
         "kubewitness.incident": plain(incident.id),
         "kubewitness.cluster": plain(incident.cluster),
         "kubewitness.kind": notice.kind,
+        "kubewitness.merged_into": plain(incident.merged_into, 100),
         "kubewitness.severity": incident.severity,
         "kubewitness.score": incident.score,
         "kubewitness.principals": _joined(incident.principals),

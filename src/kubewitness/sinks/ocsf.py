@@ -23,7 +23,7 @@ def document(notice: Notice) -> dict[str, Any]:
     """The finding as plain values."""
     told = finding(
         notice.incident,
-        activity=2 if notice.kind == "updated" else 1,
+        activity={"updated": 2, "resolved": 3}.get(notice.kind, 1),
         revision=notice.revision,
         uid=notice.uid,
         test=notice.kind == "test",

@@ -93,11 +93,16 @@ class Poster:
             self._address(wanted.url)
 
     async def send(self, notice: Notice) -> None:
-        request = await asyncio.to_thread(self.request, notice, datetime.now(UTC))
+        await self.post(lambda now: self._compose(notice, now))
+
+    async def post(self, compose: Callable[[datetime], Message]) -> None:
+        """Post what ``compose`` makes at the time it is. Raises ``DeliveryError``."""
+        now = datetime.now(UTC)
+        request = await asyncio.to_thread(lambda: self.request(compose(now)))
         await self._post(request, await asyncio.to_thread(self._trusting))
 
     def show(self, notice: Notice) -> str:
-        request = self.request(notice, datetime.now(UTC))
+        request = self.request(self._compose(notice, datetime.now(UTC)))
         headers = {
             name: HIDDEN if name in request.hidden else value
             for name, value in request.headers.items()
@@ -110,11 +115,10 @@ class Poster:
         ]
         return "\n".join(lines) + "\n"
 
-    def request(self, notice: Notice, now: datetime) -> Request:
-        """What is sent at this time. Raises ``DeliveryError`` where a file cannot be read."""
+    def request(self, message: Message) -> Request:
+        """What is sent. Raises ``DeliveryError`` where a file cannot be read."""
         wanted = self._wanted
         url = self._address(wanted.url or self._secret(wanted.url_file))
-        message = self._compose(notice, now)
         headers = {
             "content-type": "application/json",
             "user-agent": f"kubewitness/{__version__}",

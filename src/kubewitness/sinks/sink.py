@@ -7,7 +7,9 @@ is sent again, and when, is decided by whoever holds it until it is delivered.
 from __future__ import annotations
 
 import importlib
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID, uuid5
 
 import msgspec
@@ -19,14 +21,14 @@ from kubewitness.incidents.model import Incident
 
 SLOWLY = 300.0
 """Seconds until something is tried again that a person has to mend first."""
-Kind = Literal["opened", "updated", "test"]
+Kind = Literal["opened", "updated", "resolved", "test"]
 _NAMESPACE = UUID("6e1c9d7a-3c0f-4a55-9a1b-0c6f5d1f2b84")
-_TITLES = {"opened": "", "updated": "Grew: ", "test": "Test: "}
+_TITLES = {"opened": "", "updated": "Grew: ", "resolved": "Over: ", "test": "Test: "}
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """An incident that opened or grew, or a test. ``revision`` counts the notices on one incident,
-    from 1."""
+    """An incident that opened, grew or is over, or a test. ``revision`` counts the notices on one
+    incident, from 1."""
 
     kind: Kind
     incident: Incident
@@ -42,8 +44,18 @@ class Notice(msgspec.Struct, frozen=True):
 
     @property
     def headline(self) -> str:
-        """The title, and whether the incident only grew or is a test. Hostile as any text."""
+        """The title, and whether the incident only grew, is over or is a test. Hostile as any
+        text."""
+        if self.kind == "resolved" and self.incident.merged_into:
+            return f"Part of {self.incident.merged_into} now: {self.incident.title}"
         return _TITLES[self.kind] + self.incident.title
+
+
+class Standing(NamedTuple):
+    """A notice on something that is not over, and when a sink was last told of it."""
+
+    notice: Notice
+    told_at: datetime
 
 
 class DeliveryError(KubewitnessError):
@@ -79,6 +91,21 @@ class Sink(Protocol):
 
     def show(self, notice: Notice) -> str:
         """What ``send`` would send and where, secrets hidden; nothing is sent."""
+
+
+@runtime_checkable
+class Reminded(Protocol):
+    """A sink that forgets, and wants to hear again of what it was told: all of that in the last
+    ``lasts`` which is not over, ``every`` so many seconds."""
+
+    @property
+    def every(self) -> float: ...
+
+    @property
+    def lasts(self) -> timedelta: ...
+
+    async def remind(self, standing: Sequence[Standing]) -> None:
+        """Raises ``DeliveryError``; it comes again anyway."""
 
 
 def sink(wanted: settings.Sink) -> Sink:

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from kubewitness.config import settings
+from kubewitness.incidents.model import Incident
 from kubewitness.report import exports, tactics
 from kubewitness.report.inert import ends, plain
 from kubewitness.report.wording import brief, period, plural, principal
@@ -36,8 +37,9 @@ def _message(notice: Notice, _: datetime) -> Message:
 
 def document(notice: Notice) -> dict[str, Any]:
     """The message as plain values; ``text`` is what a notification shows."""
-    severity = notice.incident.severity.capitalize()
-    headline = f"{severity}: {plain(notice.headline, 2 * TEXT)}"
+    headline = plain(notice.headline, 2 * TEXT)
+    if notice.kind != "resolved":
+        headline = f"{notice.incident.severity.capitalize()}: {headline}"
     return {
         "text": escaped(headline, TEXT),
         "blocks": list(_blocks(notice, headline)),
@@ -51,12 +53,17 @@ def _blocks(notice: Notice, headline: str) -> Iterator[dict[str, Any]]:
     yield {"type": "header", "text": _text(headline, HEADER)}
     yield from _section(plain(incident.summary, 2 * TEXT))
     yield {"type": "section", "fields": list(_fields(notice))}
+    if notice.kind != "resolved":
+        yield from _why_and_what_to_do(incident)
+    told = f"kubewitness · incident {plain(incident.id, 60)} · score {incident.score:.1f}"
+    yield {"type": "context", "elements": [_text(told, TEXT)]}
+
+
+def _why_and_what_to_do(incident: Incident) -> Iterator[dict[str, Any]]:
     why = [f"• {plain(brief(reason.sentence), 300)}" for reason in incident.reasons[:4]]
     yield from _section("\n".join(why))
     steps = [f"{n}. {plain(step, 300)}" for n, step in enumerate(incident.next_steps[:4], 1)]
     yield from _section("\n".join(steps))
-    told = f"kubewitness · incident {plain(incident.id, 60)} · score {incident.score:.1f}"
-    yield {"type": "context", "elements": [_text(told, TEXT)]}
 
 
 def _fields(notice: Notice) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,11 +20,19 @@ import msgspec
 from sqlalchemy import Connection, desc, func, select
 
 from kubewitness.errors import StateError
-from kubewitness.incidents.model import SEVERITIES, Incident, Severity
+from kubewitness.incidents.model import (
+    SEVERITIES,
+    Broken,
+    Incident,
+    Misconfiguration,
+    Severity,
+)
 from kubewitness.state import engine as engines
-from kubewitness.state import keeping, migration, outbox
+from kubewitness.state import keeping, merging, migration, misconfigurations, outbox
 from kubewitness.state.failure import told
+from kubewitness.state.growth import Told
 from kubewitness.state.keeping import Change, Kind, Wanted
+from kubewitness.state.merging import Merger
 from kubewitness.state.outbox import Backlog, Delivery
 from kubewitness.state.schema import incidents, positions
 
@@ -99,11 +107,21 @@ class State:
         with self._writing() as connection:
             return keeping.keep(connection, cluster, judged, wanted, self._clock())
 
+    def merge(self, cluster: str, judged: Sequence[Incident]) -> list[Merger]:
+        """Mark incidents that became part of others, as a judgement of everything shows, which
+        listed ``judged`` and nothing else; whoever was told of them is told."""
+        with self._writing() as connection:
+            return merging.merge(connection, cluster, judged, self._clock())
+
     def incidents(
-        self, cluster: str | None = None, *, since: datetime | None = None
+        self,
+        cluster: str | None = None,
+        *,
+        since: datetime | None = None,
+        merged: bool = False,
     ) -> list[Incident]:
         """Those of ``cluster`` that were still going on at or after ``since``, alerts first and
-        then by score, as ``analyze`` lists them."""
+        then by score, as ``analyze`` lists them; those ``merged`` into others, too."""
         columns = incidents.c
         asked = select(columns.cluster, columns.id, columns.body).order_by(
             desc(columns.alert), desc(columns.score), columns.id
@@ -112,6 +130,8 @@ class State:
             asked = asked.where(columns.cluster == cluster)
         if since is not None:
             asked = asked.where(columns.updated_at >= since)
+        if not merged:
+            asked = asked.where(columns.merged_into.is_(None))
         with self._reading() as connection:
             rows = connection.execute(asked).all()
         found = [(row.cluster, row.id, _incident(row.body)) for row in rows]
@@ -120,11 +140,22 @@ class State:
                 _log.warning("incident %s of %s was stored by another version", identity, name)
         return [incident for *_, incident in found if incident is not None]
 
-    def counted(self) -> dict[Severity, int]:
-        """How many incidents there are of each severity."""
-        column = incidents.c.severity
+    def keep_misconfigurations(self, cluster: str, found: Sequence[Misconfiguration]) -> None:
+        """Store what a judgement of everything ``found`` broken; what else was is gone."""
+        with self._writing() as connection:
+            misconfigurations.keep(connection, cluster, found, self._clock())
+
+    def misconfigurations(self, cluster: str | None = None, *, gone: bool = False) -> list[Broken]:
+        """What is broken in ``cluster``, most pressing first; also what is ``gone``."""
         with self._reading() as connection:
-            rows = connection.execute(select(column, func.count()).group_by(column)).all()
+            return misconfigurations.listed(connection, cluster, gone)
+
+    def counted(self) -> dict[Severity, int]:
+        """How many incidents there are of each severity that are not over."""
+        column, open_ = incidents.c.severity, incidents.c.closed_at.is_(None)
+        with self._reading() as connection:
+            asked = select(column, func.count()).where(open_).group_by(column)
+            rows = connection.execute(asked).all()
         found = {row[0]: row[1] for row in rows}
         return {severity: found.get(severity, 0) for severity in SEVERITIES}
 
@@ -138,11 +169,30 @@ class State:
             if row is None:
                 return None
             incident = _incident(row.body)
+            kind, revision = _message(row.told, row.revision, row.closed_at is not None)
+            why = "stored by another version"
+            if incident is not None and revision > row.settled:
+                return Delivery(row.id, sink, kind, incident, revision, row.attempts)
             if incident is not None:
-                kind: Kind = "updated" if row.told else "opened"
-                return Delivery(row.id, sink, kind, incident, row.revision, row.attempts)
+                why = "it is over, and that it opened was given up"
             with self._writing() as connection:
-                outbox.given_up(connection, row.id, row.revision, "stored by another version")
+                outbox.given_up(connection, row.id, row.revision, why)
+
+    def standing(
+        self, sink: str, since: datetime, *, clusters: Sequence[str] | None = None
+    ) -> list[tuple[Incident, int, datetime]]:
+        """What ``sink`` was told of at or after ``since`` and is not over, the newest first: as it
+        was judged last, but as severe as it was ever told to be; with revision and time of that."""
+        with self._reading() as connection:
+            rows = outbox.standing(connection, sink, clusters, since)
+        found = []
+        for row in rows:
+            incident = _incident(row.body)
+            if incident is not None:
+                most = msgspec.json.decode(row.most, type=Told).severity
+                incident = msgspec.structs.replace(incident, severity=most)
+                found.append((incident, row.told, row.told_at))
+        return found
 
     def delivered(self, delivery: Delivery) -> None:
         """Its sink has it."""
@@ -181,11 +231,18 @@ class State:
             if not connection.execute(positions.update().where(here).values(values)).rowcount:
                 connection.execute(positions.insert().values(feed=name, **values))
 
-    def forget(self, before: datetime) -> int:
-        """Delete the incidents that ended before, and what was to be sent of them; how many."""
+    def forget(self, age: timedelta) -> int:
+        """Delete the incidents that ended longer ago, with what was to be sent of them, and what
+        is broken no more for as long; how many.
+
+        Age is counted from the newest incident, or from now if that is earlier: a clock that runs
+        ahead deletes nothing, and no incident stays for ever because its own did.
+        """
         with self._writing() as connection:
-            old = incidents.delete().where(incidents.c.updated_at < before)
-            return connection.execute(old).rowcount
+            now = self._clock()
+            return keeping.forget(connection, age, now) + misconfigurations.forget(
+                connection, age, now
+            )
 
     def _upgrade(self, existing: bool) -> None:
         with self._reading() as connection:
@@ -209,6 +266,13 @@ class State:
     def _writing(self) -> Iterator[Connection]:
         with told(self.where), self._writer.begin() as connection:
             yield connection
+
+
+def _message(told: int, revision: int, over: bool) -> tuple[Kind, int]:
+    """What a sink is to hear next, which was ``told`` an earlier revision or none (0)."""
+    if over:
+        return ("resolved", revision) if told else ("opened", revision - 1)
+    return ("updated" if told else "opened", revision)
 
 
 def _incident(body: str) -> Incident | None:

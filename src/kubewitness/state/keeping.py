@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, case, func, select
 
 from kubewitness.incidents.model import SEVERITIES, Incident, Severity
 from kubewitness.state import growth
 from kubewitness.state.growth import News, Told
 from kubewitness.state.schema import deliveries, incidents
 
-Kind = Literal["opened", "updated"]
+Kind = Literal["opened", "updated", "resolved"]
 
 QUIET = timedelta(minutes=5)
 """How long a sink hears nothing more about an incident, but for what is urgent."""
@@ -33,7 +33,7 @@ class Wanted(Protocol):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """An incident that was announced: it is new, or ``news`` says what of it is."""
+    """An incident that was announced: it is new, or ``news`` says what of it is, or it is over."""
 
     kind: Kind
     incident: Incident
@@ -59,8 +59,12 @@ def keep(
         if before and before.digest == digest:
             continue
         told = before and msgspec.json.decode(before.told, type=Told)
-        news = growth.news(incident, told) if told else ()
-        revision = before.revision + bool(news) if before else 1
+        over = incident.ended_at is not None
+        news = growth.news(incident, told) if told and not over else ()
+        kind = _kind(before, news, over)
+        revision = (before.revision if before else 0) + (kind is not None)
+        if before is None and over:
+            revision += 1  # that it opened, and that it is over, are two messages
         values = {
             "opened_at": incident.opened_at,
             "updated_at": incident.updated_at,
@@ -73,18 +77,31 @@ def keep(
                 growth.told(incident, told) if news or not told else told
             ).decode(),
             "body": body.decode(),
+            "closed_at": ((before and before.closed_at) or now) if over else None,
+            "merged_into": None,
         }
         if before is None:
             key = {"cluster": cluster, "id": incident.id, "first_seen": now}
             connection.execute(incidents.insert().values(**key, **values))
-            changes.append(Change("opened", incident, revision))
         else:
             here = (incidents.c.cluster == cluster) & (incidents.c.id == incident.id)
             connection.execute(incidents.update().where(here).values(**values))
-            if news:
-                changes.append(Change("updated", incident, revision, news))
-        _post(connection, cluster, incident, revision, news, wanted, now)
+        if kind is not None:
+            changes.append(Change(kind, incident, revision, news))
+        _post(connection, cluster, incident, revision, kind, news, wanted, now)
     return changes
+
+
+def forget(connection: Connection, age: timedelta, now: datetime) -> int:
+    """Delete what ended longer ago than ``age``; of what ended in the future, the time at which it
+    was first seen is meant. How many."""
+    ended = case(
+        (incidents.c.updated_at > now, incidents.c.first_seen), else_=incidents.c.updated_at
+    )
+    newest = connection.scalar(select(func.max(ended, type_=incidents.c.updated_at.type)))
+    if newest is None:
+        return 0
+    return connection.execute(incidents.delete().where(ended < min(newest, now) - age)).rowcount
 
 
 def passes(incident: Incident, sink: Wanted) -> bool:
@@ -98,16 +115,29 @@ class _Known(NamedTuple):
     revision: int
     digest: str
     told: str
+    closed_at: datetime | None
+
+
+def _kind(before: _Known | None, news: tuple[News, ...], over: bool) -> Kind | None:
+    """What is to be announced. What is over and goes on after all, or stands by itself again, opens
+    once more."""
+    if before is None:
+        return "opened"
+    if over:
+        return None if before.closed_at else "resolved"
+    if before.closed_at:
+        return "opened"
+    return "updated" if news else None
 
 
 def _known(connection: Connection, cluster: str, wanted: Iterable[str]) -> dict[str, _Known]:
     columns = incidents.c
     rows = connection.execute(
-        select(columns.id, columns.revision, columns.digest, columns.told).where(
+        select(columns.id, columns.revision, columns.digest, columns.told, columns.closed_at).where(
             columns.cluster == cluster, columns.id.in_(wanted)
         )
     )
-    return {row.id: _Known(row.revision, row.digest, row.told) for row in rows}
+    return {row.id: _Known(row.revision, row.digest, row.told, row.closed_at) for row in rows}
 
 
 def _post(
@@ -115,18 +145,20 @@ def _post(
     cluster: str,
     incident: Incident,
     revision: int,
+    kind: Kind | None,
     news: tuple[News, ...],
     wanted: Sequence[Wanted],
     now: datetime,
 ) -> None:
-    """Whoever knows the incident hears the news, and whoever does not, but wants to, opens it."""
+    """Whoever knows the incident hears the news, and whoever does not, but wants to, opens it.
+    That it is over hears whoever knows it, whatever it wants by now."""
     here = (deliveries.c.cluster == cluster) & (deliveries.c.incident == incident.id)
     rows = connection.execute(select(deliveries).where(here).with_for_update())
     heard = {row.sink: row for row in rows}
     for sink in wanted:
-        if not passes(incident, sink):
-            continue
         row = heard.get(sink.name)
+        if not passes(incident, sink) and (row is None or kind != "resolved"):
+            continue
         if row is None:
             connection.execute(
                 deliveries.insert().values(
@@ -141,14 +173,15 @@ def _post(
                     error="",
                 )
             )
-        elif news:
+        elif kind is not None:
             quiet = row.told_at + QUIET if row.told_at else now
-            due = now if growth.URGENT & set(news) else max(now, quiet)
+            urgent = kind != "updated" or growth.URGENT & set(news)
+            due = now if urgent else max(now, quiet)
             if row.revision > row.settled:
                 # Still to be sent: what is newer takes its place. After a failure the wait stays.
                 due = row.due_at if row.attempts else min(row.due_at, due)
             connection.execute(
                 deliveries.update()
                 .where(deliveries.c.id == row.id)
-                .values(revision=revision, due_at=due)
+                .values(revision=revision, due_at=due, told=0 if kind == "opened" else row.told)
             )

@@ -14,6 +14,8 @@ from kubewitness.state.schema import deliveries, incidents, waiting
 
 LONGEST = timedelta(hours=1)
 """No message is put off for longer."""
+MOST_STANDING = 500
+"""What a sink is reminded of at once."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -43,7 +45,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 def due(
     connection: Connection, sink: str, clusters: Sequence[str] | None, now: datetime
-) -> Row[int, int, int, int, str] | None:
+) -> Row[int, int, int, int, int, str, datetime | None] | None:
     """The message that has been due for longest, with the ``body`` of its incident."""
     # What seems to be put off for much longer was so before the clock was put back.
     ready = or_(deliveries.c.due_at <= now, deliveries.c.due_at > now + 2 * LONGEST)
@@ -52,8 +54,10 @@ def due(
             deliveries.c.id,
             deliveries.c.revision,
             deliveries.c.told,
+            deliveries.c.settled,
             deliveries.c.attempts,
             incidents.c.body,
+            incidents.c.closed_at,
         )
         .join_from(deliveries, incidents)
         .where(deliveries.c.sink == sink, waiting, ready)
@@ -63,6 +67,33 @@ def due(
     if clusters is not None:
         asked = asked.where(deliveries.c.cluster.in_(clusters))
     return connection.execute(asked).first()
+
+
+def standing(
+    connection: Connection, sink: str, clusters: Sequence[str] | None, since: datetime
+) -> Sequence[Row[str, str, int, datetime | None]]:
+    """What ``sink`` was told of since then and is not over: the ``body``, the ``most`` that was
+    ever told (``growth.Told``), revision and time."""
+    asked = (
+        select(
+            incidents.c.body,
+            incidents.c.told.label("most"),
+            deliveries.c.told,
+            deliveries.c.told_at,
+        )
+        .join_from(deliveries, incidents)
+        .where(
+            deliveries.c.sink == sink,
+            deliveries.c.told > 0,
+            deliveries.c.told_at >= since,
+            incidents.c.closed_at.is_(None),
+        )
+        .order_by(deliveries.c.told_at.desc())
+        .limit(MOST_STANDING)
+    )
+    if clusters is not None:
+        asked = asked.where(deliveries.c.cluster.in_(clusters))
+    return connection.execute(asked).all()
 
 
 def delivered(connection: Connection, identity: int, revision: int, now: datetime) -> None:

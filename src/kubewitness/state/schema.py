@@ -48,7 +48,8 @@ metadata = MetaData()
 
 class IncidentColumns(TypedColumns):
     """``revision`` counts what was announced, ``told`` is what a reader of the announcements knows
-    (``growth.Told``), ``digest`` tells a ``body`` that changed from one that did not."""
+    (``growth.Told``), ``digest`` tells a ``body`` that changed from one that did not. What was
+    announced to be over has ``closed_at``, also if it was ``merged_into`` another."""
 
     cluster: Named[str] = Column(String, primary_key=True)
     id: Named[str] = Column(String, primary_key=True)
@@ -62,6 +63,8 @@ class IncidentColumns(TypedColumns):
     digest: Named[str] = Column(String)
     told: Named[str] = Column(Text)
     body: Named[str] = Column(Text)
+    closed_at: Named[datetime | None] = Column(Utc)
+    merged_into: Named[str | None] = Column(String)
 
 
 incidents = Table("incidents", metadata, IncidentColumns)
@@ -108,6 +111,20 @@ Index(
     sqlite_where=waiting,
     postgresql_where=waiting,
 )
+
+
+class MisconfigurationColumns(TypedColumns):
+    """When judgements of a cluster found it first and last, and when one no longer did."""
+
+    cluster: Named[str] = Column(String, primary_key=True)
+    id: Named[str] = Column(String, primary_key=True)
+    first_seen: Named[datetime] = Column(Utc)
+    last_seen: Named[datetime] = Column(Utc)
+    gone_at: Named[datetime | None] = Column(Utc)
+    body: Named[str] = Column(Text)
+
+
+misconfigurations = Table("misconfigurations", metadata, MisconfigurationColumns)
 
 
 class PositionColumns(TypedColumns):

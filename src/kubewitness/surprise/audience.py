@@ -42,10 +42,6 @@ class Audience:
     holders: str = "{units} in which it was used before saw this team use it"
     among: str = ""
 
-    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
-        """See ``Factor.score``."""
-        return self.learn(table, horizon).answer(table)
-
     def learn(self, table: ActivityTable, horizon: Horizon) -> Visitors:
         """See ``Factor.learn``."""
         rows, thing, team = self._visits(table)

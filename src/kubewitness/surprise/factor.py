@@ -1,7 +1,8 @@
 """The contract of a factor: one question about an activity, answered with a surprise in nats.
 
-A factor is stateless: it takes a table and a horizon and returns one number a row, or what it has
-learnt, to be asked about rows that come later. That makes batch, live and fleet the same call.
+A factor is stateless: it takes a table and a horizon and returns what it has learnt, which answers
+with one number a row about that table and about rows that come later. That makes batch, live and
+fleet the same call.
 ``FACTORS`` in ``kubewitness.surprise.registry`` lists them;
 ``tests/test_factors.py`` holds every one to this contract.
 """
@@ -71,13 +72,9 @@ class Factor(Protocol):
     @property
     def among(self) -> str: ...
 
-    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
-        """Score every row of ``table`` by its past under ``horizon``. Never changes ``table``.
-        The same as ``learn(table, horizon).answer(table)``."""
-        ...
-
     def learn(self, table: ActivityTable, horizon: Horizon) -> Learnt:
-        """What ``table`` says of the past. Never changes ``table``."""
+        """What ``table`` says of the past of each time slice, as ``horizon`` has it. Never changes
+        ``table``."""
         ...
 
 

@@ -59,10 +59,6 @@ class Novelty:
     holders: str = ""
     among: str = ""
 
-    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
-        """See ``Factor.score``."""
-        return self.learn(table, horizon).answer(table)
-
     def learn(self, table: ActivityTable, horizon: Horizon) -> Habit:
         """See ``Factor.learn``."""
         rows, _ = self._distinct(table, np.flatnonzero(self.asks(table)))

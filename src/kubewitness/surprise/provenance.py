@@ -62,10 +62,6 @@ class Displacement:
     shown: str = "used from {source_ip}"
     among: str = ""
 
-    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
-        """See ``Factor.score``."""
-        return self.learn(table, horizon).answer(table)
-
     def learn(self, table: ActivityTable, horizon: Horizon) -> Whereabouts:
         """See ``Factor.learn``."""
         sessions = Sessions.of(table, self.asks(table), self.context)
@@ -100,10 +96,6 @@ class Confinement:
     told: str = "used a token that was issued to a pod on node {node} from {subnet}"
     holders: str = "{units} with requests of that node or its pods saw one from there"
     among: str = ""
-
-    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
-        """See ``Factor.score``."""
-        return self.learn(table, horizon).answer(table)
 
     def learn(self, table: ActivityTable, horizon: Horizon) -> Ground:
         """See ``Factor.learn``."""
@@ -154,10 +146,6 @@ class Concurrency:
     columns: tuple[str, ...] = ("source_ip",)
     shown: str = "{source_ip} and another address at the same time"
     among: str = ""
-
-    def score(self, table: ActivityTable, horizon: Horizon) -> Surprise:
-        """See ``Factor.score``."""
-        return self.learn(table, horizon).answer(table)
 
     def learn(self, table: ActivityTable, horizon: Horizon) -> Whereabouts:
         """See ``Factor.learn``."""

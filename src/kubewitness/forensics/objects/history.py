@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -52,7 +52,9 @@ def history(
     began = latest(seen, limit) if seen and limit else None
     more = began is not None and (since is None or began > since)
     since = began if more else since
-    found = records(connection, target, since=since, until=until, seen=seen, sources=not more)
+    # What the first of them changed is told by what was before it.
+    before = since - timedelta.resolution if since else None
+    found = records(connection, target, since=before, until=until, seen=seen, sources=not more)
     steps = [step for step in replayed(found, target) if since is None or step[0].at >= since]
     changes = [_change(*step, target) for step in steps if _tells(*step)]
     lives = steps[-1][2].life if steps else 0

@@ -132,9 +132,16 @@ _EVER = f"""
     SELECT {_HOME}, name, min(stage_at) AS since
     FROM outline WHERE name <> '' GROUP BY ALL HAVING bool_or(likely)"""
 
-# What is to be read of them, and what deletes a collection, which names no object.
-_OWN = f"JOIN there USING ({_HOME}, name) WHERE {{at}} >= since"
-_SWEPT = f"SEMI JOIN there USING ({_HOME}) WHERE verb = 'deletecollection'"
+# When what is to be read of them was written, and what deletes a collection, which names no object;
+# and which of the events at such a time it is.
+_OWN = (
+    f"JOIN there USING ({_HOME}, name) WHERE stage_at >= since",
+    f"JOIN there USING ({_HOME}, name) WHERE written_at >= since",
+)
+_SWEPT = (
+    f"JOIN there USING ({_HOME}) WHERE verb = 'deletecollection' AND stage_at >= since",
+    f"SEMI JOIN there USING ({_HOME}) WHERE verb = 'deletecollection'",
+)
 
 
 def _records(
@@ -143,13 +150,8 @@ def _records(
     """Each object of the table ``there``, with what may have changed it since then, as far as the
     table ``outline`` goes."""
     found: dict[tuple[str, ...], list[Record]] = {}
-    for which, since in (
-        (_OWN, ""),
-        (_SWEPT, "AND stage_at >= (SELECT min(since) FROM there)"),
-    ):
-        times = connection.execute(
-            f"SELECT DISTINCT stage_at FROM outline {which.format(at='stage_at')} {since}"
-        ).fetchall()
+    for when, which in (_OWN, _SWEPT):
+        times = connection.execute(f"SELECT DISTINCT stage_at FROM outline {when}").fetchall()
         if not times:
             continue
         # Literals, by which the engine leaves out nearly all of a lake.
@@ -159,7 +161,7 @@ def _records(
                 SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
                     coalesce(name, '') AS name, stage_at AS written_at, {COLUMNS}
                 {_WRITES} AND stage_at IN ({literals})) AS written
-            {which.format(at="written_at")}"""
+            {which}"""
         )
         while batch := rows.fetchmany(_BATCH):
             for row in batch:

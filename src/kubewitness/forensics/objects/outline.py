@@ -93,7 +93,7 @@ def turns(seen: Sequence[Seen], before: datetime) -> list[datetime]:
             found.append(one.at)
         if plain:
             told.add(one.subresource)
-        uid = one.uid or uid
+        uid = one.uid or (uid if plain else "")
     return found
 
 

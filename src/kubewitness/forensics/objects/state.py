@@ -30,10 +30,10 @@ def states_at(
     Raises ``KubewitnessError`` where nothing was said of it by then.
     """
     seen = outline(connection, target, until=max(times))
-    found = records(connection, target, since=min(times), until=max(times), seen=seen)
     states = []
     for at in times:
-        state = state_after((one for one in found if one.at <= at), target)
+        # Each from the last answer before it: of what lies between two times nothing is read.
+        state = state_after(records(connection, target, since=at, until=at, seen=seen), target)
         if state.life == 0:
             raise _too_early(connection, target, at)
         states.append(state)

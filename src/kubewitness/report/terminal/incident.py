@@ -30,6 +30,7 @@ from kubewitness.report.wording import (
     deed,
     duration,
     history,
+    moment,
     percent,
     period,
     plural,
@@ -111,6 +112,8 @@ def _facts(incident: Incident, console: Console) -> list[RenderableType]:
     span = utc(incident.updated_at) - utc(incident.opened_at)
     when = period(incident.opened_at, incident.updated_at)
     facts = (
+        ("part of", plain(incident.merged_into, 40)),
+        ("over", moment(incident.ended_at) if incident.ended_at else ""),
         ("who", _several(incident.principals)),
         ("from", _several(incident.source_ips)),
         ("when", f"{when} ({duration(span)})" if span.total_seconds() >= 1 else when),

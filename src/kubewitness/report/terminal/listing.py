@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kubewitness.forensics.rbac.answer import Access, Who
-from kubewitness.incidents.model import Incident
+from kubewitness.incidents.model import Broken, Incident
 from kubewitness.report import tactics
 from kubewitness.report.inert import cell
 from kubewitness.report.terminal.layout import STYLES, whole
@@ -38,6 +38,26 @@ def incidents_table(
     rows = [[_COLUMNS[name](incident, end) for name in names] for incident in incidents]
     styles = [STYLES[incident.severity] for incident in incidents]
     _aligned(names, rows, console, styles=styles, wide=wide, headers=headers)
+
+
+def misconfigurations_table(found: Sequence[Broken], console: Console, *, now: datetime) -> None:
+    """A line a misconfiguration; AGE is how long it has been known."""
+    rows = []
+    for one in found:
+        told = one.misconfiguration
+        status = "gone" if one.gone_at else "mended" if told.mended else "broken"
+        rows.append(
+            (
+                cell(told.id, 40),
+                cell(told.cluster, 40),
+                status,
+                told.failure,
+                str(told.n),
+                age(utc(now) - utc(one.first_seen)),
+                cell(told.title, 160),
+            )
+        )
+    _aligned(_BROKEN, rows, console, wide=False)
 
 
 def who_table(answer: Who, console: Console) -> None:
@@ -142,6 +162,13 @@ def _several(values: Sequence[str], cap: int) -> str:
     return cell(values[0], cap) + rest
 
 
+def _title(incident: Incident, _end: datetime) -> str:
+    said = f"(part of {incident.merged_into}) " if incident.merged_into else ""
+    if incident.ended_at is not None:
+        said += "(over) "
+    return cell(said + incident.title, 160)
+
+
 def _tactics(incident: Incident, _end: datetime) -> str:
     return cell(",".join(t.replace(" ", "") for t in tactics.touched(incident)), 72) or "<none>"
 
@@ -157,7 +184,7 @@ _COLUMNS: dict[str, Callable[[Incident, datetime], str]] = {
     "AGE": lambda incident, end: age(end - utc(incident.opened_at)),
     "TACTICS": _tactics,
     "OBJECTS": lambda incident, _: _several([brief(o) for o in incident.objects], 48),
-    "TITLE": lambda incident, _: cell(incident.title, 160),
+    "TITLE": _title,
 }
 _NARROW = ("ID", "SEVERITY", "SCORE", "PRINCIPAL", "AGE", "TITLE")
 _WIDE = tuple(_COLUMNS)
@@ -165,4 +192,5 @@ _TOUCHED = (
     "PRINCIPAL", "ACTING-AS", "REQUESTS", "REFUSED", "FIRST", "LAST", "HABIT", "SOURCE", "CLIENT",
     "ACTIONS", "GRANT",
 )  # fmt: skip
+_BROKEN = ("ID", "CLUSTER", "STATUS", "FAILURE", "REFUSED", "AGE", "TITLE")
 _ABLE = ("COULD", "MAY", "MEMBERS", "DID", "KNOWN-BY", "GRANT")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from kubewitness.incidents.model import Misconfiguration
+from kubewitness.incidents.model import Broken, Misconfiguration
 from kubewitness.report.inert import plain
 from kubewitness.report.terminal.layout import (
     columns,
@@ -52,11 +52,34 @@ def misconfigurations_section(
     more(console, len(rest) - LISTED, "(all are in -o json)")
 
 
-def _list(found: Sequence[Misconfiguration], console: Console) -> None:
+def misconfigurations_report(found: Sequence[Broken], console: Console) -> None:
+    """All of a running service: what is broken in full, what is mended or gone as a list."""
+    standing = [one for one in found if one.gone_at is None]
+    several = len({one.misconfiguration.cluster for one in found}) > 1
+    broken = [one for one in standing if one.misconfiguration.mended is None]
+    heading(
+        console,
+        "Misconfigurations",
+        "refused again and again, always the same: rather broken than an attack",
+    )
+    for one in broken:
+        _told(one.misconfiguration, console, several)
+        seen = f"{plain(one.misconfiguration.id, 40)}, found since {moment(one.first_seen)} UTC"
+        show(console, Text(), Text(f"  {seen}", style="dim"))
+    for title, rest in (
+        ("Mended", [one for one in standing if one not in broken]),
+        ("Gone", [one for one in found if one.gone_at is not None]),
+    ):
+        if rest:
+            show(console, Text(), Text(f"{title} ({plural(len(rest), 'finding')})", style="bold"))
+            _list([one.misconfiguration for one in rest], console, title.lower())
+
+
+def _list(found: Sequence[Misconfiguration], console: Console, status: str = "") -> None:
     rows = [
         (
             Text(moment(one.first), style="dim"),
-            Text("mended" if one.mended else "broken", style="dim"),
+            Text(status or ("mended" if one.mended else "broken"), style="dim"),
             Text(f"×{one.n:,}", style="dim"),
             Text(brief(plain(one.title, 300))),
         )

@@ -12,7 +12,10 @@ _SUSPECT: frozenset[Kind] = frozenset({"level", "request", "stage"})
 
 
 def notice(gap: Gap) -> Incident:
-    """``gap`` as an incident of nobody: it has no events, as events are what is missing."""
+    """``gap`` as an incident of nobody: it has no events, as events are what is missing.
+
+    A hole is known when it is over, and what it lacks stays lacking: it has no end to be told.
+    """
     begun = (
         f"Since {moment(gap.since)} UTC"
         if gap.until is None
@@ -40,4 +43,5 @@ def notice(gap: Gap) -> Incident:
         next_steps=(gap.remedy,),
         evidence=(),
         events=(),
+        ended_at=None if gap.kind == "hole" else gap.until,
     )
