@@ -30,11 +30,12 @@ ANYTHING: Expression = And(())
 _WORD = re.compile(r"[\w/:@-]+", re.ASCII)
 _PLAIN = re.compile(r"[ !#-%'-;=?-\[\]-~]+")
 # What stands in no column of its own: only in what was asked, made of it by admission or answered;
-# and what stands before it there. Images are also parts of many names; a JSON patch is a list.
+# and what stands before it there, as images are parts of many names.
 _IN_BODIES = {
-    "image": r"(?s)(^\s*\[.*|\"image\":\s*\"[^\"]*)",
+    "image": r"\"image\":\s*\"[^\"]*",
     **dict.fromkeys(("secret", "configmap", "serviceaccount"), ""),
 }
+_JSON_PATCH = "starts_with(CAST(request_object AS VARCHAR), '[')"
 _FIXED = frozenset({"namespace", "name", "cluster"})
 
 
@@ -104,6 +105,7 @@ def _words(question: Question) -> Iterator[str]:
             # In JSON a slash may be escaped.
             word = max(text.split("/"), key=len)
             yield f"contains(CAST(annotations AS VARCHAR), {quoted(word)})"
+            yield f"({_JSON_PATCH} AND contains(CAST(request_object AS VARCHAR), {quoted(word)}))"
             pattern = quoted(_IN_BODIES[name] + re.escape(word))
             for body in ("request_object", "response_object"):
                 yield f"regexp_matches(CAST({body} AS VARCHAR), {pattern})"
