@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import duckdb
 
-from kubewitness.activity.network import learn_proxies
 from kubewitness.errors import KubewitnessError
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.rbac.policy import groups_of
@@ -46,15 +45,6 @@ def principals(connection: duckdb.DuckDBPyConnection) -> dict[str, Principal]:
             for name, shown in rows:
                 found[name] = Principal(name, groups_of(name, filter(None, shown or ())), day)
     return found
-
-
-def proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """The addresses that stand before the API server, learnt from the log's last day."""
-    rows = connection.execute(
-        """SELECT DISTINCT source_ips, "user" FROM events
-        WHERE date = (SELECT max(date) FROM events)"""
-    ).fetchall()
-    return learn_proxies([(addresses or [], user or "") for addresses, user in rows])
 
 
 def username(text: str, known: Iterable[str]) -> str:
