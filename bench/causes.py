@@ -30,9 +30,8 @@ import duckdb
 
 from kubewitness.errors import KubewitnessError
 from kubewitness.evaluate.dataset import ATTACK, Episode, read_dataset
-from kubewitness.forensics.causes.chain import cause_of_object, cause_of_request
+from kubewitness.forensics.causes.chain import cause_of, cause_of_request
 from kubewitness.forensics.causes.record import Record
-from kubewitness.forensics.causes.subject import ObjectName
 from kubewitness.inquiry import opened
 from throughput import ROOT, machine, rewrite, table
 
@@ -133,7 +132,7 @@ def _names(connection: duckdb.DuckDBPyConnection, pod: Pod, audit_id: str) -> bo
     """Whether the chain of a pod holds the request that made it."""
     at = pod.at.replace(tzinfo=UTC) + timedelta(seconds=3)
     try:
-        chain = cause_of_object(Record(connection), ObjectName("pods", pod.name, pod.namespace), at)
+        chain = cause_of(Record(connection), f"pod/{pod.name}", pod.namespace, at)
     except KubewitnessError:
         return False
     return audit_id in {step.audit_id for step in chain.steps}

@@ -170,7 +170,7 @@ def test_a_controller_glues_nothing_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("subject", "says"),
-    [("pod/nobody", "nothing changed"), ("deadbeef" * 4, "no request"), ("pod/", "no request")],
+    [("pod/nobody", "no pods/nobody"), ("deadbeef" * 4, "no request"), ("pod/", "no request")],
 )
 def test_what_the_log_does_not_know_is_said(subject: str, says: str, tmp_path: Path) -> None:
     with record_of(rollout(), tmp_path) as record, pytest.raises(KubewitnessError) as error:
@@ -195,7 +195,7 @@ def test_of_a_reused_name_the_last_is_meant_and_the_first_can_be_asked_for(tmp_p
     with record_of(events, tmp_path) as record:
         assert cause_of(record, "cm/web", "shop").person == "ben"
         assert "2 objects had this name" in cause_of(record, "cm/web", "shop").notes[0]
-        assert cause_of(Record(record._connection), "cm/web", "shop", at(30)).person == "ada"
+        assert cause_of(Record(record.connection), "cm/web", "shop", at(30)).person == "ada"
 
 
 def test_history_before_the_log_is_owned_up_to(tmp_path: Path) -> None:

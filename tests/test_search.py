@@ -167,6 +167,7 @@ def test_the_neighbourhood_is_a_query_of_its_own(connection: duckdb.DuckDBPyConn
     assert predicate(near)({**late, "user": "root", "impersonated_user": None})
     assert not predicate(near)({**late, "user": "eve", "impersonated_user": None})
     assert not predicate(near)({**late, "received_at": late["received_at"] + 6 * MINUTE})
+    assert not predicate(near)({**late, "cluster": "another"})
 
 
 def test_a_table_has_one_line_an_event(kubewitness: Command, lake: Path) -> None:
@@ -298,6 +299,7 @@ def test_nothing_found_and_more_to_find_are_said_aside(kubewitness: Command, lak
         (["", "--facets", "-o", "csv"], "-o csv is for events"),
         (["", "--sort-by", "annotations"], "'annotations' is none of principal"),
         (["", "--around", "x", "--within", "2026-03-02"], "a duration like 5m"),
+        (["", "--around", "x", "--context", "1"], "--around takes --within"),
     ],
 )
 def test_mistakes_are_usage_errors(

@@ -9,6 +9,7 @@
     │   └── StateUnavailable    it is locked, full or gone for now: try again later
     ├── ConfigError             the configuration of the service, or an audit policy, has mistakes
     ├── QueryError              a query that cannot be read; exit code 2
+    ├── MisuseError             what was asked for does not go together; exit code 2
     └── DeliveryError           a notice that did not reach its sink (``sinks.sink``)
 
 Each says what happened, where, and what to do next; the command line prints exactly that and
@@ -61,6 +62,12 @@ class StateUnavailable(StateError):  # noqa: N818 (what it is: a state of the st
 
 class ConfigError(KubewitnessError):
     """Settings or an audit policy that cannot be taken so: ``remedy`` lists all mistakes."""
+
+
+class MisuseError(KubewitnessError):
+    """What was asked for does not go together, whatever the log holds."""
+
+    exit_code = 2
 
 
 class QueryError(KubewitnessError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ _DEPTH = 64
 _HALVINGS = 10
 
 Path = tuple[str, ...]
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,40}(\[\])*")
 
 
 class Portion(NamedTuple):
@@ -106,8 +108,9 @@ class _Cut:
         return told
 
     def _missed(self, path: Path, what: str) -> None:
-        # Keys of maps are names from the log, and as many: the places of all are told as one.
-        place = (".".join(path[:4]) + ("…" if len(path) > 4 else ""), what)
+        # Keys of maps are from the log: what is no name of a field may be words to a reader.
+        parts = [part if _FIELD.fullmatch(part) else "…" for part in path[:4]]
+        place = (".".join(parts) + ("…" if len(path) > 4 else ""), what)
         if len(self._places) > 20:
             place = ("elsewhere", what)
         self._places[place] = self._places.get(place, 0) + 1

@@ -19,11 +19,12 @@ from kubewitness.assistant.parameters import (
     point,
 )
 from kubewitness.assistant.portion import portion
-from kubewitness.assistant.told import Told, told
+from kubewitness.assistant.told import Told, refused, told
 from kubewitness.assistant.witness import Witness
 from kubewitness.forensics.causes.chain import cause_of
 from kubewitness.forensics.causes.reach import reach_of
 from kubewitness.forensics.causes.record import Record
+from kubewitness.forensics.causes.subject import timeless
 from kubewitness.forensics.rbac.access import access
 from kubewitness.forensics.rbac.who import who
 from kubewitness.forensics.target import last_event
@@ -96,6 +97,8 @@ class Responsibility:
         with a confidence and a because: say so when you tell of it."""
         incident = self._witness.incident(subject)
         if incident is not None and incident.cause is not None:
+            with refused():
+                timeless("an incident", at)
             return told(portion(plain(incident.cause), rows=rows, start=start))
 
         def asked(connection: duckdb.DuckDBPyConnection) -> Mapping[str, Any]:
@@ -125,6 +128,8 @@ class Responsibility:
         """What a principal, credential, request or change touched, and what came of that."""
         incident = self._witness.incident(subject)
         if incident is not None and incident.reach is not None:
+            with refused():
+                timeless("an incident", since, until)
             return told(portion(plain(incident.reach), rows=rows, start=start))
 
         def asked(connection: duckdb.DuckDBPyConnection) -> Mapping[str, Any]:

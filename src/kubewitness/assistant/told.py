@@ -49,12 +49,12 @@ def told(found: Portion, warnings: Iterable[str] = ()) -> CallToolResult:
         warnings=[plain(one, _LINE) for one in warnings],
         untrusted_log_data=found.data,
     )
-    # No text can hold a mark: inside of JSON strings an angle bracket may be an escape.
-    data = json.dumps(found.data, ensure_ascii=False, separators=(",", ":"))
-    data = data.replace("<", "\\u003c").replace(">", "\\u003e")
-    lines = [NOTICE, "<untrusted_log_data>", data, "</untrusted_log_data>"]
+    lines = [json.dumps(found.data, ensure_ascii=False, separators=(",", ":"))]
     lines += [f"Left out: {one}" for one in answer.left_out]
     lines += [f"Warning: {one}" for one in answer.warnings]
+    # No text can hold a mark: inside of JSON strings an angle bracket may be an escape.
+    inside = [line.replace("<", "\\u003c").replace(">", "\\u003e") for line in lines]
+    lines = [NOTICE, "<untrusted_log_data>", *inside, "</untrusted_log_data>"]
     return CallToolResult(
         content=[TextContent(text="\n".join(lines))], structured_content=answer.model_dump()
     )

@@ -22,6 +22,8 @@ from kubewitness.report.model import Analysis
 PATIENCE = 60.0
 """Seconds a question may take; whoever waits longer has asked for too much."""
 
+_AGAIN = 0.01
+
 _Found = TypeVar("_Found")
 
 
@@ -94,7 +96,8 @@ class Witness:
         self, question: Callable[[duckdb.DuckDBPyConnection], _Found]
     ) -> Callable[[duckdb.DuckDBPyConnection], _Found]:
         def asked(connection: duckdb.DuckDBPyConnection) -> _Found:
-            alarm = threading.Timer(self._patience, connection.interrupt)
+            answered = threading.Event()
+            alarm = threading.Thread(target=self._stop, args=(connection, answered), daemon=True)
             alarm.start()
             try:
                 return question(connection)
@@ -104,6 +107,14 @@ class Witness:
                     remedy="ask a narrower one: with a namespace, since and until",
                 ) from error
             finally:
-                alarm.cancel()
+                answered.set()
+                alarm.join()
 
         return asked
+
+    def _stop(self, connection: duckdb.DuckDBPyConnection, answered: threading.Event) -> None:
+        """Interrupts what takes too long: again and again, as between two questions to the engine
+        there is nothing to interrupt."""
+        if not answered.wait(self._patience):
+            while not answered.wait(_AGAIN):
+                connection.interrupt()

@@ -50,6 +50,9 @@ def blast_radius(
 
     incident = None if "/" in subject else known_incident(subject, paths, lake)
     if incident is not None and incident.reach is not None:
+        from kubewitness.forensics.causes.subject import timeless
+
+        timeless("an incident", since, until)
         found = incident.reach
     else:
         require_input(paths, lake)

@@ -48,6 +48,9 @@ def cause(
 
     incident = None if "/" in subject else known_incident(subject, paths, lake)
     if incident is not None and incident.cause is not None:
+        from kubewitness.forensics.causes.subject import timeless
+
+        timeless("an incident", at)
         found = incident.cause
     else:
         require_input(paths, lake)

@@ -80,6 +80,8 @@ def query(
     require_input(paths, lake)
     if sum((facets, histogram, bool(context or around))) > 1:
         raise click.UsageError("--facets, --histogram and --context or --around: one at a time")
+    if context and around:
+        raise click.UsageError("--context is for events of EXPR: --around takes --within")
     if (facets or histogram) and output in ("csv", "name", "wide"):
         raise click.UsageError(f"-o {output} is for events")
     span = within.before

@@ -221,22 +221,23 @@ def neighbourhood(matches: Iterable[Event], within: timedelta) -> Expression:
 
 def _shared(event: Event) -> dict[str, tuple[tuple[str, str], ...]]:
     """By which values of which fields another event has the same principal, or object."""
+    home = ("cluster", event.get("cluster") or "")
     principals: dict[str, tuple[tuple[str, str], ...]] = {
-        f"principal {who}": (("principal", who),)
+        f"principal {who}": (home, ("principal", who))
         for who in (event.get("user"), event.get("impersonated_user"))
         if who
     }
     if not event.get("name"):
         return principals
     fields = ("resource", "api_group", "namespace", "name")
-    return {**principals, "object": tuple((name, event.get(name) or "") for name in fields)}
+    return {**principals, "object": (home, *((name, event.get(name) or "") for name in fields))}
 
 
 def _relation(event: Event, centre: Event) -> str:
     """How two events belong together, '' if they do not."""
     own, other = _shared(event), _shared(centre)
     words = []
-    if any(name in other for name in own if name != "object"):
+    if any(shared == other.get(name) for name, shared in own.items() if name != "object"):
         words.append("principal")
     if "object" in own and own["object"] == other.get("object"):
         words.append("object")

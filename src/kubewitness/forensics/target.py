@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -82,22 +83,43 @@ def find(
 
 
 def _clusters(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    return [row[0] for row in connection.execute("SELECT DISTINCT cluster FROM events").fetchall()]
+    rows = connection.execute("SELECT DISTINCT cluster FROM events ORDER BY 1").fetchall()
+    return [row[0] for row in rows]
 
 
 def _in(column: str, wanted: str | None) -> str:
     return "" if wanted is None else f" AND {column} = {quoted(wanted)}"
 
 
-def bounds(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, datetime] | None:
-    """When the view ``events`` begins and ends, ``None`` for an empty one: only the first and the
-    last day are read for it."""
-    row = connection.execute("SELECT min(date), max(date) FROM events").fetchone()
+def only_cluster(connection: duckdb.DuckDBPyConnection) -> str:
+    """The cluster of the view ``events``, '' of an empty one. Raises ``KubewitnessError`` where
+    there are several."""
+    clusters = _clusters(connection)
+    if len(clusters) > 1:
+        raise several(clusters)
+    return clusters[0] if clusters else ""
+
+
+def several(clusters: Sequence[str]) -> KubewitnessError:
+    """What to say of a question that can only be asked of one cluster."""
+    return KubewitnessError(
+        f"the logs are of {len(clusters)} clusters",
+        remedy=f"say which with --cluster: {', '.join(clusters[:8])}",
+    )
+
+
+def bounds(
+    connection: duckdb.DuckDBPyConnection, cluster: str | None = None
+) -> tuple[datetime, datetime] | None:
+    """When the view ``events`` (or a cluster in it) begins and ends, ``None`` if it is empty: only
+    the first and the last day are read for it."""
+    own = _in("cluster", cluster)
+    row = connection.execute(f"SELECT min(date), max(date) FROM events WHERE true{own}").fetchone()
     if not row or row[0] is None:
         return None
     first, last = (
         connection.execute(
-            f"SELECT {which}(stage_at) FROM events WHERE date = DATE '{day}'"
+            f"SELECT {which}(stage_at) FROM events WHERE date = DATE '{day}'{own}"
         ).fetchall()[0][0]
         for which, day in zip(("min", "max"), row, strict=True)
     )

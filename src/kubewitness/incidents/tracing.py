@@ -8,8 +8,8 @@ made or allowed what they used. So it costs a small part of an analysis, and goe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -20,13 +20,14 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.activity.technique import GRAVE
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.causes.chain import drawn_chain
+from kubewitness.forensics.causes.chain import drawn_chain, line_to
 from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
-from kubewitness.forensics.causes.links import Found, causes
+from kubewitness.forensics.causes.links import Found, causes, doubtful, habits
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
-from kubewitness.forensics.causes.reach import drawn_reach
-from kubewitness.forensics.causes.record import learnt_proxies
-from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, Scene
+from kubewitness.forensics.causes.reach import drawn_reach, followed
+from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies, rehearsed
+from kubewitness.forensics.causes.scene import CHANGES, DELETES, TOKEN_LIFE, Habit, Key, Scene
+from kubewitness.forensics.target import bounds
 from kubewitness.incidents.model import Incident
 
 # Of each incident: what it is proven by, and as much of what surrounds it.
@@ -59,7 +60,18 @@ def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident])
     proxies = learnt_proxies(connection)
     own = _own(connection, incidents, proxies)
     around = _around(connection, [one for deeds in own.values() for one in deeds], proxies)
-    return [_told(one, own.get(number, []), around) for number, one in enumerate(incidents)]
+    span = bounds(connection)
+    start = span[0] if span else None
+    known: dict[Habit, int] = {}
+    asked: set[Habit] = set()
+    scenes = {number: _scene(deeds, around, known, start) for number, deeds in own.items()}
+    for scene in scenes.values():
+        asked |= habits(scene, scene.deeds)
+    known |= counted(connection, asked)
+    return [
+        _told(one, own[number], scenes[number], around.notes) if number in own else one
+        for number, one in enumerate(incidents)
+    ]
 
 
 def _own(
@@ -80,8 +92,8 @@ def _own(
         f" WHERE stage <> 'RequestReceived' OR code IS NULL"
     ).fetchall()
     found: dict[int, dict[Key, Deed]] = defaultdict(dict)
-    for number, *row in rows:
-        one = deed(tuple(row), proxies)
+    deeds = rehearsed(connection, [deed(tuple(row), proxies) for _, *row in rows])
+    for (number, *_), one in zip(rows, deeds, strict=True):
         if one.cluster == incidents[number].cluster:
             known = found[number].get(one.key)
             if known is None or known.code is None:
@@ -96,6 +108,7 @@ class _Around(msgspec.Struct):
 
     named: dict[tuple[str, str, str], list[Deed]]
     used: dict[tuple[str, str], list[Deed]]
+    notes: tuple[str, ...] = ()
 
 
 def _around(
@@ -114,25 +127,33 @@ def _around(
     accounts = sorted({f"system:serviceaccount:{one.namespace}:{one.name}"
                        for one in deeds if one.issued})  # fmt: skip
     begin = min(one.at for one in deeds) - _BEFORE
+    end = max(one.at for one in deeds) + TOKEN_LIFE
     done = (
-        "stage_at >= ? AND name IN (SELECT wanted FROM asked) AND (verb IN ('create', 'update',"
+        "name IN (SELECT wanted FROM asked) AND (verb IN ('create', 'update',"
         " 'patch', 'delete') OR subresource IN ('exec', 'attach')) AND (subresource IS NULL OR"
         " subresource NOT IN ('status', 'eviction', 'scale')) AND (subresource IS NULL OR"
         " subresource <> 'token' OR NOT (starts_with(\"user\", 'system:node:') OR \"user\" ="
         " 'system:kube-controller-manager')) AND resource IN"
         f" ({', '.join(quoted(kind) for kind in sorted(_KINDS))})"
     )
-    parameters: list[Any] = [begin.replace(tzinfo=None)]
+    parameters: list[Any] = [begin.replace(tzinfo=None), end.replace(tzinfo=None)]
     if accounts:
-        done = f'({done}) OR ("user" IN (SELECT unnest(?)) AND stage_at >= ?)'
-        parameters += [accounts, begin.replace(tzinfo=None)]
+        done = f'({done}) OR ("user" IN (SELECT unnest(?)) AND {any_in("extra", issued)})'
+        parameters.append(accounts)
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE {done} ORDER BY received_at, audit_id LIMIT {_MOST}",
+        f"SELECT {COLUMNS} FROM events WHERE stage_at >= ? AND received_at <= ? AND ({done})"
+        f" ORDER BY received_at DESC, audit_id LIMIT {_MOST}",
         parameters,
     ).fetchall()
     around = _Around(defaultdict(list), defaultdict(list))
+    if len(rows) == _MOST:
+        around.notes = (
+            f"Of what surrounds the incidents the latest {_MOST:,} requests were read:"
+            " 'kubewitness cause AUDITID' may know of earlier causes.",
+        )
     tokens = set(issued)
-    for one in sorted((deed(row, proxies) for row in rows), key=lambda one: one.turn):
+    found = rehearsed(connection, [deed(row, proxies) for row in rows])
+    for one in sorted(found, key=lambda one: one.turn):
         if one.credential in tokens:
             around.used[one.cluster, one.credential].append(one)
         elif one.name in names:
@@ -157,10 +178,11 @@ def _interesting(one: Deed) -> list[tuple[str, str]]:
     return names
 
 
-def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
-    if not own:
-        return incident
-    cluster = incident.cluster
+def _scene(
+    own: Sequence[Deed], around: _Around, habits: Mapping[Habit, int], start: datetime | None
+) -> Scene:
+    """The requests of an incident with what may have led to them or come of them."""
+    cluster = own[0].cluster
     further: dict[Key, Deed] = {}
     end = own[-1].at + _AFTER
     for one in own:
@@ -171,14 +193,18 @@ def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
         for other in around.used.get((cluster, one.issued), ()) if one.issued else ():
             further[other.key] = other
     mine = {one.key for one in own}
-    scene = Scene([*own, *(one for key, one in further.items() if key not in mine)], {})
+    everything = [*own, *(one for key, one in further.items() if key not in mine)]
+    return Scene(everything, {}, habits, start)
+
+
+def _told(incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence[str]) -> Incident:
     first = own[0]
     told = {one.key: causes(scene, one, sittings=one is own[-1]) for one in scene.deeds}
     proven = set(incident.evidence)
     last = next((one for one in reversed(own) if one.audit_id in proven), own[-1])
-    chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told)
+    chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told, notes=notes)
     reached = _descendants(own, scene, told)
-    reach = drawn_reach(f"incident {incident.id}", own, reached)
+    reach = drawn_reach(f"incident {incident.id}", own, reached, notes)
     return msgspec.structs.replace(
         incident, cause=chain, reach=reach, prevention=prevention(own, chain.person)
     )
@@ -187,17 +213,10 @@ def _told(incident: Incident, own: Sequence[Deed], around: _Around) -> Incident:
 def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Found]]) -> list[Deed]:
     """Back from the first request to who is behind it, and on to the last one over what led from
     one identity to the next."""
-    back, seen = [first], {first.key}
-    while True:
-        found = [one for one in told.get(back[-1].key, ()) if one.kind not in
-                 ("permission", "session") and one.cause.key not in seen]  # fmt: skip
-        if not found or len(back) > _LINE:
-            break
-        back.append(found[0].cause)
-        seen.add(found[0].cause.key)
-    line = back[::-1]
-    handed = {found.cause.key: found.cause for one in own for found in told.get(one.key, ())
-              if found.kind in ("token", "entry", "pod", "certificate", "permission")}  # fmt: skip
+    line = line_to(first, told, most=_LINE)
+    handed = {found.cause.key for one in own for found in told.get(one.key, ())
+              if found.kind in ("token", "entry", "pod", "certificate", "permission")
+              and not doubtful(found)}  # fmt: skip
     turns = [one for one in own if one.key in handed]
     grave = sorted(
         (one for one in own if one.served), key=lambda one: (-one.technique.weight, one.turn)
@@ -219,7 +238,7 @@ def _descendants(
         by = [
             link
             for link in told[one.key]
-            if link.kind not in ("session", "permission") and link.cause.key in reached
+            if followed(link) and link.kind != "permission" and link.cause.key in reached
         ]
         if by and one.key not in reached:
             reached.add(one.key)
@@ -231,7 +250,11 @@ def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
     """What would have stopped the gravest of this, with the names of what to change."""
     served = [one for one in own if one.served]
     if not served:
-        return ("Nothing: the API server refused all of it.",)
+        return (
+            "Nothing: the API server refused all of it, but for dry runs."
+            if any(one.dry for one in own)
+            else "Nothing: the API server refused all of it.",
+        )
     said = [*_grants(served), *_settings(served), *_reachable(served)]
     said += [advice for applies, advice in _ADVICE if any(applies(one) for one in served)]
     if not said and person:
@@ -249,13 +272,21 @@ def _grants(served: Sequence[Deed]) -> Iterator[str]:
             bindings[f"{one.binding} (of {one.role})"][f"{one.verb} {one.resource}{part}"] = None
     for binding, deeds in list(bindings.items())[:2]:
         yield (
-            f"Without {binding} there would have been no {', '.join(list(deeds)[:3])}: grant less,"
-            " or to fewer."
+            f"{binding} allowed {', '.join(list(deeds)[:3])}: grant less, or to fewer;"
+            " 'kubewitness access' shows what else allows it."
         )
 
 
+# What of events.trait the Pod Security Standard “baseline” forbids.
+_NOT_BASELINE = frozenset(
+    {"privileged", "hostPath", "hostNetwork", "hostPID", "hostIPC", "capabilities"}
+)
+
+
 def _settings(served: Sequence[Deed]) -> Iterator[str]:
-    places = sorted({one.namespace for one in served if one.traits and one.resource in _KINDS})
+    places = sorted(
+        {one.namespace for one in served if _NOT_BASELINE & set(one.traits.split(", "))}
+    )
     if any(places):
         yield (
             f"Pod Security “baseline” enforced in {', '.join(filter(None, places[:3]))} (label"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,11 +22,20 @@ class Owner(msgspec.Struct, frozen=True):
     controller: bool = False
 
 
+class Application(NamedTuple):
+    """A GitOps object as labels name it; ``namespace`` is '' where they do not say."""
+
+    group: str
+    namespace: str
+    name: str
+
+
 class Body(msgspec.Struct, frozen=True, kw_only=True):
     """``template`` is a digest of the pod template (or of the whole spec without ``replicas``),
     ``unobserved`` whether its controller had not yet seen it as it is then,
     ``target`` the ``kind name`` an autoscaler scales, ``applications`` the GitOps objects that the
-    object says it is managed by, ``fingerprint`` of the certificate in a signing request, and
+    object says it is managed by, ``grants`` a digest of what a role or binding grants to whom,
+    ``fingerprint`` of the certificate in a signing request, and
     ``bearer`` the name that it was requested for, under which its holder acts."""
 
     uid: str = ""
@@ -35,7 +44,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     template: str = ""
     unobserved: bool | None = None
     target: str = ""
-    applications: tuple[str, ...] = ()
+    applications: tuple[Application, ...] = ()
+    grants: str = ""
     fingerprint: str = ""
     bearer: str = ""
     deleting: bool = False
@@ -60,15 +70,15 @@ class _Object(msgspec.Struct):
     metadata: _Meta | None = None
     spec: dict[str, Any] | None = None
     status: Any = None
+    rules: Any = None
+    subjects: Any = None
+    roleRef: Any = None  # noqa: N815
+    aggregationRule: Any = None  # noqa: N815
 
 
-_TRACKING = "argocd.argoproj.io/tracking-id"
-# label → API group of the object that it names
-_MANAGED_BY = {
-    "argocd.argoproj.io/instance": "argoproj.io",
-    "kustomize.toolkit.fluxcd.io/name": "kustomize.toolkit.fluxcd.io",
-    "helm.toolkit.fluxcd.io/name": "helm.toolkit.fluxcd.io",
-}
+_TRACKING, _INSTANCE = "argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance"
+# Labels GROUP/name and GROUP/namespace name an object of that API group.
+_FLUX = ("kustomize.toolkit.fluxcd.io", "helm.toolkit.fluxcd.io")
 # "-----BEGIN", by which no other kind of object is taken for one.
 _REQUEST = "LS0tLS1CRUdJTi"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
@@ -109,10 +119,20 @@ def _told(found: _Object, meta: _Meta) -> Body:
         unobserved=(meta.generation or 0) > observed if isinstance(observed, int) else None,
         target=f"{target.get('kind')} {target.get('name')}" if isinstance(target, dict) else "",
         applications=tuple(_applications(meta)),
+        grants=_grants(found),
         fingerprint=_fingerprint(status.get("certificate")),
         bearer=_bearer(spec.get("request")),
         deleting=bool(meta.deletionTimestamp),
     )
+
+
+def _grants(found: _Object) -> str:
+    told = [found.rules, found.subjects, found.roleRef, found.aggregationRule]
+    return _hashed(told) if any(part is not None for part in told) else ""
+
+
+def _hashed(told: list[Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
 
 
 def _digest(spec: dict[str, Any]) -> str:
@@ -121,17 +141,24 @@ def _digest(spec: dict[str, Any]) -> str:
     if template is None:
         return ""
     # A CronJob's schedule makes its pods as much as its template does.
-    told = [template, spec.get("schedule"), spec.get("suspend")]
-    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()[:16]
+    return _hashed([template, spec.get("schedule"), spec.get("suspend")])
 
 
-def _applications(meta: _Meta) -> list[str]:
-    """``group name`` of each GitOps object that labels or annotations name."""
+def _applications(meta: _Meta) -> list[Application]:
+    """The GitOps objects that labels or annotations name.
+
+    Where Argo CD watches several namespaces it writes ``NAMESPACE_NAME``.
+    """
     labels, notes = meta.labels or {}, meta.annotations or {}
-    found = [f"{group} {labels[label]}" for label, group in _MANAGED_BY.items() if label in labels]
-    tracking = notes.get(_TRACKING)
-    if isinstance(tracking, str):
-        found.append(f"argoproj.io {tracking.partition(':')[0]}")
+    found = [
+        Application(group, str(labels.get(f"{group}/namespace", "")), str(labels[f"{group}/name"]))
+        for group in _FLUX
+        if f"{group}/name" in labels
+    ]
+    tracking = str(notes.get(_TRACKING, "")).partition(":")[0]
+    for said in filter(None, (str(labels.get(_INSTANCE, "")), tracking)):
+        home, _, name = said.rpartition("_")
+        found.append(Application("argoproj.io", home, name))
     return found
 
 

@@ -11,40 +11,47 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
-from kubewitness.forensics.causes.links import Found
+from kubewitness.forensics.causes.links import Found, doubtful
 from kubewitness.forensics.causes.record import BIRTHS, Record
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
-from kubewitness.forensics.causes.subject import ObjectName, is_object, may_be_audit_id, object_name
-
-_STEPS = 60
+from kubewitness.forensics.causes.subject import (
+    about,
+    is_object,
+    may_be_audit_id,
+    named,
+    requests,
+    timeless,
+)
+from kubewitness.forensics.target import Target, find
 
 
 def cause_of(
     record: Record, subject: str, namespace: str = "", at: datetime | None = None
 ) -> Chain:
-    """What led to ``KIND/NAME`` or to the request with this auditID."""
+    """What led to ``KIND/NAME`` (as it was ``at`` a time), or to the request with this auditID."""
     if is_object(subject):
-        return cause_of_object(record, object_name(subject, namespace), at)
+        what = find(record.connection, subject, namespace=namespace or None, cluster=record.cluster)
+        return cause_of_object(record, what, at)
+    timeless("a request", at)
     return cause_of_request(record, subject)
 
 
-def cause_of_object(record: Record, what: ObjectName, at: datetime | None = None) -> Chain:
+def cause_of_object(record: Record, what: Target, at: datetime | None = None) -> Chain:
     """How an object came to be as it is (or was at ``at``): its creation, its last change, and
     its end if it is gone by then.
 
-    Raises ``KubewitnessError`` for an object that the log does not know, or several of the name.
+    Raises ``KubewitnessError`` for an object that nobody changed.
     """
+    record.cluster = what.cluster
     history = _history(record, what, at)
-    seeds = _turning_points(history)
-    home = history[0].namespace
-    subject = ObjectName(what.resource, what.name, home, what.group)
+    seeds = [*_turning_points(history), *_swept(record, what, history, at)]
     notes = _history_notes(record, history, seeds)
-    return _chain(record, str(subject), seeds, history, notes)
+    return _chain(record, named(what), seeds, history, notes)
 
 
 def cause_of_request(record: Record, audit_id: str) -> Chain:
     """What led to one request. Raises ``KubewitnessError`` for an unknown auditID."""
-    found = record.find(f"audit_id = {quoted(audit_id)}")
+    found = requests(record, audit_id)
     if not found:
         hint = "" if may_be_audit_id(audit_id) else "; an object is written KIND/NAME"
         raise KubewitnessError(
@@ -60,59 +67,56 @@ def cause_of_request(record: Record, audit_id: str) -> Chain:
     return _chain(record, f"request {audit_id}", found[-1:], found[-1:], notes)
 
 
-def _history(record: Record, what: ObjectName, at: datetime | None) -> list[Deed]:
-    where = f"resource = {quoted(what.resource)} AND name = {quoted(what.name)}"
-    if what.namespace:
-        where += f" AND namespace = {quoted(what.namespace)}"
-    if what.group:
-        where += f" AND api_group = {quoted(what.group)}"
+def _history(record: Record, what: Target, at: datetime | None) -> list[Deed]:
     done = (
         "(verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec', 'attach',"
         " 'portforward')) AND (subresource IS DISTINCT FROM 'status' OR resource = 'pods')"
     )
-    found = record.life(f"{where} AND {done}", at)
+    found = record.life(f"{about(what)} AND {done}", at)
     served = [one for one in found if one.served]
-    if not served:
-        raise _unknown(record, what, at, refused=bool(found))
-    homes = sorted({one.namespace for one in served})
-    if len(homes) > 1 and not what.namespace and what.resource != "namespaces":
+    if served:
+        return served
+    if found:
         raise KubewitnessError(
-            f"{what} is in {len(homes)} namespaces",
-            remedy=f"say which with -n: {', '.join(homes[:8])}",
-        )
-    return served
-
-
-def _unknown(
-    record: Record, what: ObjectName, at: datetime | None, *, refused: bool
-) -> KubewitnessError:
-    if refused:
-        return KubewitnessError(
-            f"{what} was never made or changed: all that tried was refused",
+            f"{named(what)} was never made or changed: all that tried was refused, or a dry run",
             remedy="ask for one of the requests by its auditID",
         )
-    if record.bounds is None:
-        return KubewitnessError("the log holds no events", remedy="give other paths, or a lake")
-    alike = record.find(
-        f"name = {quoted(what.name)} AND verb NOT IN ('get', 'list', 'watch')", most=50
-    )
-    homes = {(f"{one.resource}/{one.name}", one.namespace) for one in alike}
-    places = [f"{name} -n {home}" if home else name for name, home in sorted(homes)]
-    begin, end = record.bounds
     when = f" before {at:%Y-%m-%dT%H:%M:%SZ}" if at else ""
-    remedy = (
-        f"there is {', '.join(places[:5])}"
-        if places
-        else f"the log runs from {begin:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}; what was"
-        " there before and has not changed since leaves no trace in it"
+    span = record.bounds
+    began = f"the log begins at {span[0]:%Y-%m-%dT%H:%M:%SZ}; " if span else ""
+    raise KubewitnessError(
+        f"nothing changed {named(what)}{when}",
+        remedy=f"{began}what was there before and has not changed since leaves no trace in it",
     )
-    return KubewitnessError(f"nothing changed {what}{when}", remedy=remedy)
+
+
+def _swept(
+    record: Record, what: Target, history: Sequence[Deed], at: datetime | None
+) -> list[Deed]:
+    """The deletion of a collection that took the object along, if nothing was done to it by name
+    since: one without a selector, or whose answer has the name."""
+    written = [one for one in history if one.verb in CHANGES | DELETES and not one.subresource]
+    last = written[-1] if written else history[0]
+    if last.verb in DELETES:
+        return []
+    home = f" AND namespace = {quoted(what.namespace)}" if what.namespace else ""
+    name = quoted(f'"name":"{what.name}"')
+    found = record.find(
+        f"verb = 'deletecollection' AND resource = {quoted(what.kind.resource)} AND api_group ="
+        f" {quoted(what.kind.group)}{home} AND subresource IS NULL"
+        f" AND (NOT contains(request_uri, 'elector=') OR"
+        f" contains(CAST(response_object AS VARCHAR), {name}))",
+        since=last.at,
+        until=at,
+        most=BIRTHS,
+    )
+    return [one for one in found if one.served and one.at > last.at][:1]
 
 
 def _turning_points(history: Sequence[Deed]) -> list[Deed]:
     """The creation, the last change and the end of the last object of this name."""
     ends = [n for n, one in enumerate(history) if _ended(one)]
-    births = [n for n, one in enumerate(history) if one.verb == "create" and not one.subresource]
+    births = [n for n, one in enumerate(history) if one.creates]
     begin = births[-1] if births else 0
     if not births:
         bound = [n for n, one in enumerate(history) if schedules(one)]
@@ -135,7 +139,7 @@ def _ended(one: Deed) -> bool:
 
 def _history_notes(record: Record, history: Sequence[Deed], seeds: Sequence[Deed]) -> list[str]:
     notes = []
-    births = [one for one in history if one.verb == "create" and not one.subresource]
+    births = [one for one in history if one.creates]
     if len(births) > 1:
         many = f"{len(births)}{' or more' if len(births) >= BIRTHS else ''}"
         notes.append(
@@ -156,7 +160,7 @@ def _chain(
     notes: Iterable[str],
 ) -> Chain:
     told = ancestors(record, seeds)
-    line = _line(seeds[0], told)
+    line = line_to(seeds[0], told)
     after = _aftermath(record, seeds[0], history)
     return drawn_chain(subject, line, told, further=seeds, after=after, notes=notes)
 
@@ -191,17 +195,19 @@ def drawn_chain(
     )
 
 
-def _line(seed: Deed, told: Mapping[Key, list[Found]]) -> list[Deed]:
-    """From the first cause to the seed, taking the likeliest cause at each turn; a permission
-    allows something, and a sitting surrounds it, but neither does it."""
+def line_to(seed: Deed, told: Mapping[Key, list[Found]], most: int | None = None) -> list[Deed]:
+    """From the first cause (at ``most`` so far back) to the seed, taking the first cause at each
+    turn; a permission allows something, and a sitting surrounds it, but neither does it."""
     line, seen = [seed], {seed.key}
     while True:
         found = [
             one
             for one in told.get(line[-1].key, ())
-            if one.kind not in ("permission", "session") and one.cause.key not in seen
+            if one.kind not in ("permission", "session")
+            and not doubtful(one)
+            and one.cause.key not in seen
         ]
-        if not found:
+        if not found or (most is not None and len(line) > most):
             return line[::-1]
         line.append(found[0].cause)
         seen.add(found[0].cause.key)

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -31,6 +32,9 @@ COLUMNS = (
 )
 """SQL: what a deed is made of, in the order ``deed`` takes it."""
 
+CREATES = "((verb = 'create' OR coalesce(code = 201, false)) AND subresource IS NULL)"
+"""SQL: whether it made an object, if it was served; applying what is not there makes it, too."""
+
 READS = frozenset({"get", "list", "watch"})
 INTERACTIVE = frozenset({"exec", "attach", "portforward"})
 _AUTH = "authentication.kubernetes.io"
@@ -46,6 +50,8 @@ _program = lru_cache(4096)(client)
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
     """One request. ``at`` is when it was received: a controller may react before it is answered.
+
+    ``dry``: it changes nothing, whatever the answer.
 
     ``resource`` carries no API group (``group`` does); ``binding`` and ``role`` are
     ``Kind [namespace/]name`` of what allowed it; ``issued`` the id of the credential it minted.
@@ -77,6 +83,7 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     level: str = ""
     traits: str = ""
+    dry: bool = False
 
     @property
     def key(self) -> tuple[str, str, datetime]:
@@ -95,8 +102,18 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def served(self) -> bool:
-        """Whether the API server did what was asked (a watch or exec answers with 101)."""
-        return self.code is None or self.code < 400
+        """Whether the API server did what was asked (a watch or exec answers with 101); of a dry
+        run it only said what it would do."""
+        return not self.refused and not self.dry
+
+    @property
+    def refused(self) -> bool:
+        return self.code is not None and self.code >= 400
+
+    @property
+    def creates(self) -> bool:
+        """Whether it made an object, if it was served: see ``CREATES``."""
+        return (self.verb == "create" or self.code == 201) and not self.subresource
 
     @property
     def writes(self) -> bool:
@@ -160,6 +177,7 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
         path="" if resource else uri.partition("?")[0],
         level=level,
         traits=traits,
+        dry="dryRun" in parse_qs(uri.partition("?")[2]),
     )
 
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
-from kubewitness.forensics.causes.links import Found, causes, rbac, role_of
+from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.links import DELIVERY, RBAC, Found, causes, habits, rbac, role_of
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
-from kubewitness.forensics.causes.record import Record
-from kubewitness.forensics.causes.scene import DELIVERED, Key, Scene, Thing, schedules, thing
+from kubewitness.forensics.causes.record import Record, any_in
+from kubewitness.forensics.causes.scene import (
+    DELIVERED,
+    TOKEN_LIFE,
+    Key,
+    Scene,
+    Thing,
+    schedules,
+    thing,
+)
 
 _ROUNDS = 12
 _MOST = 60
@@ -23,12 +31,10 @@ _SURE = 0.9
 _BY_PLAN = frozenset({"namespace-controller", "generic-garbage-collector"})
 _SIBLINGS = timedelta(seconds=60)
 _NEAR = timedelta(seconds=10)
-# Kubernetes mints tokens for at most this long unless the API server is told otherwise.
-_TOKEN_LIFE = timedelta(days=2)
-_DELIVERED = timedelta(minutes=15)
+_OWN = 500
 # Bodies are large: that many of the latest of one object say what it changed from and to.
 _READ, _PODS_READ = 8, 2
-_TELLING = OWNED | OWNERS | {"horizontalpodautoscalers", "certificatesigningrequests"}
+_TELLING = OWNED | OWNERS | RBAC | {"horizontalpodautoscalers", "certificatesigningrequests"}
 
 
 def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
@@ -43,7 +49,7 @@ def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
         asked.update(one.key for one in frontier)
         _fetch(record, frontier)
         scene = record.scene()
-        _learn_habits(record, scene, frontier)
+        record.learn_habits(habits(scene, frontier))
         for one in frontier:
             told[one.key] = causes(scene, one)
         # How somebody came by a right, or sat down, is a question of its own.
@@ -69,10 +75,11 @@ def _fetch(record: Record, frontier: Sequence[Deed]) -> None:
         _read(record, record.named(names, until=latest))
         _own(record, left, since=None)
     allowing = {what for one in frontier for what in (rbac(one.binding), role_of(one)) if what}
-    record.named(
+    granted = record.named(
         {(home, name) for _, home, name in allowing if not name.startswith("system:")},
         until=max(one.at for one in frontier),
     )
+    _read(record, granted)
 
 
 def _own(record: Record, frontier: Sequence[Deed], since: timedelta | None) -> None:
@@ -134,20 +141,29 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     if one.of == "workload" and one.verb in ("create", "update", "patch", "delete"):
         near.append(one)
         kinds = ", ".join(quoted(kind) for kind in sorted(DELIVERED))
+        written = f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch')"
+        mine = f'"user" = {quoted(one.principal)}'
         record.find(
-            f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch') AND subresource IS"
-            f' NULL AND "user" <> {quoted(one.principal)}',
-            since=one.at - _DELIVERED,
+            f"{written} AND subresource IS NULL AND NOT {mine}",
+            since=one.at - DELIVERY,
             until=one.at,
             latest=True,
+        )
+        # Who tells the status of such objects is their controller.
+        record.find(
+            f"{written} AND (subresource IS NULL OR subresource = 'status') AND {mine}",
+            since=one.at - DELIVERY,
+            until=one.at + _SOON,
+            latest=True,
+            most=_OWN,
         )
     home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
     stolen = one.of != "control-plane" or network(one.source_ip).scope == "public"
     if one.credential.startswith("JTI=") and home and stolen:
         record.find(
             f"subresource = 'token' AND name = {quoted(name)} AND namespace = {quoted(home)}"
-            f" AND contains(CAST(annotations AS VARCHAR), {quoted(one.credential)})",
-            since=one.at - _TOKEN_LIFE,
+            f" AND {any_in('annotations', [one.credential])}",
+            since=one.at - TOKEN_LIFE,
             until=one.at,
         )
     if one.of in ("node", "control-plane"):
@@ -155,7 +171,7 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     if one.credential.startswith("X509SHA256="):
         near += record.find(
             "resource = 'certificatesigningrequests' AND verb IN ('create', 'update', 'patch')",
-            since=one.at - _TOKEN_LIFE,
+            since=one.at - TOKEN_LIFE,
             until=one.at,
         )
     record.sitting(one)
@@ -177,15 +193,3 @@ def _read(record: Record, deeds: Iterable[Deed]) -> None:
         [one for what, own in by_thing.items()
          for one in own[: _PODS_READ if what[0] == "pods" else _READ]]
     )  # fmt: skip
-
-
-def _learn_habits(record: Record, scene: Scene, frontier: Iterable[Deed]) -> None:
-    """Only of what was done from a pod that somebody had got into."""
-    entered: dict[tuple[str, str], datetime] = defaultdict()
-    for one in scene.deeds:
-        if one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers":
-            entered.setdefault((one.namespace, one.name), one.at)
-    for one in frontier:
-        at = entered.get((account_namespace(one.principal), one.pod))
-        if one.pod and at is not None and at < one.at:
-            record.learn_habit(one)

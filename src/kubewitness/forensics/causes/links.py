@@ -7,13 +7,14 @@ A rule never asks the log: what is not in the scene is no cause (``forensics.gat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from itertools import takewhile
 from typing import NamedTuple
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
-from kubewitness.forensics.causes.body import Owner
+from kubewitness.forensics.causes.body import Application, Owner
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.owner import OWNED, candidates
 from kubewitness.forensics.causes.scene import (
@@ -23,8 +24,10 @@ from kubewitness.forensics.causes.scene import (
     DELIVERED,
     REACTION,
     SIGNING,
+    Habit,
     Scene,
     Thing,
+    habit,
     schedules,
     thing,
 )
@@ -52,10 +55,19 @@ KINDS: dict[str, str] = {
 # How long somebody may be at work in a pod after getting in.
 ENTRY = timedelta(hours=12)
 _REPLACED = timedelta(seconds=60)
-_DELIVERED = timedelta(minutes=15)
+DELIVERY = timedelta(minutes=15)
+_EVEN = 0.5
+_BY_NAME = 0.9
+# Who deletes what is in a namespace, or owned; a controller manager may do all under one name.
+_SWEEPING = frozenset(
+    {"namespace-controller", "generic-garbage-collector", "kube-controller-manager"}
+)
+# Whoever may write an object may write its labels, too.
+_LABELLED = 0.4
 CERTIFIED = timedelta(days=1)
 _RBAC = {"ClusterRoleBinding": "clusterrolebindings", "RoleBinding": "rolebindings",
          "ClusterRole": "clusterroles", "Role": "roles"}  # fmt: skip
+RBAC = frozenset(_RBAC.values())
 
 
 class Found(NamedTuple):
@@ -79,6 +91,11 @@ def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
             if one.cause.key != effect.key:
                 found.setdefault((one.kind, one.cause.audit_id), one)
     return list(found.values())
+
+
+def doubtful(found: Found) -> bool:
+    """Whether it is likelier that a program did it by itself than that somebody had it done."""
+    return found.kind in ("entry", "delivery") and found.confidence < _EVEN
 
 
 def rbac(reference: str) -> Thing | None:
@@ -133,15 +150,31 @@ def _owner(scene: Scene, effect: Deed) -> Iterator[Found]:
         if found is None:
             continue
         cause, doubt, how = found
+        if _another(scene, reference, cause):
+            continue
         kind = "schedule" if what[0] == "cronjobs" else "owner"
-        if reference is not None:
-            because = f"ownerReference to {reference.kind} {reference.name} (uid {reference.uid})"
-            certain = doubt >= 1
-            yield Found(cause, kind, certain, doubt, f"{because}; {how}" if how else because)
-        else:
-            because = f"named after {what[0]}/{what[2]}" + (f"; {how}" if how else "")
-            yield Found(cause, kind, False, min(0.9, doubt), because)
+        same, because = _owned_by(scene, what, reference, cause)
+        certain = same and doubt >= 1
+        because = f"{because}; {how}" if how else because
+        yield Found(cause, kind, certain, doubt if same else min(_BY_NAME, doubt), because)
         return
+
+
+def _owned_by(scene: Scene, what: Thing, reference: Owner | None, cause: Deed) -> tuple[bool, str]:
+    """Whether a deed was done to the very object that a reference means, and how that is known."""
+    if reference is None:
+        return False, f"named after {what[0]}/{what[2]}"
+    because = f"ownerReference to {reference.kind} {reference.name} (uid {reference.uid})"
+    if reference.uid and scene.life(cause) == reference.uid:
+        return True, because
+    return False, f"{because}, by its name"
+
+
+def _another(scene: Scene, reference: Owner | None, cause: Deed) -> bool:
+    """Whether a deed was done to another object of the name than a reference means."""
+    meant = reference.uid if reference is not None else ""
+    uid = scene.life(cause)
+    return bool(meant and uid) and uid != meant
 
 
 def _maker(scene: Scene, what: Thing, effect: Deed) -> tuple[Deed, float, str] | None:
@@ -232,16 +265,16 @@ def _cascade(scene: Scene, effect: Deed) -> Iterator[Found]:
     if effect.controller == "generic-garbage-collector":
         for what, reference in owners(scene, effect):
             for deed in scene.before(what, effect.at):
-                if deed.verb in DELETES:
-                    because = (
-                        f"ownerReference to {reference.kind} {reference.name} (uid {reference.uid})"
-                        if reference
-                        else f"named after {what[0]}/{what[2]}, which was deleted"
-                    )
-                    sure = 1.0 if reference else 0.8
-                    yield Found(deed, "cascade", reference is not None, sure, because)
+                if deed.verb in DELETES and not _another(scene, reference, deed):
+                    same, because = _owned_by(scene, what, reference, deed)
+                    because += "" if same else ", which was deleted"
+                    yield Found(deed, "cascade", same, 1.0 if same else 0.8, because)
                     return
+    if effect.controller not in _SWEEPING:
+        return
     for deed in scene.before(("namespaces", "", effect.namespace), effect.at):
+        if deed.creates:
+            return
         if deed.verb == "delete":
             certain = effect.controller == "namespace-controller"
             because = f"namespace {effect.namespace} was deleted"
@@ -271,13 +304,17 @@ def _pod_life(scene: Scene, effect: Deed) -> Iterator[Found]:
     elif effect.subresource == "status" and effect.of == "node":
         for deed in scene.before(thing(effect), effect.at):
             if deed.subresource == "binding":
-                yield Found(deed, "start", True, 1.0, f"{effect.principal} reports on this pod")
+                uid = scene.uid(deed)
+                same = bool(uid) and uid == scene.uid(effect)
+                because = f"{effect.principal} reports on this pod"
+                because += f" (uid {uid})" if same else ", by name"
+                yield Found(deed, "start", same, 1.0 if same else _BY_NAME, because)
                 return
 
 
 def _birth(scene: Scene, effect: Deed) -> Found | None:
     for deed in scene.before(thing(effect), effect.at):
-        if deed.verb == "create" and not deed.subresource:
+        if deed.creates:
             rivals = scene.rivals.get(deed.key)
             if rivals:
                 because = f"a pod was created {_span(effect.at - deed.at)} before, its name not yet"
@@ -285,7 +322,7 @@ def _birth(scene: Scene, effect: Deed) -> Found | None:
                 return Found(deed, "placement", False, round(0.95 / rivals, 2), because)
             same = bool(scene.uid(deed)) and scene.uid(deed) == scene.uid(effect)
             because = f"same uid {scene.uid(effect)}" if same else "same name"
-            return Found(deed, "placement", same, 1.0 if same else 0.9, because)
+            return Found(deed, "placement", same, 1.0 if same else _BY_NAME, because)
     return None
 
 
@@ -310,38 +347,67 @@ def _handed(minted: Deed, effect: Deed) -> bool:
     return minted.of != "node"
 
 
-def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
-    home = account_namespace(effect.principal)
-    pod = ("pods", home, effect.pod)
-    entries = [
+def entries(scene: Scene, effect: Deed) -> list[Deed]:
+    """Who got into the pod from which a deed was done, before it, the latest first; not who got
+    into an earlier pod of that name."""
+    if not effect.pod or effect.of != "workload":
+        return []
+    lived = takewhile(lambda deed: not _born(deed), scene.before(_pod_of(effect), effect.at))
+    return [
         deed
-        for deed in scene.before(pod, effect.at)
+        for deed in lived
         if (deed.subresource in INTERACTIVE or deed.subresource == "ephemeralcontainers")
         and deed.subresource != "portforward"
         and deed.of not in ("node", "control-plane")
         and effect.at - deed.at <= ENTRY
     ]
-    if entries:
-        wait = effect.at - entries[0].at
-        usual = scene.habits(effect)
-        before = sum(at < entries[-1].at for at in usual)
-        sure = _unusual(before, wait, scene.span(effect.at))
-        known = (
-            "never seen from this pod before that" if not before else f"seen {before} times before"
-        )
-        because = f"{_span(wait)} after {entries[0].principal} got in; {known}"
-        yield Found(entries[0], "entry", False, sure, because)
+
+
+def _born(deed: Deed) -> bool:
+    """Whether a pod of a name began with this deed, or the one before it had ended."""
+    over = deed.verb == "delete" and deed.of == "node"
+    return deed.creates or deed.subresource == "binding" or over
+
+
+def habits(scene: Scene, effects: Iterable[Deed]) -> set[Habit]:
+    """What has to be asked before ``entry`` can be told: whether what was done from a pod that
+    somebody had got into was usual before that."""
+    return {habit(one, found[-1].at) for one in effects if (found := entries(scene, one))}
+
+
+def _pod_of(effect: Deed) -> Thing:
+    return ("pods", account_namespace(effect.principal), effect.pod)
+
+
+def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
+    pod = _pod_of(effect)
+    entered = entries(scene, effect)
+    if entered:
+        wait, first = effect.at - entered[0].at, entered[-1].at
+        before = scene.habit(effect, first)
+        sure = _NOT_ASKED if before is None else _unusual(before, wait, scene.span(first))
+        known = _BEFORE.get(before, f"seen {before} times before")
+        because = f"{_span(wait)} after {entered[0].principal} got in; {known}"
+        yield Found(entered[0], "entry", False, sure, because)
     outside = network(effect.source_ip).scope == "public"
     away = "; it was used from an outside address, so not by the pod itself" if outside else ""
     for deed in scene.before(pod, effect.at):
-        if (deed.verb == "create" and not deed.subresource) or deed.subresource == "binding":
+        if deed.creates or deed.subresource == "binding":
             same = effect.pod_uid and scene.uid(deed) == effect.pod_uid
             because = f"the token is that of pod {effect.pod}"
             because += f" (uid {effect.pod_uid})" if same else ", by name"
             sure = (1.0 if same else 0.8) * (0.5 if outside else 1)
             yield Found(deed, "pod", bool(same) and not outside, sure, because + away)
-            if deed.verb == "create" and not deed.subresource:
+            if deed.creates:
                 return
+
+
+_NOT_ASKED = 0.3
+_BEFORE: dict[int | None, str] = {
+    None: "how often before was not asked",
+    0: "never seen from this pod before that",
+    1: "seen once before",
+}
 
 
 def _unusual(before: int, wait: timedelta, span: timedelta) -> float:
@@ -382,27 +448,47 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
 
 def _signing(scene: Scene, effect: Deed) -> Iterator[Found]:
     """A signing request before its approval, an account before its token."""
-    if effect.resource == "certificatesigningrequests" and effect.verb != "create":
+    if effect.resource == "certificatesigningrequests" and not effect.creates:
         for deed in scene.before(thing(effect), effect.at):
-            if deed.verb == "create":
+            if deed.creates:
                 yield Found(deed, "certificate", True, 1.0, f"the request {effect.name}")
                 return
     if effect.resource == "serviceaccounts" and effect.subresource == "token":
         for deed in scene.before(thing(effect), effect.at):
-            if deed.verb == "create" and not deed.subresource and deed.of != "control-plane":
+            if deed.creates and deed.of != "control-plane":
                 yield Found(deed, "account", False, 0.9, "the account of the same name")
                 return
 
 
 def _permission(scene: Scene, effect: Deed) -> Iterator[Found]:
+    """Who made what the authorizer names, and who changed last what it grants."""
     for what, reference in ((rbac(effect.binding), effect.binding), (role_of(effect), effect.role)):
         if what is None:
             continue
-        for deed in scene.before(what, effect.at):
-            if deed.verb in CHANGES and deed.of != "control-plane":
-                because = f"the authorizer names {reference}"
-                yield Found(deed, "permission", True, 1.0, because)
+        because = f"the authorizer names {reference}"
+        changes = [deed for deed in scene.before(what, effect.at) if deed.verb in CHANGES]
+        known = False
+        for deed, before in zip(changes, [*changes[1:], None], strict=False):
+            granted = deed.creates or _regranted(scene, deed, before)
+            if deed.of != "control-plane" and (
+                deed.creates or (granted is not False and not known)
+            ):
+                known = True
+                doubt = "" if granted else "; no bodies show whether this changed what it grants"
+                sure = 1.0 if granted else _EVEN
+                yield Found(deed, "permission", bool(granted), sure, because + doubt)
+            if deed.creates:
                 break
+
+
+def _regranted(scene: Scene, deed: Deed, before: Deed | None) -> bool | None:
+    """Whether a change of a role or binding changed what it grants, ``None`` where bodies do not
+    tell."""
+    now = scene.body(deed)
+    then = scene.body(before) if before is not None else None
+    if now is None or then is None or not now.grants or not then.grants:
+        return None
+    return now.grants != then.grants
 
 
 def _delivery(scene: Scene, effect: Deed) -> Iterator[Found]:
@@ -411,20 +497,41 @@ def _delivery(scene: Scene, effect: Deed) -> Iterator[Found]:
     if effect.resource in DELIVERED:
         return
     told = scene.body(effect)
-    named = {one.partition(" ")[2] for one in told.applications} if told is not None else set()
+    named = told.applications if told is not None else ()
     for deed in scene.steering(DELIVERED, effect.at):
         if deed.principal == effect.principal or deed.verb not in CHANGES or deed.subresource:
             continue
-        if deed.name in named:
-            because = f"the object says that {deed.resource}/{deed.name} manages it"
-            yield Found(deed, "delivery", True, 1.0, because)
-            return
         wait = effect.at - deed.at
         akin = deed.name and deed.name in (effect.name, f"{effect.namespace}-{effect.name}")
-        if not named and wait <= _DELIVERED and akin:
+        if any(_names(one, deed) for one in named):
+            because = f"the object says that {deed.resource}/{deed.name} manages it"
+            certain = _delivers(scene, effect.principal, thing(deed))
+            sure = 1.0 if certain else _LABELLED
+            if not certain:
+                because += f", not that it was {effect.principal} who applied it"
+        elif not named and wait <= DELIVERY and akin:
             because = f"the name is alike, and it was changed {_span(wait)} before"
-            yield Found(deed, "delivery", False, 0.6, because)
-            return
+            certain, sure = False, 0.6 if _delivers(scene, effect.principal, thing(deed)) else 0.3
+        else:
+            continue
+        yield Found(deed, "delivery", certain, sure, because)
+        return
+
+
+def _names(application: Application, deed: Deed) -> bool:
+    """Whether a label means the object of a deed; without a namespace it may be in any."""
+    same = (application.group, application.name) == (deed.group, deed.name)
+    return same and application.namespace in ("", deed.namespace)
+
+
+def _delivers(scene: Scene, principal: str, what: Thing) -> bool:
+    """Whether somebody is the controller of a GitOps object: it tells its status, which Argo CD
+    writes, from the namespace of the object, into the object itself."""
+    at_home = account_namespace(principal) == what[1]
+    return any(
+        deed.principal == principal and (deed.subresource == "status" or at_home)
+        for deed in scene.of(what)
+    )
 
 
 def _span(wait: timedelta) -> str:

@@ -16,44 +16,37 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.graph import Reach, Touched
-from kubewitness.forensics.causes.links import CERTIFIED, ENTRY, Found, causes
+from kubewitness.forensics.causes.links import (
+    CERTIFIED,
+    ENTRY,
+    RBAC,
+    Found,
+    causes,
+    doubtful,
+    habits,
+)
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
-from kubewitness.forensics.causes.record import Record
-from kubewitness.forensics.causes.scene import CHANGES, Key
+from kubewitness.forensics.causes.record import Record, any_in
+from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
-    ObjectName,
+    about,
     is_credential,
     is_object,
     may_be_audit_id,
-    object_name,
+    named,
+    requests,
+    timeless,
 )
+from kubewitness.forensics.kind import CLUSTER_SCOPED
+from kubewitness.forensics.rbac.principals import username, usernames
+from kubewitness.forensics.target import Target, find, only_cluster
 
 _ROUNDS = 6
 _FOLLOWED = 60
 """Deeds whose effects are looked for, the gravest first."""
 _AT_ONCE = timedelta(minutes=10)
-_TOKEN_LIFE = timedelta(days=2)
 _TOLD = 80
 _BODIES = 40
-# What acts through somebody is followed; that a machine goes on with its work is not.
-_FOLLOW = frozenset(
-    [
-        "owner",
-        "replacement",
-        "schedule",
-        "autoscaling",
-        "cascade",
-        "termination",
-        "placement",
-        "token",
-        "certificate",
-        "account",
-        "pod",
-        "entry",
-        "permission",
-        "delivery",
-    ]
-)
 
 
 def reach_of(
@@ -64,32 +57,44 @@ def reach_of(
     until: datetime | None = None,
 ) -> Reach:
     """What came of ``KIND/NAME``, a credential, a request by its auditID, or a principal."""
-    if is_object(subject):
-        return reach_of_object(record, object_name(subject, namespace), since)
     if is_credential(subject):
         return reach_of_credential(record, subject, since, until)
-    if may_be_audit_id(subject):
-        found = record.find(f"audit_id = {quoted(subject)}")
-        if found:
-            return reach_of_deeds(record, f"request {subject}", found)
+    if may_be_audit_id(subject) and (found := requests(record, subject)):
+        timeless("a request", since, until)
+        return reach_of_deeds(record, f"request {subject}", found)
+    if is_object(subject):
+        home = namespace or None
+        try:
+            what = find(record.connection, subject, namespace=home, cluster=record.cluster)
+        except KubewitnessError:
+            # NAMESPACE/NAME of a service account looks like KIND/NAME.
+            if not _is_principal(record, subject):
+                raise
+        else:
+            return reach_of_object(record, what, since, until)
     return reach_of_principal(record, subject, since, until)
 
 
 def reach_of_principal(
     record: Record, who: str, since: datetime | None = None, until: datetime | None = None
 ) -> Reach:
-    """What a principal did, and what came of it. Raises ``KubewitnessError`` for a stranger."""
-    name = quoted(who)
+    """What a principal did, and what came of it. Raises ``KubewitnessError`` for a stranger, and
+    where there are several clusters, in which one name may be different people."""
+    if record.cluster is None:
+        record.cluster = only_cluster(record.connection)
+    name = username(who, usernames(record.connection))
     # Two plain equalities let the engine skip most of a lake, one of two does not.
-    return _of_many(record, who, (f'"user" = {name}', f"impersonated_user = {name}"), since, until)
+    wheres = (f'"user" = {quoted(name)}', f"impersonated_user = {quoted(name)}")
+    return _of_many(record, name, wheres, since, until)
 
 
 def reach_of_credential(
     record: Record, credential: str, since: datetime | None = None, until: datetime | None = None
 ) -> Reach:
     """What was done with one token or certificate, and what came of it."""
-    where = f"contains(CAST(extra AS VARCHAR), {quoted(credential)})"
-    return _of_many(record, credential, (where,), since, until)
+    if record.cluster is None:
+        record.cluster = only_cluster(record.connection)
+    return _of_many(record, credential, (any_in("extra", [credential]),), since, until)
 
 
 def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach:
@@ -97,22 +102,32 @@ def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach
     return _reach(record, subject, seeds, [])
 
 
-def reach_of_object(record: Record, what: ObjectName, since: datetime | None = None) -> Reach:
+def reach_of_object(
+    record: Record, what: Target, since: datetime | None = None, until: datetime | None = None
+) -> Reach:
     """What came of everything that was done to an object."""
-    home = f" AND namespace = {quoted(what.namespace)}" if what.namespace else ""
+    record.cluster = what.cluster
     seeds = record.find(
-        f"resource = {quoted(what.resource)} AND name = {quoted(what.name)}{home} AND (verb NOT IN"
-        " ('get', 'list', 'watch') OR subresource IN ('exec', 'attach', 'portforward')) AND"
-        " subresource IS DISTINCT FROM 'status'",
+        f"{about(what)} AND (verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec',"
+        " 'attach', 'portforward')) AND subresource IS DISTINCT FROM 'status'",
         since=since,
+        until=until,
         latest=True,
         most=500,
     )
     if not seeds:
         raise KubewitnessError(
-            f"nothing changed {what}", remedy="see the spelling, the namespace (-n) and the paths"
+            f"nothing changed {named(what)}",
+            remedy="see 'kubewitness who' for who read it, and the times that you gave",
         )
-    return _reach(record, str(what), seeds, [])
+    return _reach(record, named(what), seeds, [])
+
+
+def _is_principal(record: Record, text: str) -> bool:
+    try:
+        return bool(username(text, usernames(record.connection)))
+    except KubewitnessError:
+        return False
 
 
 def _of_many(
@@ -129,10 +144,9 @@ def _of_many(
     }
     deeds = sorted(found.values(), key=lambda one: one.turn)[-_MOST:]
     if not deeds:
-        what = "credential" if is_credential(subject) else "principal"
         raise KubewitnessError(
-            f"the log knows no request of the {what} {subject!r}",
-            remedy="principals are spelt as the API server does: system:serviceaccount:NS:NAME",
+            f"the log knows no request of {subject!r}",
+            remedy="see the spelling, and the times that you gave",
         )
     notes = []
     if len(deeds) == _MOST:
@@ -199,18 +213,23 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, 
         _fetch_effects(record, frontier, asked)
         scene = record.scene()
         begin = scene.first_after(min(one.at for one in frontier))
+        later = [one for one in scene.deeds[begin:] if one.key not in reached]
+        record.learn_habits(habits(scene, later))
         fresh: list[Deed] = []
-        for effect in scene.deeds[begin:]:
-            if effect.key in reached:
-                continue
+        for effect in later:
             led = causes(scene, effect, sittings=False)
-            found = [one for one in led if one.kind in _FOLLOW and one.cause.key in reached]
+            found = [one for one in led if followed(one) and one.cause.key in reached]
             if found:
                 reached.add(effect.key)
                 told[effect.key] = (effect, found)
                 fresh.append(effect)
         frontier = _gravest(fresh)
     return told
+
+
+def followed(found: Found) -> bool:
+    """Whether an effect was caused, and not only near, or what a program does by itself."""
+    return found.kind != "session" and not doubtful(found)
 
 
 def _gravest(deeds: Iterable[Deed]) -> list[Deed]:
@@ -296,9 +315,9 @@ def _fetch_minted(record: Record, deeds: Sequence[Deed]) -> None:
     accounts = {quoted(f"system:serviceaccount:{one.namespace}:{one.name}") for one in deeds}
     record.find(
         f'"user" IN ({", ".join(sorted(accounts))})'
-        f" AND {_any_in('extra', {one.issued for one in deeds})}",
+        f" AND {any_in('extra', {one.issued for one in deeds})}",
         since=min(one.at for one in deeds),
-        until=max(one.at for one in deeds) + _TOKEN_LIFE,
+        until=max(one.at for one in deeds) + TOKEN_LIFE,
         most=1000 * len(deeds),
     )
 
@@ -307,22 +326,23 @@ def _fetch_permitted(record: Record, deeds: Sequence[Deed]) -> None:
     """What bindings and roles allowed, as the authorizer spells their names in JSON."""
     if not deeds:
         return
+    named = {("" if one.resource in CLUSTER_SCOPED else one.namespace, one.name) for one in deeds}
+    record.read_bodies(
+        [one for one in record.named(named, until=max(one.at for one in deeds))
+         if one.resource in RBAC][:_BODIES]
+    )  # fmt: skip
     names = {f"{one.name}/{one.namespace}" if one.resource == "rolebindings" else one.name
              for one in deeds}  # fmt: skip
-    spelt = {f'\\"{name}\\"' for name in names}
+    spelt = " OR ".join(
+        f"contains(CAST(annotations AS VARCHAR), {quoted(spelling)})"
+        for spelling in sorted(f'\\"{name}\\"' for name in names)
+    )
     record.find(
-        f"{_any_in('annotations', spelt)} AND NOT starts_with(\"user\", 'system:node:')",
+        f"({spelt}) AND NOT starts_with(\"user\", 'system:node:')",
         since=min(one.at for one in deeds),
-        until=max(one.at for one in deeds) + _TOKEN_LIFE,
+        until=max(one.at for one in deeds) + TOKEN_LIFE,
         most=1000 * len(names),
     )
-
-
-def _any_in(column: str, texts: Iterable[str]) -> str:
-    """SQL: whether one of the texts stands in a column of JSON."""
-    json = f"CAST({column} AS VARCHAR)"
-    found = (f"contains({json}, {quoted(text)})" for text in sorted(texts))
-    return f"({' OR '.join(found)})"
 
 
 def _fetch_certified(record: Record, one: Deed) -> None:
@@ -337,8 +357,7 @@ def _fetch_certified(record: Record, one: Deed) -> None:
     prints = {told.fingerprint for told in bodies} - {""}
     bearers = {told.bearer for told in bodies} - {""}
     for fingerprint in sorted(prints):
-        used = f"contains(CAST(extra AS VARCHAR), {quoted(fingerprint)})"
-        record.find(used, since=one.at, most=1000)
+        record.find(any_in("extra", [fingerprint]), since=one.at, most=1000)
     if prints:
         return
     for bearer in sorted(bearers):
@@ -389,10 +408,10 @@ def _touched(key: tuple[bool, str, str, str], deeds: list[Deed]) -> Touched:
         namespace=namespace,
         principals=tuple(dict.fromkeys(one.principal for one in deeds))[:8],
         n=len(deeds),
-        refused=len(deeds) - len(served),
+        refused=sum(one.refused for one in deeds),
         objects=len(names),
         examples=tuple(names)[:5],
-        # What was refused was not gained, and what machinery does in consequence is its job.
+        # What was refused or tried out was not gained, and what machinery does of it is its job.
         weight=round(weight * (1.0 if served else 0.5) * (0.6 if _machinery(deeds) else 1.0), 2),
         first=min(one.at for one in deeds),
         last=max(one.at for one in deeds),

@@ -6,18 +6,20 @@ second: the engine skips what a name or a time rules out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import duckdb
+from msgspec.structs import replace
 
 from kubewitness.activity.network import learn_proxies
 from kubewitness.activity.principal import UNAUTHENTICATED
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
-from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
-from kubewitness.forensics.causes.scene import PAUSE, SITTING, Key, Scene
+from kubewitness.forensics.causes.deed import COLUMNS, CREATES, Deed, deed
+from kubewitness.forensics.causes.scene import DELETES, PAUSE, SITTING, Habit, Key, Scene
 from kubewitness.forensics.target import bounds
 
 _READ = "verb IN ('get', 'list', 'watch')"
@@ -28,6 +30,7 @@ _DONE = (
 """SQL: what changes something, or gets in somewhere."""
 _ENOUGH = 4000
 _FIRST, _LATEST = 3, 12
+_LOOKS = 400
 BIRTHS = 50
 """Of the objects of one name so many are told apart."""
 _SAMPLE = 20_000
@@ -38,7 +41,8 @@ _TIMES = 1000
 class Record:
     """Reads the view ``events`` of a connection; every deed and body at most once.
 
-    ``until`` leaves out what was received later.
+    A question is about one ``cluster``, which may turn out only by what it asks for; ``until``
+    leaves out what was received later.
     """
 
     def __init__(
@@ -48,26 +52,29 @@ class Record:
         cluster: str | None = None,
         until: datetime | None = None,
     ) -> None:
-        self._connection = connection
-        self._cluster = cluster
+        self.connection = connection
+        self.cluster = cluster
         self._until = until
+        self._bounds: dict[str | None, tuple[datetime, datetime] | None] = {}
         self.deeds: dict[Key, Deed] = {}
         self.bodies: dict[Key, Body | None] = {}
-        self.habits: dict[Key, list[datetime]] = {}
+        self.habits: dict[Habit, int] = {}
 
     @cached_property
     def proxies(self) -> frozenset[str]:
         """Addresses that stand last for nearly everyone, learnt from a part of the log."""
-        return learnt_proxies(self._connection)
+        return learnt_proxies(self.connection)
 
-    @cached_property
+    @property
     def bounds(self) -> tuple[datetime, datetime] | None:
-        """When the log begins and ends."""
-        return bounds(self._connection)
+        """When the log (of the cluster) begins and ends."""
+        if self.cluster not in self._bounds:
+            self._bounds[self.cluster] = bounds(self.connection, self.cluster)
+        return self._bounds[self.cluster]
 
     def scene(self) -> Scene:
         """Everything that was asked for so far."""
-        start = self.bounds[0] if self.habits and self.bounds else None
+        start = self.bounds[0] if self.bounds else None
         return Scene(self.deeds.values(), self.bodies, self.habits, start)
 
     def find(
@@ -83,7 +90,7 @@ class Record:
         (the first ones, or the ``latest``)."""
         conditions = self._conditions(where, since, until)
         ordered = f"ORDER BY received_at{' DESC' if latest else ''}, stage_at LIMIT {most}"
-        times = self._connection.execute(
+        times = self.connection.execute(
             f"SELECT stage_at FROM events WHERE {conditions} {ordered}"
         ).fetchall()
         if not times:
@@ -92,12 +99,11 @@ class Record:
             # Wide columns are read where something was found, and nowhere else.
             literals = {_literal(at.replace(tzinfo=UTC)) for (at,) in times}
             conditions += f" AND stage_at IN ({', '.join(sorted(literals))})"
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             f"SELECT {COLUMNS} FROM events WHERE {conditions} {ordered}"
         ).fetchall()
         found: dict[Key, Deed] = {}
-        for row in rows:
-            one = deed(row, self.proxies)
+        for one in rehearsed(self.connection, [deed(row, self.proxies) for row in rows]):
             known = self.deeds.get(one.key)
             # All stages of a request are one deed; only an answer has a code.
             if known is None or (known.code is None and one.code is not None):
@@ -107,8 +113,8 @@ class Record:
 
     def _conditions(self, where: str, since: datetime | None, until: datetime | None) -> str:
         conditions = [f"({where})"]
-        if self._cluster:
-            conditions.append(f"cluster = {quoted(self._cluster)}")
+        if self.cluster is not None:
+            conditions.append(f"cluster = {quoted(self.cluster)}")
         end = min((at for at in (until, self._until) if at is not None), default=None)
         # The engine knows between which stage times a part lies; a request ends after it came.
         if since is not None:
@@ -144,37 +150,40 @@ class Record:
                 (one.resource == "namespaces" and ("", one.name) in pairs)]  # fmt: skip
 
     def _times(self, where: str, until: datetime | None) -> list[str]:
-        """When deeds were done that are worth a look, as SQL. Short columns only are read for it:
-        whole rows all over a log of millions would take seconds."""
-        conditions = where
-        if until is not None:
-            conditions += f" AND stage_at <= {_literal(until + _LONGEST)}"
-        rows = self._connection.execute(
-            f"""SELECT DISTINCT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
-            verb = 'create' AS birth FROM (SELECT stage_at, name, resource, verb FROM events WHERE
-            {conditions}) WINDOW latest AS (PARTITION BY name, resource ORDER BY stage_at DESC))
-            WHERE age <= {_LATEST} OR (birth AND age <= {_ENOUGH}) ORDER BY 1 DESC LIMIT 60"""
+        """When deeds were done that are worth a look, as SQL: where there are too many, the last
+        creation and the latest deeds of every object before more of any. Short columns only are
+        read for it: whole rows all over a log of millions would take seconds."""
+        rows = self.connection.execute(
+            f"""SELECT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
+            row_number() OVER (PARTITION BY namespace, name, resource, birth ORDER BY stage_at DESC)
+            AS turn, birth FROM (SELECT stage_at, namespace, name, resource, {CREATES} AS birth
+            FROM events WHERE {self._conditions(where, None, until)})
+            WINDOW latest AS (PARTITION BY namespace, name, resource ORDER BY stage_at DESC))
+            WHERE age <= {_LATEST} OR (birth AND turn <= {_FIRST})
+            GROUP BY stage_at ORDER BY min(least(age, turn)), stage_at DESC LIMIT {_LOOKS}"""
         ).fetchall()
         return [_literal(at.replace(tzinfo=UTC)) for (at,) in rows]
 
     def life(self, where: str, until: datetime | None = None) -> list[Deed]:
         """What made, changed and ended the object of ``where``: of each kind of deed the first few
         since the object's last creation and the latest few, and the latest creations."""
-        rows = self._connection.execute(
+        rows = self.connection.execute(
             f"""WITH own AS (
                 SELECT coalesce(namespace, '') AS namespace, verb, subresource, stage_at,
+                    {CREATES} AS creates,
                     coalesce(code < 400, true) AS served
                 FROM events WHERE {self._conditions(where, None, until)}
             ), born AS (
-                SELECT *, max(stage_at) FILTER (verb = 'create' AND subresource IS NULL AND served)
+                SELECT *, max(stage_at) FILTER (creates AND served)
                     OVER (PARTITION BY namespace) AS birth FROM own
             )
             SELECT DISTINCT stage_at FROM (
-                SELECT stage_at, verb = 'create' AND subresource IS NULL AS birth,
+                SELECT stage_at, creates AS birth,
                     row_number() OVER (kinds ORDER BY stage_at) AS first,
                     row_number() OVER (kinds ORDER BY stage_at DESC) AS latest
                 FROM born WINDOW kinds AS
-                    (PARTITION BY namespace, verb, subresource, served, stage_at >= birth))
+                    (PARTITION BY namespace, verb, subresource, creates, served,
+                    stage_at >= birth))
             WHERE first <= {_FIRST} OR latest <= {_LATEST} OR (birth AND latest <= {BIRTHS})"""
         ).fetchall()
         if not rows:
@@ -203,41 +212,20 @@ class Record:
             latest=True,
         )
 
-    def learn_habit(self, one: Deed) -> None:
-        """When the same token holder did the same thing before."""
-        if one.key in self.habits:
-            return
-        rows = self._connection.execute(
-            'SELECT received_at FROM events WHERE "user" = ? AND verb = ? AND resource IS NOT'
-            " DISTINCT FROM ? AND subresource IS NOT DISTINCT FROM ? AND namespace IS NOT DISTINCT"
-            " FROM ? AND received_at < ? AND contains(CAST(extra AS VARCHAR), ?) LIMIT 1000",
-            [
-                one.principal, one.verb, one.resource or None, one.subresource or None,
-                one.namespace or None, one.at.replace(tzinfo=None), one.pod,
-            ],
-        ).fetchall()  # fmt: skip
-        self.habits[one.key] = sorted(at.replace(tzinfo=UTC) for (at,) in rows)
+    def learn_habits(self, habits: Iterable[Habit]) -> None:
+        """How often these were done."""
+        self.habits |= counted(self.connection, set(habits) - self.habits.keys())
 
     def read_bodies(self, deeds: Sequence[Deed]) -> None:
         """Read the bodies of these deeds, where the audit level kept them."""
         wanted = [one for one in deeds if one.key not in self.bodies]
         for one in wanted:
             self.bodies[one.key] = None
-        hidden = {"Metadata"}
-        wanted = [one for one in wanted if one.level not in hidden]
-        for start in range(0, len(wanted), 200):
-            some = wanted[start : start + 200]
-            times = ", ".join(sorted({_literal(one.answered) for one in some}))
-            rows = self._connection.execute(
-                f"""SELECT audit_id, coalesce(nullif("user", ''), '<unauthenticated>'),
-                coalesce(received_at, stage_at), request_object, response_object FROM events
-                WHERE stage_at IN ({times})
-                AND audit_id IN ({_listed(one.audit_id for one in some)})"""
-            ).fetchall()
-            for audit_id, who, at, request, response in rows:
-                key = (audit_id, who, at.replace(tzinfo=UTC))
-                if self.bodies.get(key) is None:
-                    self.bodies[key] = body(request, response)
+        for key, request, response in _read(
+            self.connection, wanted, "request_object, response_object"
+        ):
+            if self.bodies.get(key) is None:
+                self.bodies[key] = body(request, response)
 
 
 # A watch or an exec may last; forty minutes is what API servers give a watch at most.
@@ -259,6 +247,13 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(quoted(text) for text in sorted(set(texts)))
 
 
+def any_in(column: str, ids: Iterable[str]) -> str:
+    """SQL: whether one of the texts stands, as a whole, in a column of JSON."""
+    json = f"CAST({column} AS VARCHAR)"
+    found = (f"contains({json}, {quoted(chr(34) + text + chr(34))})" for text in sorted(ids))
+    return f"({' OR '.join(found)})"
+
+
 def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
     """Addresses that stand last for nearly everyone in a part of the view ``events``."""
     rows = connection.execute(
@@ -266,3 +261,59 @@ def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
         LIMIT {_SAMPLE}) WHERE source_ips IS NOT NULL AND "user" IS NOT NULL"""
     ).fetchall()
     return learn_proxies(rows)
+
+
+def rehearsed(connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> list[Deed]:
+    """Deeds, those marked as dry runs of which only the body says so: deletes. (Components make
+    no dry runs, and delete all day.)"""
+    doubtful = [
+        one for one in deeds
+        if one.verb in DELETES and one.served and one.of not in ("node", "control-plane")
+    ]  # fmt: skip
+    asked = "json_extract_string(request_object, '$.dryRun[0]')"
+    dry = {key for key, *said in _read(connection, doubtful, asked) if any(said)}
+    return [replace(one, dry=True) if one.key in dry else one for one in deeds]
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, deeds: Iterable[Deed], columns: str
+) -> Iterator[tuple[Any, ...]]:
+    """The keys of deeds whose bodies were kept, each with these SQL ``columns``."""
+    kept = [one for one in deeds if one.level != "Metadata"]
+    for start in range(0, len(kept), 200):
+        some = kept[start : start + 200]
+        times = ", ".join(sorted({_literal(one.answered) for one in some}))
+        rows = connection.execute(
+            f"""SELECT audit_id, coalesce(nullif("user", ''), '<unauthenticated>'),
+            coalesce(received_at, stage_at), {columns} FROM events WHERE stage_at IN ({times})
+            AND audit_id IN ({_listed(one.audit_id for one in some)})
+            AND cluster IN ({_listed(one.cluster for one in some)})"""
+        ).fetchall()
+        for audit_id, who, at, *told in rows:
+            yield (audit_id, who, at.replace(tzinfo=UTC)), *told
+
+
+def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> dict[Habit, int]:
+    """How often each was done in the view ``events``, in one question for all."""
+    asked = list(habits)
+    if not asked:
+        return {}
+    values = ", ".join(
+        f"({number}, {', '.join(quoted(text) for text in one[:-1])}, {_literal(one.before)})"
+        for number, one in enumerate(asked)
+    )
+    # The engine leaves out what these names rule out before it joins.
+    rows = connection.execute(
+        f"""SELECT number, count(*) FROM (VALUES {values}) AS asked(number, place, who, what, kind,
+            part, home, pod, before)
+        JOIN (SELECT cluster, "user", verb, coalesce(resource, '') AS resource,
+            coalesce(subresource, '') AS subresource, coalesce(namespace, '') AS namespace,
+            CAST(extra AS VARCHAR) AS extra, received_at FROM events
+            WHERE "user" IN ({_listed(one.principal for one in asked)})
+            AND received_at < {_literal(max(one.before for one in asked))})
+        ON cluster = place AND "user" = who AND verb = what AND resource = kind
+            AND subresource = part AND namespace = home AND received_at < before
+            AND contains(extra, '"' || pod || '"')
+        GROUP BY number"""
+    ).fetchall()
+    return dict.fromkeys(asked, 0) | {asked[number]: n for number, n in rows}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from typing import NamedTuple
@@ -43,6 +43,9 @@ REACTION = timedelta(seconds=5)
 PAUSE = timedelta(minutes=30)
 SITTING = timedelta(hours=6)
 
+# Kubernetes mints tokens for at most this long unless the API server is told otherwise.
+TOKEN_LIFE = timedelta(days=2)
+
 
 def thing(deed: Deed) -> Thing:
     """What a deed is about; a namespace is in none, although its reference says so."""
@@ -55,6 +58,25 @@ def schedules(deed: Deed) -> bool:
     return deed.resource == "pods" and (deed.subresource == "binding" or waits)
 
 
+class Habit(NamedTuple):
+    """What somebody does from a pod: asked for is how often it was done ``before`` a time."""
+
+    cluster: str
+    principal: str
+    verb: str
+    resource: str
+    subresource: str
+    namespace: str
+    pod: str
+    before: datetime
+
+
+def habit(deed: Deed, before: datetime) -> Habit:
+    """Of which a deed may be an instance."""
+    return Habit(deed.cluster, deed.principal, deed.verb, deed.resource, deed.subresource,
+                 deed.namespace, deed.pod, before)  # fmt: skip
+
+
 class Sitting(NamedTuple):
     """What one identity did from one place with one program without a long pause."""
 
@@ -65,22 +87,22 @@ class Sitting(NamedTuple):
 class Scene:
     """Indexes over deeds; nothing here asks the log.
 
-    ``habits`` says when a deed like this one was done before, for the deeds for which that was
-    asked; ``start`` is where the log begins.
+    ``habits`` counts how often the like was done before, as far as that was asked, and may be
+    filled later; ``start`` is where the log begins.
     """
 
     def __init__(
         self,
         deeds: Iterable[Deed],
         bodies: Mapping[Key, Body | None],
-        habits: Mapping[Key, Sequence[datetime]] | None = None,
-        start: datetime | None = None,
+        habits: Mapping[Habit, int],
+        start: datetime | None,
     ) -> None:
         self.rivals: dict[Key, int] = {}
         self.deeds = self._named(sorted(deeds, key=lambda deed: deed.turn))
         self.bodies = bodies
-        self._habits = habits or {}
-        self._start = start or (self.deeds[0].at if self.deeds else None)
+        self._habits = habits
+        self._start = start
         self._by: dict[tuple[str, str, str], list[Deed]] = defaultdict(list)
         self._of: dict[Thing, list[Deed]] = defaultdict(list)
         self._siblings: dict[tuple[str, str], list[Deed]] = defaultdict(list)
@@ -117,6 +139,14 @@ class Scene:
         if told is not None and told.uid and deed.subresource != "token":
             return told.uid
         return deed.uid
+
+    def life(self, deed: Deed) -> str:
+        """The uid of the object of a deed, also where only an earlier deed tells it."""
+        for one in (deed, *self.before(thing(deed), deed.at)):
+            uid = self.uid(one)
+            if uid or one.creates:
+                return uid
+        return ""
 
     def of(self, what: Thing) -> list[Deed]:
         """Everything done to one object."""
@@ -167,9 +197,9 @@ class Scene:
         """The index of the first deed after a time."""
         return bisect_right(self.deeds, at, key=lambda deed: deed.at)
 
-    def habits(self, deed: Deed) -> Sequence[datetime]:
-        """When the like was done before."""
-        return self._habits.get(deed.key, ())
+    def habit(self, deed: Deed, before: datetime) -> int | None:
+        """How often the like was done before a time; ``None`` where that was not asked."""
+        return self._habits.get(habit(deed, before))
 
     def span(self, at: datetime) -> timedelta:
         """How long the log had been going on."""
@@ -194,8 +224,8 @@ class Scene:
             if deed.verb not in CHANGES or deed.subresource not in ("", "scale"):
                 continue
             told = self.body(deed)
-            if (deed.verb == "create" or deed.code == 201) and not deed.subresource:
-                found[deed.key] = True  # applying what is not there creates it
+            if deed.creates:
+                found[deed.key] = True
             elif told is None or (not told.template and told.replicas is None):
                 found[deed.key] = None
             elif template or replicas is not None:

@@ -4,45 +4,56 @@ from __future__ import annotations
 
 import re
 
-import msgspec
-
-from kubewitness.errors import KubewitnessError
-from kubewitness.forensics.kind import CLUSTER_SCOPED, plural
+from kubewitness.errors import MisuseError
+from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.record import Record
+from kubewitness.forensics.target import Target, several
 
 _AUDIT_ID = re.compile(r"[0-9a-fA-F-]{20,}")
 
 
-class ObjectName(msgspec.Struct, frozen=True):
-    """An object by name: plural ``resource``, API ``group`` where one was given, ``namespace``
-    where it is in one or one was given."""
-
-    resource: str
-    name: str
-    namespace: str = ""
-    group: str = ""
-
-    def __str__(self) -> str:
-        place = f" in {self.namespace}" if self.namespace else ""
-        return f"{self.resource}/{self.name}{place}"
+def about(what: Target) -> str:
+    """SQL: what was done to this very object."""
+    where = (
+        f"resource = {quoted(what.kind.resource)} AND api_group = {quoted(what.kind.group)}"
+        f" AND name = {quoted(what.name)}"
+    )
+    # objectRef.namespace of a Namespace is its own name.
+    home = f" AND namespace = {quoted(what.namespace)}" if what.namespace else ""
+    return where + home
 
 
-def object_name(text: str, namespace: str = "") -> ObjectName:
-    """``KIND[.GROUP]/NAME`` with an optional namespace.
+def named(what: Target) -> str:
+    """The object in words.
 
-    >>> object_name("deploy/web", "shop")
-    ObjectName(resource='deployments', name='web', namespace='shop', group='')
-    >>> object_name("applications.argoproj.io/web", "argocd").group
-    'argoproj.io'
+    >>> from kubewitness.forensics.kind import of
+    >>> named(Target("", of("deployments", "apps"), "shop", "web"))
+    'deployments/web in shop'
     """
-    kind, slash, name = text.partition("/")
-    if not slash or not kind or not name:
-        raise KubewitnessError(
-            f"{text!r} names no object", remedy="write KIND/NAME, such as pod/web-0 or deploy/web"
+    kind = str(what.kind) if what.kind.custom else what.kind.resource
+    return f"{kind}/{what.name}" + (f" in {what.namespace}" if what.namespace else "")
+
+
+def timeless(what: str, *times: object) -> None:
+    """Raises ``MisuseError`` where times are given for what was at one time only."""
+    if any(time is not None for time in times):
+        raise MisuseError(
+            f"{what} was when it was: it takes no time",
+            remedy="--at is for objects, --since and --until are for objects, principals and"
+            " credentials",
         )
-    word, _, group = kind.partition(".")
-    resource = plural(word)
-    home = "" if resource in CLUSTER_SCOPED else namespace
-    return ObjectName(resource, name, home, group)
+
+
+def requests(record: Record, audit_id: str) -> list[Deed]:
+    """The requests with this auditID, of one cluster: from here on the record is about that."""
+    found = record.find(f"audit_id = {quoted(audit_id)}")
+    clusters = sorted({one.cluster for one in found})
+    if len(clusters) > 1:
+        raise several(clusters)
+    if clusters:
+        record.cluster = clusters[0]
+    return found
 
 
 def is_object(text: str) -> bool:

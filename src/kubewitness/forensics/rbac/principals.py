@@ -47,6 +47,14 @@ def principals(connection: duckdb.DuckDBPyConnection) -> dict[str, Principal]:
     return found
 
 
+def usernames(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The names of everybody who acted, or was acted as, in the view ``events``."""
+    rows = connection.execute(
+        'SELECT DISTINCT "user" FROM events UNION SELECT DISTINCT impersonated_user FROM events'
+    ).fetchall()
+    return {name for (name,) in rows if name}
+
+
 def username(text: str, known: Iterable[str]) -> str:
     """The username that ``text`` stands for: a username, or ``sa/NAMESPACE/NAME``,
     ``NAMESPACE/NAME`` or just ``NAME`` of a service account.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -66,17 +66,11 @@ def bounds(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, dateti
 
     Raises ``KubewitnessError`` where there are several clusters, or no events at all.
     """
-    rows = connection.execute("SELECT DISTINCT cluster FROM events ORDER BY 1").fetchall()
-    if len(rows) > 1:
-        raise KubewitnessError(
-            f"the logs are of {len(rows)} clusters",
-            remedy=f"say which with --cluster: {', '.join(row[0] for row in rows[:8])}",
-        )
-    if not rows:
+    cluster = targets.only_cluster(connection)
+    known = targets.bounds(connection)
+    if known is None:
         raise KubewitnessError("no events", remedy="give a PATH to audit logs, or another --lake")
-    ((cluster,),) = rows
-    first, last = targets.bounds(connection) or (datetime.now(UTC), datetime.now(UTC))
-    return cluster, first, last
+    return cluster, *known
 
 
 def _notes(target: Target) -> list[str]:
