@@ -518,6 +518,38 @@ def test_positions_grow_even_where_the_folder_was_emptied(
     assert after[0] > before[-1]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_comes_after_the_clock_was_put_back_is_kept_and_read(
+    restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = numbered(2)
+    now = time.time()
+
+    async def drained(spool: Spool) -> None:
+        (place,) = await keep(spool, [first])
+        spool.discard(place)
+        assert segments(tmp_path) == []
+
+    async def taken(spool: Spool) -> None:
+        await keep(spool, [second])
+        spool.discard(spool.discarded)
+        assert spool.backlog_bytes > 0
+        assert all_of(spool, spool.discarded) == [second]
+
+    async def both(spool: Spool) -> None:
+        await drained(spool)
+        monkeypatch.setattr(time, "time", lambda: now)
+        await taken(spool)
+
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    if restarted:
+        run(tmp_path, drained, segment_bytes=1)
+        monkeypatch.setattr(time, "time", lambda: now)
+        run(tmp_path, taken)
+    else:
+        run(tmp_path, both, segment_bytes=1)
+
+
 def test_one_spool_belongs_to_one_process(tmp_path: Path) -> None:
     async def second(spool: Spool) -> None:
         with pytest.raises(LakeError, match="another process"):

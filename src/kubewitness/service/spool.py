@@ -50,8 +50,8 @@ class Spool:
     def __init__(self, folder: Path, *, limit: int, segment_bytes: int = 64 << 20) -> None:
         self._folder = folder
         self._limit = limit
-        self._journal = Journal(folder, segment_bytes)
         self._discarded = self._remembered()
+        self._journal = Journal(folder, segment_bytes, self._discarded.segment)
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
