@@ -7,6 +7,7 @@ import errno
 import gzip
 import json
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from kubewitness.config.settings import Cluster
 from kubewitness.events.redaction import Redactor
 from kubewitness.service import metrics, receiver, transport
 from kubewitness.service.intake import Intake
+from kubewitness.service.spool import Batch
 from receiving import (
     KEY,
     Reply,
@@ -274,6 +276,36 @@ def test_what_is_no_event_is_counted_and_kept_and_the_others_are_taken(tmp_path:
         assert count("events_rejected_total", reason="broken") == before + 1
         assert count("events_rejected_total", reason="foreign") == foreign + 1
         assert count("events_ingested_total", source="webhook") == taken + 2
+
+    run(test())
+
+
+def test_what_takes_long_to_read_keeps_no_other_cluster_waiting(tmp_path: Path) -> None:
+    """Small as they come, they may unpack to anything."""
+    slow = threading.Event()
+
+    class Slow(Intake):
+        def read(self, cluster: str, *given: Any, **named: Any) -> Batch:
+            if cluster == "a":
+                slow.wait(20)
+            return super().read(cluster, *given, **named)
+
+    async def test() -> None:
+        intake = Slow(tmp_path / "quarantine", Redactor(KEY))
+        clusters = Cluster(name="a"), Cluster(name="b")
+        body = event_list(*some_events(3))
+        async with serving(tmp_path, *clusters, intake=intake) as served:
+            packed = [gzip.compress(body), lines(some_events(3)), body + b" " * 40_000]
+            waiting = [asyncio.create_task(posted(served, one)) for one in packed]
+            await asyncio.sleep(0.1)
+            try:
+                for one in (body, *packed):
+                    reply = await asyncio.wait_for(posted(served, one, "/audit/b"), 5)
+                    assert reply.head[receiver.EVENTS_HEADER] == "3"
+                assert not any(task.done() for task in waiting)
+            finally:
+                slow.set()
+            assert [reply.code for reply in await asyncio.gather(*waiting)] == [200] * 3
 
     run(test())
 

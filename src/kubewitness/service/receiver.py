@@ -16,7 +16,9 @@ import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,7 @@ _TYPES = {
 _CODINGS = {"", "identity", "gzip", "x-gzip", "zstd"}
 _RETRY_AFTER = {"retry-after": "5"}
 _SMALL = 32 << 10
-"""Bytes that are read at once; longer bodies would keep the other connections waiting."""
-_AT_ONCE = 2
+"""Bytes of a list of plain events that are read at once; more would keep others waiting."""
 _HELD = 4
 """Bodies of the full length that may be in memory together."""
 
@@ -75,7 +76,6 @@ class Receiver:
             one.path or f"/audit/{one.name}": _Door(one, loopback=_is_loopback(listen.address))
             for one in clusters
         }
-        self._reading = asyncio.Semaphore(_AT_ONCE)
         self._held = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -104,17 +104,17 @@ class Receiver:
         if self._spool.full:
             raise _Refusal(429, "too much waits to be stored", _RETRY_AFTER)
         async with self._body(request) as (body, cut):
-            return await self._take(door.cluster.name, body, cut=cut)
+            return await self._take(door, body, cut=cut)
 
-    async def _take(self, cluster: str, body: bytes, *, cut: bool) -> Response:
+    async def _take(self, door: _Door, body: bytes, *, cut: bool) -> Response:
+        cluster = door.cluster.name
         try:
-            if len(body) <= _SMALL:
-                batch = self._intake.read(cluster, _SOURCE, body, cut=cut)
-            else:
-                async with self._reading:
-                    batch = await asyncio.to_thread(
-                        self._intake.read, cluster, _SOURCE, body, cut=cut
-                    )
+            batch = None
+            if len(body) <= _SMALL and not cut:
+                batch = self._intake.at_once(cluster, _SOURCE, body)
+            if batch is None:
+                read = partial(self._intake.read, cluster, _SOURCE, body, cut=cut)
+                batch = await asyncio.get_running_loop().run_in_executor(door.reader, read)
             if batch.lines:
                 await self._spool.append(batch)
         except SpoolFull as refusal:
@@ -155,10 +155,12 @@ class Receiver:
 
 
 class _Door:
-    """Who may come in for one cluster."""
+    """Who may come in for one cluster. What takes time to read is read by its own ``reader``, so
+    that no cluster waits for the deliveries of another."""
 
     def __init__(self, cluster: Cluster, *, loopback: bool) -> None:
         self.cluster = cluster
+        self.reader = ThreadPoolExecutor(1, f"reading {cluster.name}")
         self._token = _Token(cluster.token_file) if cluster.token_file else None
         self._open = bool(self._token or cluster.client or loopback)
         if not self._open:
