@@ -140,6 +140,20 @@ def test_who_waits_together_shares_one_fsync(
     assert synced <= 4  # the folder, and a group while another is written
 
 
+def test_what_else_waits_in_threads_does_not_keep_it_from_the_disk(tmp_path: Path) -> None:
+    async def busy(spool: Spool) -> None:
+        over = threading.Event()
+        others = [asyncio.create_task(asyncio.to_thread(over.wait, 20)) for _ in range(50)]
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(spool.append(numbered(1)[0]), 5)
+        finally:
+            over.set()
+            await asyncio.gather(*others)
+
+    run(tmp_path, busy)
+
+
 def test_nobody_sees_what_is_not_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written, durable = threading.Event(), threading.Event()
     real = os.fsync

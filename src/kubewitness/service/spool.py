@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +56,8 @@ class Spool:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
+        # Whatever else the threads of the process wait for, what comes in gets to the disk.
+        self._thread = ThreadPoolExecutor(1, "spool")
         self._grown = asyncio.Event()
 
     @property
@@ -144,15 +147,17 @@ class Spool:
         """Finish what is being written and let go of the folder."""
         if self._writer is not None:
             await self._writer
+        self._thread.shutdown()
         self._journal.close()
 
     async def _write(self) -> None:
         """Write what waits, all of it at once, until nothing does."""
+        loop = asyncio.get_running_loop()
         while self._waiting:
             group = self._group()
             batches = [one.batch for one in group]
             try:
-                ends = await asyncio.to_thread(self._journal.append, batches)
+                ends = await loop.run_in_executor(self._thread, self._journal.append, batches)
             except Exception as error:  # whatever it is, nobody may wait for ever
                 _log.error("%s: %s", self._folder, error)
                 for one in group:
