@@ -54,7 +54,7 @@ async def serve(
         # Others may share the state, each with its own clusters.
         clusters = {one.name for one in settings.clusters}
         courier = Courier(state, sinks, clusters=clusters, count=_count)
-        lookout = Lookout(lake, state)
+        lookout = Lookout(lake, state, {one.name for one in settings.clusters})
         pipeline = Pipeline(
             lake,
             spool,
