@@ -566,6 +566,28 @@ def test_a_new_token_is_used_at_once(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_token_that_could_not_be_read_once_is_read_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token"
+    body = event_list(*some_events(1))
+    path.write_text("first")
+
+    def too_many_files(*given: object) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def test() -> None:
+        async with serving(tmp_path, Cluster(name="a", token_file=path)) as served:
+            assert (await posted(served, body, authorization="Bearer first")).code == 200
+            path.write_text("second")
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "read_bytes", too_many_files)
+                assert (await posted(served, body, authorization="Bearer first")).code == 200
+            assert (await posted(served, body, authorization="Bearer second")).code == 200
+
+    run(test())
+
+
 def test_beyond_loopback_nobody_comes_in_without_a_credential(tmp_path: Path) -> None:
     async def test() -> None:
         (tmp_path / "token").write_text("x")

@@ -197,14 +197,13 @@ class _Token:
         now = stamp(self._path)
         if now == self._stamp:
             return
-        self._stamp = now
         try:
             token = self._path.read_bytes().strip()
         except OSError as error:
             _log.warning("%s: the old token stays: %s", self._path, error.strerror)
             return
         if token:
-            self._digest = hashlib.sha256(token).digest()
+            self._digest, self._stamp = hashlib.sha256(token).digest(), now
         else:
             _log.warning("%s: empty, the old token stays", self._path)
 
