@@ -18,6 +18,7 @@ import zstandard
 
 from audit_log import event, lines
 from kubewitness.config.settings import Cluster
+from kubewitness.errors import SourceError
 from kubewitness.events.redaction import Redactor
 from kubewitness.service import metrics, receiver, transport
 from kubewitness.service.intake import Intake
@@ -695,5 +696,30 @@ def test_what_was_begun_is_finished_when_the_service_stops(tmp_path: Path) -> No
                 with pytest.raises(OSError, match="Connect call failed"):
                     await posted(served, body)
             assert len(served.lines()) == 4
+
+    run(test())
+
+
+def test_a_receiver_that_ends_by_itself_is_no_quiet_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    async def fine(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def test() -> None:
+        with pytest.raises(SourceError, match="nothing is answered any more"):
+            await transport.Transport(failing, "127.0.0.1", 0).run(asyncio.Event())
+
+        async def broken(listener: object) -> None:
+            raise RuntimeError("no more")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", broken)
+        with pytest.raises(RuntimeError, match="no more"):
+            await transport.Transport(fine, "127.0.0.1", 0).run(asyncio.Event())
 
     run(test())
