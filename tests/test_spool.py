@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kubewitness.errors import LakeError
+from kubewitness.service import metrics
 from kubewitness.service.segment import HEAD_BYTES
 from kubewitness.service.spool import Batch, Position, Spool, SpoolFull
 
@@ -152,6 +153,26 @@ def test_what_else_waits_in_threads_does_not_keep_it_from_the_disk(tmp_path: Pat
             await asyncio.gather(*others)
 
     run(tmp_path, busy)
+
+
+@pytest.mark.parametrize(
+    ("source", "label"),
+    [
+        ("webhook", "webhook"),
+        ("stdin", "stdin"),
+        ("file:/var/log/kafka:x", "file"),
+        ("bucket:s3://logs/a", "bucket"),
+        ("kafka:audit/0", "kafka"),
+        ("kafka:audit/0@17", "kafka"),
+    ],
+)
+def test_events_are_counted_by_the_kind_of_their_feed(
+    source: str, label: str, tmp_path: Path
+) -> None:
+    counted = metrics.EVENTS_INGESTED.labels(source=label)._value
+    before = counted.get()
+    run(tmp_path, lambda spool: keep(spool, [Batch("a", source, 1.0, (b"{}", b"{}"))]))
+    assert counted.get() == before + 2
 
 
 def test_nobody_sees_what_is_not_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ class Spool:
             else:
                 for one, end in zip(group, ends, strict=True):
                     events = len(one.batch.lines)
-                    source = metrics.source_label(one.batch.source)
+                    source, _, _ = one.batch.source.partition(":")
                     metrics.EVENTS_INGESTED.labels(source=source).inc(events)
                     if not one.durable.done():
                         one.durable.set_result(end)
