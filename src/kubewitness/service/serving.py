@@ -105,13 +105,13 @@ def _receiver(settings: Settings, intake: Intake, spool: Spool) -> Transport | N
 def _admin(settings: Settings, pipeline: Pipeline, state: State) -> Transport | None:
     if settings.admin is None:
         return None
-    checks: dict[str, Check] = {
-        "spool": writable(settings.data / "spool"),
+    taking: dict[str, Check] = {"spool": writable(settings.data / "spool")}
+    further: dict[str, Check] = {
         "lake": writable(settings.data / "lake"),
         "state": partial(_reachable, state),
         "pipeline": pipeline.check,
     }
-    return Transport(admin(checks), settings.admin.address, settings.admin.port)
+    return Transport(admin(taking, further), settings.admin.address, settings.admin.port)
 
 
 async def _reachable(state: State) -> str:
