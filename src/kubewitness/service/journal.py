@@ -27,6 +27,7 @@ import msgspec
 import zstandard
 
 from kubewitness.errors import LakeError
+from kubewitness.lake.store import synced
 from kubewitness.service import metrics, segment
 from kubewitness.service.segment import Batch
 from kubewitness.sources.spool import writing
@@ -65,7 +66,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sync(folder.parent)
+            synced(folder.parent)
             self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._lock()
         self._state = threading.Lock()
@@ -274,14 +275,6 @@ def _understood(entry: segment.Entry) -> Batch | None:
         return segment.batch(entry.payload)
     except (msgspec.MsgspecError, zstandard.ZstdError):  # whole, but of another version
         return None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:

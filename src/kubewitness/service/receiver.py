@@ -25,7 +25,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from kubewitness.config.settings import Cluster, Listen
+from kubewitness.config.settings import Cluster, Listen, audit_path
 from kubewitness.errors import LakeError, SpoolFull
 from kubewitness.service import metrics
 from kubewitness.service.intake import Intake
@@ -73,8 +73,7 @@ class Receiver:
         self._intake = intake
         self._spool = spool
         self._doors = {
-            one.path or f"/audit/{one.name}": _Door(one, loopback=_is_loopback(listen.address))
-            for one in clusters
+            audit_path(one): _Door(one, loopback=_is_loopback(listen.address)) for one in clusters
         }
         self._held = 0
 
