@@ -185,6 +185,14 @@ def test_odd_items_of_a_list_are_told_together(
     ]
 
 
+@pytest.mark.parametrize("n", range(6))
+def test_no_client_can_have_its_events_taken_for_an_archive(taking: Intake, n: int) -> None:
+    said = event(client="." * n + "ustar " * 60, auditID="1", annotations={"x": 1})
+    said = {"userAgent": said.pop("userAgent"), **said}  # wherever it begins
+    assert [one["auditID"] for one in read(taking, event_list(said))] == ["1"]
+    assert [one["auditID"] for one in read(taking, lines([said]))] == ["1"]
+
+
 def test_at_once_is_only_what_is_plain_throughout(taking: Intake) -> None:
     some = some_events(3, requestObject={"password": "hunter2hunter2"})
     whole = taking.read("a", "webhook", event_list(*some))
