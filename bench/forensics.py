@@ -4,8 +4,10 @@
 
 ``--lake``: a lake made before; without it, one of ``--events`` millions of events is made from the
 example log (``replay.py``) in a temporary folder (a quarter of an hour, 3 GB of disk for a while).
-Every command of ``COMMANDS`` is run as a program of its own, ``--rounds`` times in turn, so that
-what is told is what a user waits for: start, lake, answer. Rewrites what stands between
+Every query of ``QUERIES``, and every other question about what is found in the lake (the object
+written most often, the pod made last, the busiest people), is run as a program of its own,
+``--rounds`` times in turn, so that what is told is what a user waits for: start, lake, answer. On a
+machine with other work processor time says more than that. Rewrites what stands between
 ``<!-- forensics:begin -->`` and ``<!-- forensics:end -->``.
 """
 
@@ -17,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -28,8 +31,8 @@ from throughput import ROOT, Run, machine, rewrite, run, table
 BUDGET = 1.0
 MILLION = 1_000_000
 
-# What is measured: the words of the command, without the lake. Add a line for each question.
-COMMANDS: tuple[tuple[str, ...], ...] = (
+# What is measured: the words of the command, without the lake.
+QUERIES: tuple[tuple[str, ...], ...] = (
     ("query", "", "--limit", "1"),
     ("query", 'verb in (get, list) and resource = secrets and principal ~ "deploy" and code > 399'),
     ("query", "verb in (get, list) and resource = secrets and code >= 400"),
@@ -61,9 +64,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="commands with this word; nothing is written")
     options = parser.parse_args()
     with _lake(options.lake, round(options.events * MILLION)) as lake:
-        events = _events(lake)
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"CREATE VIEW events AS FROM read_parquet('{lake}/events/**/*.parquet')"
+            )
+            events = connection.execute("SELECT count(*) FROM events").fetchall()[0][0]
+            commands = [*QUERIES, *_questions(connection)]
         rows = []
-        for words in COMMANDS:
+        for words in commands:
             if options.only and options.only not in words:
                 continue
             runs = [_asked(words, lake) for _ in range(options.rounds)]
@@ -76,6 +84,62 @@ def main() -> None:
             f" One-minute load of the machine at the end: {os.getloadavg()[0]:.1f}."
         )
         rewrite("forensics", [machine(), told, table(head, rows)])
+
+
+def _questions(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, ...]]:
+    """A question of each kind, about what there is most of in the view ``events``."""
+    (end,) = connection.execute("SELECT max(stage_at) FROM events").fetchall()[0]
+    early, late = (f"{end - timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}" for hours in (36, 12))
+    deployment = _object(connection, "resource = 'deployments' AND verb IN ('update', 'patch')")
+    pod = _object(
+        connection,
+        "resource = 'pods' AND verb = 'create' AND subresource IS NULL AND code = 201 AND"
+        " contains(\"user\", 'controller')",
+        "max(stage_at)",
+    )
+    secret = _object(connection, "resource = 'secrets' AND verb = 'get'")
+    person = _principal(connection, "NOT contains(\"user\", ':')")
+    account = _principal(
+        connection,
+        "starts_with(\"user\", 'system:serviceaccount:') AND"
+        " NOT starts_with(\"user\", 'system:serviceaccount:kube-system:')",
+    )
+    for words in (("history",), ("history", "--since", "1h"), ("state",)):
+        for thing in (deployment, pod):
+            yield (words[0], *thing, *words[1:])
+    yield ("state", *deployment, "--at", early)
+    yield ("diff", *deployment, "--from", early, "--to", late)
+    yield ("inventory",)
+    yield ("inventory", "--at", early)
+    yield ("inventory", "-n", deployment[2], "--where", "image ~ web")
+    yield ("who", *secret)
+    yield ("who", *secret, "--since", "1d")
+    for thing in (pod, deployment, secret):
+        yield ("cause", *thing)
+    yield ("blast-radius", person)
+    yield ("blast-radius", person, "--since", "1d")
+    yield ("access", person)
+    yield ("access", account)
+
+
+def _object(
+    connection: duckdb.DuckDBPyConnection, where: str, most: str = "count(*)"
+) -> tuple[str, str, str]:
+    """The object of most such events, as a command takes it."""
+    ((resource, namespace, name),) = connection.execute(
+        f"""SELECT resource, namespace, name FROM events WHERE {where}
+        AND name <> '' AND namespace <> '' GROUP BY ALL ORDER BY {most} DESC, name LIMIT 1"""
+    ).fetchall()
+    return f"{resource}/{name}", "-n", namespace
+
+
+def _principal(connection: duckdb.DuckDBPyConnection, where: str) -> str:
+    """Who did most, as the log has it."""
+    ((name,),) = connection.execute(
+        f"""SELECT "user" FROM events WHERE "user" <> '' AND {where}
+        GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1"""
+    ).fetchall()
+    return str(name)
 
 
 def _asked(words: tuple[str, ...], lake: Path) -> Run:
@@ -107,14 +171,6 @@ def _lake(made: Path | None, events: int) -> Iterator[Path]:
             run(sys.executable, "-m", "kubewitness", "ingest", str(piece), "--lake", str(lake))
         log.unlink()
         yield lake
-
-
-def _events(lake: Path) -> int:
-    with duckdb.connect() as connection:
-        found = connection.execute(
-            "SELECT count(*) FROM read_parquet(?)", [f"{lake}/events/**/*.parquet"]
-        ).fetchone()
-    return int(found[0]) if found else 0
 
 
 if __name__ == "__main__":

@@ -179,9 +179,10 @@ def _compacted(home: Path) -> str:
     done = run(sys.executable, __file__, "--compact", str(home))
     merges, parts, events = json.loads(done.output)
     return (
-        f"Compaction of all of it: {merges:,} merges of {parts / merges:,.0f} parts on average in"
-        f" {done.cpu:.0f} s of processor time, {done.cpu / events * 1e6:.0f} µs an event that is"
-        f" written, {done.resident / 1e9:.2f} GB resident at most; {before / 1e9:.2f} GB became"
+        f"Compaction of all of it: {merges:,} merge{'s' if merges > 1 else ''} of"
+        f" {parts / merges:,.0f} parts on average in {done.cpu:.0f} s of processor time,"
+        f" {done.cpu / events * 1e6:.0f} µs an event that is written,"
+        f" {done.resident / 1e9:.2f} GB resident at most; {before / 1e9:.2f} GB became"
         f" {_size(home) / 1e9:.2f} GB."
     )
 

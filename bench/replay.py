@@ -1,19 +1,27 @@
 """A log of any size from a small one: the example log again and again, with other names and times.
 
 A copy keeps who does what, how often, how fast and in which order, so behaviour repeats from hour
-to hour as it does in a cluster; what is unique in life is new in each copy: auditIDs, times, and
-whatever a machine made up in a name (pods, jobs, events). The same bytes for the same arguments.
+to hour as it does in a cluster; what is unique in life is new in each copy: auditIDs, times,
+resource versions, and whatever a machine made up in a name (pods, jobs, events). The same bytes for
+the same arguments.
+
+The example log holds one in ten of the requests of machines, so of most pods and jobs in it nobody
+is seen to delete them. With new names in each copy they would pile up for ever; here each of them
+is deleted in the hour in which it was seen, as the log shows such deletions of others.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import random
 import re
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -22,14 +30,19 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 _SAFE = b"bcdfghjklmnpqrstvwxz2456789"
 # (kind, where): what is told anew in every copy. The alphabet of generated suffixes is that of
-# k8s.io/apimachinery/pkg/util/rand; a CronJob's jobs carry the minute, an event its time in hex.
+# k8s.io/apimachinery/pkg/util/rand, of template hashes too; a CronJob's jobs carry the minute, an
+# event its time in hex, and what a pipeline makes some hexadecimal digits.
 _VARIABLE = re.compile(
     rb'(?:(?<="auditID":")(?P<id>[0-9a-f]{8})(?=-))'
     rb'|(?:(?<=Timestamp":")(?P<time>[0-9T:.-]{26}Z)(?="))'
-    rb"|(?:(?<=-)(?P<suffix>[" + _SAFE + rb"]{5})(?![A-Za-z0-9-]))"
     rb"|(?:(?<=-)(?P<minute>29\d{6})(?!\d))"
+    rb"|(?:(?<=-)(?P<suffix>[" + _SAFE + rb"]{5}(?!-)|[" + _SAFE + rb"]{8,10}|"
+    rb"(?=[0-9a-f]*[0-9])[0-9a-f]{6,7}(?!-))(?![A-Za-z0-9]))"
     rb"|(?:(?<=\.)(?P<hex>1[0-9a-f]{15})(?![0-9a-f]))"
+    rb'|(?:(?<="resourceVersion":")(?P<version>[1-9]\d*)(?="))'
 )
+# More than the resource versions of an hour.
+_VERSIONS = 1_000_000
 _MARK = re.compile(rb'"(?:requestReceived|stage)Timestamp":"$')
 
 
@@ -39,6 +52,7 @@ class Replay:
     def __init__(self, log: Path) -> None:
         with log.open("rb") as file:
             text = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)).read()
+        text = b"".join(_ended(text.splitlines(keepends=True)))
         self.lines = text.count(b"\n")
         self._fixed: list[bytes] = []
         self._slots: list[tuple[str, bytes]] = []
@@ -115,10 +129,68 @@ class Replay:
                     told.append(b"%08d" % (int(value) + later))
                 elif kind == "id":
                     told.append(b"%08x" % ((int(value, 16) + 2654435769 * number) % 2**32))
+                elif kind == "version":
+                    told.append(b"%d" % (int(value) + _VERSIONS * number))
                 else:
                     told.append(b"%016x" % (int(value, 16) + 60_000_000_000 * later))
             pieces[1::2] = [told[place] for place in order]
             yield b"".join(pieces)
+
+
+def _ended(lines: Iterable[bytes]) -> list[bytes]:
+    """These lines, and deletions of what has another name in each copy and is not deleted."""
+    timed: list[tuple[str, bytes]] = []
+    seen: dict[tuple[str, str, str], str] = {}
+    deletions: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        event = json.loads(line)
+        at = event["stageTimestamp"]
+        timed.append((at, line))
+        what = event.get("objectRef", {})
+        if event["verb"] not in _WRITES or event.get("responseStatus", {}).get("code", 500) > 299:
+            continue
+        named = what.get("name") or event.get("responseObject", {}).get("metadata", {}).get("name")
+        if not named or not _VARIABLE.search(named.encode()):
+            continue
+        seen[what["resource"], what.get("namespace", ""), named] = at
+        if event["verb"] == "delete" and not what.get("subresource"):
+            seen[what["resource"], what.get("namespace", ""), named] = ""
+            # Of pods the node's, which is the last.
+            if event["user"]["username"].startswith("system:node:") or what["resource"] != "pods":
+                deletions.setdefault(what["resource"], event)
+    chance = random.Random(0)
+    end = _time(max(at for at, _ in timed).encode())
+    for (resource, namespace, name), last in sorted(seen.items()):
+        if last and resource in deletions:
+            begin = _time(last.encode())
+            at = begin + (end - begin) * chance.random()
+            event = _deletion(deletions[resource], namespace, name, at, chance)
+            timed.append((f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", event))
+    return [line for _, line in sorted(timed, key=lambda one: one[0])]
+
+
+_WRITES = ("create", "update", "patch", "delete")
+
+
+def _deletion(
+    like: dict[str, Any], namespace: str, name: str, at: datetime, chance: random.Random
+) -> bytes:
+    """The line of a deletion, of which no answer is logged."""
+    what = {**like["objectRef"], "namespace": namespace, "name": name}
+    event = {
+        **{key: value for key, value in like.items() if key != "responseObject"},
+        "level": "Request" if "requestObject" in like else "Metadata",
+        "auditID": str(uuid.UUID(int=chance.getrandbits(128), version=4)),
+        "requestURI": f"{like['requestURI'].partition('/namespaces/')[0]}/namespaces/{namespace}"
+        f"/{what['resource']}/{name}",
+        "objectRef": what,
+        "responseStatus": {"metadata": {}, "code": 200},
+        "requestReceivedTimestamp": f"{at - timedelta(milliseconds=4):%Y-%m-%dT%H:%M:%S.%fZ}",
+        "stageTimestamp": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}",
+    }
+    # Which uid it had to have is that of another object.
+    event.get("requestObject", {}).pop("preconditions", None)
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
 def _time(value: bytes) -> datetime:

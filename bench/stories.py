@@ -291,7 +291,7 @@ class Witness:
             yield Claim("critical: from outside, or of four tactics", wide or outside)
 
     def _reason(self, reason: Reason, began: datetime) -> Iterator[Claim]:
-        """The days of a reason, and that “never before” means never before the story began."""
+        """The days of a reason, and that “never before DATE” means no request before it."""
         told = reason.sentence
         same = _SAME.get(reason.factor)
         if same is None or "new in this log" in told:
@@ -299,7 +299,9 @@ class Witness:
         event = reason.evidence[0]
         (came,) = self._row("SELECT came FROM raw WHERE audit_id = ?", [event])
         today = came.replace(hour=0, minute=0, second=0, microsecond=0)
-        values: dict[str, Any] = {"event": event, "began": began}
+        said = re.search(r"before (\d{4}-\d\d-\d\d)", told)
+        until = datetime.fromisoformat(said[1]) if said else began
+        values: dict[str, Any] = {"event": event, "until": until}
         values["learnt"] = max(self._since, today - LEARNT_AFTER)
         among = _AMONG.get(reason.factor, "true")
         if reason.factor == "network":
@@ -307,7 +309,7 @@ class Witness:
         own, everybody, earlier, active = self._row(
             f"""SELECT count(DISTINCT h.day) FILTER (h.who = e.who AND h.came < $learnt AND {same}),
                 count(DISTINCT h.day) FILTER (h.came < $learnt AND {same}),
-                count(*) FILTER (h.who = e.who AND h.came < $began AND {same}),
+                count(*) FILTER (h.who = e.who AND h.came < $until AND {same}),
                 count(DISTINCT h.day) FILTER (h.who = e.who AND h.came < $learnt AND {among})
             FROM raw AS h, (FROM raw WHERE audit_id = $event LIMIT 1) AS e""",
             values,
@@ -318,11 +320,11 @@ class Witness:
             everybody == reason.days_cluster,
         )
         if re.search(r"(in|of) \d+ (active )?days?\b", told):
-            said = reason.days_active
-            yield Claim(f"{told} days_active: {said} ({active})", active == said)
+            days = reason.days_active
+            yield Claim(f"{told} days_active: {days} ({active})", active == days)
             if among != "true":
                 yield Claim(f"{told} are days where {among}", " active " not in told)
-        if " never " in told:
+        if " never " in told or " as no node did " in told:
             yield Claim(f"{told} never: {earlier} requests before", not earlier)
 
     def _near(self, block: str) -> list[str]:

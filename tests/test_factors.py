@@ -487,9 +487,10 @@ def test_an_explanation_points_to_what_is_there(
     everything = np.ones(len(table), dtype=bool)
     ledger = enter(table, find(table, bounds, everything, [factor]), bounds, database)
     cases = [weigh(ledger, lines) for lines in link(ledger)]
-    told = explain(cases, ledger, table.unit, bounds, database)
+    told = explain(cases, ledger, table, bounds, database)
     assert cases, "the example holds something odd for every factor"
-    columns = [*dict.fromkeys((*factor.context, *factor.columns, "slice", "audit_ids"))]
+    asked = (*factor.context, *factor.columns, "slice", "audit_ids", "class", "actor")
+    columns = [*dict.fromkeys(asked)]
     log = [
         dict(zip(columns, values, strict=True))
         for values in zip(*texts(database, np.arange(len(table)), columns).values(), strict=True)
@@ -521,6 +522,11 @@ def test_an_explanation_points_to_what_is_there(
             for one in reason.expected:
                 assert one.share == pytest.approx(len(days[one.value]) / active)
             assert bool(reason.expected) == bool(own)
+            if row["class"] == "node" and factor.context[0] == "habit":
+                mine = [line for line in own if line["actor"] == row["actor"]]
+                assert reason.days_active == len({line["slice"] for line in mine})
+                same = [line for line in mine if shown(factor, line) == reason.observed]
+                assert reason.days_self == len({line["slice"] for line in same})
             assert [one.share for one in reason.expected] == sorted(
                 (one.share for one in reason.expected), reverse=True
             )

@@ -99,6 +99,18 @@ def test_a_killed_process_is_told_of(judging: Judging) -> None:
     judging.end()
 
 
+def test_a_process_that_hangs_is_not_waited_for(
+    judging: Judging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judging.reach()
+    assert judging.pid is not None
+    monkeypatch.setattr("kubewitness.service.judging.HEARS_WITHIN", 0.5)
+    os.kill(judging.pid, signal.SIGSTOP)
+    with pytest.raises(ChildProcessError, match="in time"):
+        judging.hear(Path("arrivals.parquet"))
+    judging.end()
+
+
 def test_a_fault_in_it_is_told_with_its_place(judging: Judging) -> None:
     (Path(judging.task.folder) / "met.parquet").write_bytes(b"no table")
     with pytest.raises(RuntimeError, match=r"(?s)judgement\.py.*met\.parquet"):

@@ -42,7 +42,7 @@ def test_one_identity_at_one_address_is_one_session_while_it_goes_on() -> None:
 
 
 def test_a_session_ends_after_three_quiet_hours() -> None:
-    first, second = seen(0 * HOUR, "ada"), seen(3.1 * HOUR, "ada", verb="list")
+    first, second = seen(0 * HOUR, "ada"), seen(3.1 * HOUR, "ada", verb="delete")
     assert groups(first, second) == [[0], [1]]
     lasting = seen(0 * HOUR, "ada", lasts=timedelta(minutes=10))
     assert groups(lasting, second) == [[0, 1]], "a request that lasts is no quiet time"
@@ -52,6 +52,17 @@ def test_a_thief_sits_elsewhere() -> None:
     own = [seen(n * HOUR / 4, "ada") for n in range(2)]
     other = [seen(n * HOUR / 4 + HOUR / 9, "ada", source_ip="10.9.0.1") for n in range(2)]
     assert groups(*own, *other) == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize("column", ["client", "platform"])
+@pytest.mark.parametrize("who", ["ada", account("shop/api")])
+def test_a_thief_at_the_same_desk_brings_a_program_along(who: str, column: str) -> None:
+    deeds = ("get", "delete", "list", "create")
+    rows = [
+        seen(n * HOUR / 4, who, verb=verb, **{column: ("usual", "other")[n % 2]})
+        for n, verb in enumerate(deeds)
+    ]
+    assert groups(*rows, evidence={"namespace": 5.0, "action": 1.0}) == [[0, 2], [1, 3]]
 
 
 def test_callers_without_a_name_are_one_by_their_address() -> None:
@@ -75,6 +86,16 @@ def test_a_place_or_a_time_continues_nothing(factor: str) -> None:
     rows = [seen(n * DAY, "ada", client=f"c{n}", verb=verb) for n, verb in verbs]
     told = {factor: 5.0, "deed": 1.0}
     assert groups(*rows, evidence=told) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("who", ["ada", account("shop/api")])
+def test_more_of_a_kind_on_another_day_continues_the_story(who: str) -> None:
+    new = {"action": 5.0}
+    taken = [seen(n * DAY, who, subresource=f"part-{n}") for n in range(3)]
+    assert groups(*taken, evidence=new) == [[0, 1, 2]]
+    for changes in ({"verb": "delete"}, {"client": "curl"}):
+        other = seen(3 * DAY, who, subresource="part-3", **changes)
+        assert groups(*taken, other, evidence=new) == [[0, 1, 2], [3]]
 
 
 def test_what_only_repeats_is_told_once_and_keeps_no_session_open() -> None:
@@ -116,6 +137,15 @@ def test_a_foreign_address_behind_two_identities_links_them() -> None:
     assert groups(*rows) == [[0, 1]]
     late = [seen(0 * HOUR, "ada", source_ip=OUTSIDE), seen(25 * HOUR, "cleo", source_ip=OUTSIDE)]
     assert groups(*late) == [[0], [1]], "a day later it is another story"
+
+
+def test_a_foreign_address_links_all_programs_of_one_thief() -> None:
+    deeds = enumerate((("kubectl", "get"), ("curl", "delete")))
+    rows = [
+        seen(n * HOUR, "ada", source_ip=OUTSIDE, client=client, verb=verb)
+        for n, (client, verb) in deeds
+    ]
+    assert groups(*rows) == [[0, 1]]
 
 
 @pytest.mark.parametrize("address", ["10.8.0.4", "198.51.100.7"])
@@ -176,6 +206,12 @@ def test_where_an_id_is_missing_the_name_leads_on(
 ) -> None:
     used = seen(HOUR, account("shop/api"), source_ip="10.9.0.9", credential=credential)
     assert groups(minting(issued=issued), used) == ([[0, 1]] if linked else [[0], [1]])
+
+
+def test_a_token_leads_into_no_pods_that_are_named_like_its_account() -> None:
+    pod = {"pod": "api-7d9f-x2x2x", "bearer": "api-*", "source_ip": "10.9.0.9"}
+    used = seen(HOUR, account("shop/api"), credential="JTI=2", **pod)
+    assert groups(minting(issued="JTI=1"), used) == [[0], [1]]
 
 
 def signing(**changes: Any) -> Row:

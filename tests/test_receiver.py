@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import gzip
 import json
 import os
@@ -82,6 +83,20 @@ def test_batches_on_one_connection_are_kept_in_order(tmp_path: Path) -> None:
             assert first == some_events(1, who="ada-0")[0]
 
     run(test())
+
+
+def test_that_a_cluster_is_connected_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with serving(tmp_path) as served:
+            for n in (3, 2):
+                assert (await posted(served, event_list(*some_events(n)))).code == 200
+
+    with caplog.at_level("INFO", "kubewitness"):
+        run(test())
+    assert caplog.text.count("a: its log arrives, 3 events to begin with") == 1
+    assert caplog.text.count("its log arrives") == 1
 
 
 def test_one_event_a_post_over_many_connections(tmp_path: Path) -> None:
@@ -641,6 +656,20 @@ def test_a_head_without_end_is_cut(tmp_path: Path) -> None:
         async with serving(tmp_path) as served, connected(served) as connection:
             connection.send(b"POST /audit/a HTTP/1.1\r\n" + b"X-Y: z\r\n" * 20_000)
             assert await connection.closed()
+
+    run(test())
+
+
+def test_trailers_without_end_are_not_kept(tmp_path: Path) -> None:
+    async def test() -> None:
+        head = request(b"", content_length="", transfer_encoding="chunked")
+        async with serving(tmp_path, body_timeout=1.0) as served, connected(served) as connection:
+            connection.send(head + b"0\r\n" + b"Trailing: z\r\n" * 20_000)
+            assert (await connection.reply()).code == 408
+            found = [one for one in gc.get_objects() if isinstance(one, transport._Protocol)]
+            kept = [name for one in found for name, _ in one.headers]
+            assert b"transfer-encoding" in kept
+            assert b"trailing" not in kept
 
     run(test())
 

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -207,14 +208,13 @@ def test_a_full_disk_stops_nothing_for_longer_than_it_is_full(
         for piece in early:
             assert service.post(piece) == 200
         filler = own_disk / "filler"
-        try:
-            with filler.open("wb") as file:
+        answers = []
+        for piece in late:
+            # What is deleted meanwhile makes some room again.
+            with suppress(OSError), filler.open("ab", buffering=0) as file:
                 while True:
                     file.write(b"\0" * 4096)
-                    file.flush()
-        except OSError:
-            pass
-        answers = [service.post(piece) for piece in late]
+            answers.append(service.post(piece))
         assert set(answers) <= {200, 503}
         assert 503 in answers
         filler.unlink()
@@ -311,3 +311,27 @@ def test_two_services_do_not_share_a_folder(service: Service, process: Command) 
         assert ran.code == 1
         assert "Traceback" not in ran.talk
         assert service.post(lines([event()]).splitlines()) == 200
+
+
+def test_it_ends_when_it_is_told_to_even_before_it_is_ready(service: Service) -> None:
+    """As where the lake cannot be written from the beginning."""
+    (service.data / "lake" / "activity").write_text("in the way", encoding="ascii")
+    service.begin()
+    try:
+        service.until(lambda: "Not a directory" in service.log.read_text(), "it can write")
+        assert service.check("readyz") == 503
+        assert service.stop() == 0
+    finally:
+        service.kill()
+
+
+def test_what_killed_services_leave_behind_is_gone(service: Service) -> None:
+    with service.running():
+        service.until(service.children, "nobody judges")
+        service.kill()
+    left = service.data / "scratch"
+    assert any(left.iterdir())
+    with service.running():
+        service.until(lambda: service.metric("judgement_duration_seconds_count") > 0, "no judge")
+        assert service.stop() == 0
+    assert not any(path.is_file() for path in left.rglob("*"))

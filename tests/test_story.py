@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from activities import CLUSTER, DAY, HOUR, OUTSIDE, START, Row, account, connected, ledger_of, row
+from activities import loaded as table_of
 from activities import week as quiet_week
 from kubewitness.baseline.fleet import Deed, FleetPrior
+from kubewitness.baseline.horizon import prequential, retrospective
 from kubewitness.incidents import advice, story, timeline
 from kubewitness.incidents.detection import detect
-from kubewitness.incidents.explaining import told
+from kubewitness.incidents.explaining import looked_at, told
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Incident
 from kubewitness.incidents.ranking import Case, weigh
@@ -194,12 +196,20 @@ def test_reasons_are_sentences_about_somebody(theft: Incident) -> None:
         (
             (0, 12),
             (0, 3),
-            "never used curl before, in 12 active days; nor did any of its 3 peers (dev).",
+            "never used curl before then, in 12 active days; nor did any of its 3 peers (dev).",
         ),
-        ((0, 1), (0, 1), "never used curl before, in 1 active day; nor did its 1 peer (dev)."),
-        ((0, 0), (0, 0), "never used curl before."),
-        ((0, 5), (2, 3), "never used curl before, in 5 active days; 2 of 3 peers (dev) did."),
-        ((2, 9), (0, 3), "used curl in only 2 of 9 active days before; none of 3 peers (dev) did."),
+        (
+            (0, 1),
+            (0, 1),
+            "never used curl before then, in 1 active day; nor did its 1 peer (dev).",
+        ),
+        ((0, 0), (0, 0), "never used curl before then."),
+        ((0, 5), (2, 3), "never used curl before then, in 5 active days; 2 of 3 peers (dev) did."),
+        (
+            (2, 9),
+            (0, 3),
+            "used curl in only 2 of 9 active days before then; none of 3 peers (dev) did.",
+        ),
     ],
 )
 def test_a_reason_tells_its_own_past_and_that_of_its_peers(
@@ -207,25 +217,54 @@ def test_a_reason_tells_its_own_past_and_that_of_its_peers(
 ) -> None:
     client = next(factor for factor in FACTORS if factor.name == "client")
     values = {**row(NOW, "ada", "get", "pods", client="curl"), "place": "shop", "team": "dev"}
-    assert told(client, values, own, company, "day") == f"ada {words}"
+    assert told(client, values, own, company, "day", "before then") == f"ada {words}"
 
 
 def test_days_on_which_a_question_arose_are_not_called_active_days() -> None:
     values = {**row(NOW, "ada", "get", "pods", outcome="denied"), "place": "shop", "team": ""}
     refusal = next(factor for factor in FACTORS if factor.name == "refusal")
     words = "got “denied” for “get pods”"
-    assert told(refusal, values, (0, 1), (0, 0), "day") == (
-        f"ada never {words} before, in 1 day with refusals."
+    assert told(refusal, values, (0, 1), (0, 0), "day", "before then") == (
+        f"ada never {words} before then, in 1 day with refusals."
     )
-    assert told(refusal, values, (1, 4), (0, 0), "hour") == (
-        f"ada {words} in only 1 of 4 hours with refusals before."
+    assert told(refusal, values, (1, 4), (0, 0), "hour", "before then") == (
+        f"ada {words} in only 1 of 4 hours with refusals before then."
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ((0, 12), "as no node did before then."),
+        ((3, 12), "of which nodes did so in only 3 of 12 active days before then."),
+    ],
+)
+def test_habits_of_all_nodes_are_not_told_as_those_of_one(own: tuple[int, int], words: str) -> None:
+    line = row(NOW, "system:node:node-9", "list", "secrets", namespace="shop")
+    values = {**line, "place": "shop", "team": ""}
+    action = next(factor for factor in FACTORS if factor.name == "action")
+    said = told(action, values, own, (0, 2), "day", "before then")
+    assert said == f"Node node-9 did “list secrets”, {words}"
+
+
+def test_never_is_told_with_its_date_and_where_the_log_is_young_with_its_beginning() -> None:
+    table = table_of([row(START + n * DAY, "ada", "get", "pods") for n in range(30)])
+    bounds = prequential(table, since=12, delay=7)
+    assert looked_at(table, bounds, 3) == "before 2026-03-05 (the log begins on 2026-03-02)"
+    assert looked_at(table, bounds, 11) == "before 2026-03-08 (the log begins on 2026-03-02)"
+    assert looked_at(table, bounds, 14) == "before 2026-03-14", "learnt when the rest began"
+    assert looked_at(table, bounds, 25) == "before 2026-03-20", "learnt when a week old"
+    assert looked_at(table, retrospective(table, 5), 14) == "outside 2026-03-11 to 2026-03-21"
+    minutes = table_of([row(START + n * HOUR / 12, "ada", "get", "pods") for n in range(9)])
+    assert looked_at(minutes, prequential(minutes, None, 7), 8) == (
+        "before 2026-03-02 00:40 (the log begins on 2026-03-02 00:00)"
     )
 
 
 def test_a_fact_about_an_address_counts_who_it_ever_held_for() -> None:
     token = next(factor for factor in FACTORS if factor.name == "token")
     values = {**row(NOW, API, "get", "pods", source_ip=OUTSIDE, pod="api-1"), "place": "shop"}
-    assert told(token, values, (1, 40), (0, 0), "day") == (
+    assert told(token, values, (1, 40), (0, 0), "day", "before then") == (
         f"Service account shop/api used the token of pod api-1 from {OUTSIDE}, which is not"
         " that pod's address; 1 of 40 pods ever did before."
     )

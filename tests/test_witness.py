@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import msgspec
 import pytest
 
@@ -21,6 +22,7 @@ from kubewitness.analysis import analyze
 from kubewitness.config.settings import Detection
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.adding import add
+from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
 from kubewitness.lake.store import Lake
 from kubewitness.service import witness
@@ -289,3 +291,116 @@ def test_a_killed_judge_is_followed_by_another(cluster: Cluster) -> None:
         found = cluster.judges().detection.incidents
         assert found == cluster.as_analyzed()
         assert len(alerts(found)) == 1
+
+
+def test_activity_that_the_lake_cannot_make_again_is_kept(cluster: Cluster) -> None:
+    """A proxy shows, a file is damaged, all is forgotten: events are kept for less time."""
+    with cluster.running():
+        cluster.judges()
+        cluster.hears(last_day())
+        cluster.judges()
+    kept = cluster.lake.root / "activity"
+    old = sorted(kept.rglob("activity.parquet"))[0]
+    expired = cluster.lake.events / old.parent.relative_to(kept)
+    shutil.rmtree(expired)
+    before = old.read_bytes()
+    ended, followed = b'"],"userAgent"', b'","192.0.2.1"],"userAgent"'
+    with cluster.running():
+        cluster.hears([line.replace(ended, followed) for line in last_day()[-200:]])
+        cluster.judges()
+    assert old.read_bytes() == before
+    next(kept.rglob("standing.json")).unlink()
+    with cluster.running():
+        cluster.judges()
+    assert old.read_bytes() == before
+
+
+def test_nothing_says_that_activity_is_there_once_it_is_being_forgotten(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of it, the service hears everything anew."""
+    with cluster.running():
+        cluster.judges()
+        cluster.hears(last_day())
+        cluster.judges()
+    days = list(cluster.lake.root.rglob("activity.parquet"))
+    (next(cluster.lake.root.rglob("standing.json"))).write_text("{")
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "activity.parquet":
+            raise KeyboardInterrupt
+        os.unlink(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt), cluster.running():
+            pass
+    assert not list(cluster.lake.root.rglob("standing.json"))
+    with cluster.running():
+        assert cluster.witness.standing.heard
+        assert {path for path in days if path.exists()}
+
+
+def test_an_orderly_end_during_compaction_counts_nothing_twice(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with cluster.running():
+        cluster.judges()
+        for piece in pieces(last_day(), 20):
+            cluster.hears(piece)
+        settled = timedelta(0)
+        with engine(tmp_path / "merging") as connection:
+            assert compact(cluster.lake, connection, settled=settled)
+        # Nobody comes to say ``merged`` any more.
+        cluster.witness.save()
+    with cluster.running():
+        found = cluster.judges().detection.incidents
+    assert found == cluster.as_analyzed()
+    assert len(alerts(found)) == 1
+
+
+def test_a_chunk_of_the_future_is_not_the_present(cluster: Cluster) -> None:
+    ahead = lines([event(witness._now().replace(tzinfo=UTC) + 400 * DAY, "ben", "get", "pods")])
+    with cluster.running():
+        cluster.judges()
+        cluster.hears(ahead.splitlines())
+        cluster.hears(last_day())
+        found = cluster.judges().detection.incidents
+    assert len(alerts(found)) == 1
+    assert alerts(found).keys() == cluster.told.keys()
+
+
+def test_a_damaged_part_hides_no_other(cluster: Cluster) -> None:
+    with cluster.running():
+        cluster.judges()
+        for piece in pieces(last_day(), 3):
+            cluster.hears(piece)
+    damaged = max(cluster.lake.parts(), key=lambda part: part.stat().st_mtime_ns)
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    shutil.rmtree(cluster.lake.root / "activity")
+    cluster.lake = Lake(cluster.lake.root, durable=True)
+    with cluster.running():
+        cluster.hears(lines([event(START + 4 * DAY, "ada", "list", "secrets")]).splitlines())
+        found = cluster.judges().detection.incidents
+        assert found == cluster.as_analyzed()
+    assert not damaged.exists()
+
+
+def test_what_failed_to_be_kept_is_heard_later(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory is short between two tables."""
+    with cluster.running():
+        cluster.judges()
+
+        def fails(closed: datetime) -> None:
+            raise duckdb.OutOfMemoryException("no memory")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cluster.witness, "_remember", fails)
+            with pytest.raises(duckdb.OutOfMemoryException):
+                cluster.hears(last_day())
+        cluster.witness.catch_up()
+        found = cluster.judges().detection.incidents
+    assert found == cluster.as_analyzed()
+    assert len(alerts(found)) == 1

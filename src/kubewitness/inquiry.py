@@ -19,6 +19,7 @@ import msgspec
 
 from kubewitness.errors import KubewitnessError, LakeError, StrictError
 from kubewitness.events.normalisation import quoted
+from kubewitness.lake.day import all_sound
 from kubewitness.lake.engine import engine
 from kubewitness.lake.store import ATTEMPTS, Lake, lake_at
 from kubewitness.report.model import Intake, Rejected
@@ -81,7 +82,7 @@ def opened(
                     intake = _intake(reader.tally, added, kept)
                     if strict and (reader.tally.rejected or reader.tally.warnings):
                         raise _strict_error(reader.tally)
-            else:
+            elif not all_sound(home.parts(), connection):
                 intake = warned(intake, home.set_damaged_aside(connection))
             home.attach(connection)
             yield home, connection, intake

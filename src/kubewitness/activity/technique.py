@@ -189,7 +189,9 @@ _CASES = (
 GRAVE = 1.4
 """The weight from which a deed is what an attack is made of, rather than what surrounds it."""
 DEPLOYED = frozenset(
-    case.technique.did for case in _CASES if case.resources <= _WORKLOADS and case.verbs == WRITES
+    case.technique.did
+    for case in _CASES
+    if case.resources and case.resources <= _WORKLOADS and case.verbs == WRITES
 )
 """What is said of those who put workloads into the cluster."""
 IMPERSONATION = Technique(

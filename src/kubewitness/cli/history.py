@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 
     from kubewitness.forensics.objects.model import History
 
+LIMIT = 100
+
 
 @click.command()
 @asking
 @click.option("--since", type=Time(), help="Only what happened from here on.")
 @click.option("--until", type=Time(), help="Only what happened until here.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=LIMIT,
+    show_default=True,
+    metavar="N",
+    help="Only the latest N requests (0: all).",
+)
 @page_option
 def history(
     reference: str,
@@ -34,6 +44,7 @@ def history(
     output: str | None,
     since: Moment | None,
     until: Moment | None,
+    limit: int,
     report: Path | None,
 ) -> None:
     """Every change of an object: who, from where, with what, allowed by what, and what it changed.
@@ -57,6 +68,7 @@ def history(
             target,
             since=since.at(last) if since else None,
             until=until.at(last) if until else None,
+            limit=limit or None,
         )
 
     found = answer(asked, paths, cluster=cluster, lake=lake, strict=strict)
@@ -69,3 +81,5 @@ def history(
             exports.write_document(found, output, sys.stdout.buffer)
         else:
             objects.history_report(found, console)
+    if found.more:
+        click.echo("There are earlier ones: --limit 0 shows all.", err=True)

@@ -52,16 +52,19 @@ def find(
     # objectRef.namespace of a Namespace is its own name; with -n, cluster-scoped kinds are found
     # all the same, as kubectl does.
     within = namespace if kind.namespaced is not False else None
+    # Where only one is possible, the first event tells that it is.
+    known = [cluster] if cluster else _clusters(connection)
+    only = len(known) == 1 and (within is not None or kind.namespaced is False)
     # Literals, by which the engine leaves out parts of the lake.
     found = connection.execute(
-        f"""SELECT cluster, coalesce(namespace, '') AS namespace, count(*) FROM events
-        WHERE resource = {quoted(kind.resource)} AND api_group = {quoted(kind.group)}
+        f"""SELECT DISTINCT cluster, coalesce(namespace, '') AS namespace FROM (
+            SELECT cluster, namespace FROM events
+            WHERE resource = {quoted(kind.resource)} AND api_group = {quoted(kind.group)}
             AND name = {quoted(name)} AND {_THERE}{_in("cluster", cluster)}
-            {_in("namespace", within)}
-        GROUP BY ALL ORDER BY 1, 2"""
+            {_in("namespace", within)}{" LIMIT 1" if only else ""}) ORDER BY 1, 2"""
     ).fetchall()
     if kind.namespaced is False:
-        found = [(home, "", n) for home, n in {row[0]: row[2] for row in found}.items()]
+        found = [(home, "") for home in dict.fromkeys(row[0] for row in found)]
     if len(found) == 1:
         return Target(found[0][0], kind, found[0][1], name)
     if found:
@@ -76,6 +79,10 @@ def find(
             f"{len(found)} namespaces have {kind}/{name}", remedy=f"say which with -n: {homes}"
         )
     raise _missing(connection, kind, name, within, cluster)
+
+
+def _clusters(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    return [row[0] for row in connection.execute("SELECT DISTINCT cluster FROM events").fetchall()]
 
 
 def _in(column: str, wanted: str | None) -> str:

@@ -56,7 +56,7 @@ from kubewitness.times import periods
 # Values learnt late (MODELS §8): what is judged does not become normal within a week.
 LEARNING_DELAY = 7
 # Lines that testify less than this share of the strongest are related events, not evidence.
-EVIDENCE_SHARE = 0.25
+EVIDENCE_SHARE = 0.5
 EVIDENCE_IDS = 500
 EVENT_IDS = 1000
 # What is listed at all: ten a day is more than anybody reads.
@@ -213,9 +213,7 @@ class Judge:
         )
 
     def _incidents(self, cases: Sequence[Case], ledger: Ledger) -> tuple[Incident, ...]:
-        reasons = explain(
-            cases, ledger, self._table.unit, self._horizon, self._connection, self._looked
-        )
+        reasons = explain(cases, ledger, self._table, self._horizon, self._connection, self._looked)
         related = _related(cases, ledger, self._connection)
         return tuple(
             _incident(case, ledger, self._cluster, told, further, self.threshold, self._prior)

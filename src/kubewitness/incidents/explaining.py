@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
 
-from kubewitness.activity.table import YOUNG
-from kubewitness.baseline.horizon import Horizon
+from kubewitness.activity.table import DAY, MICROSECONDS, YOUNG, ActivityTable
+from kubewitness.baseline.horizon import NEVER, Horizon
 from kubewitness.incidents.ledger import Ledger
 from kubewitness.incidents.model import Expected, Reason
 from kubewitness.incidents.ranking import Atom, Case
@@ -22,6 +23,8 @@ from kubewitness.incidents.wording import named, place, sentence, thing
 from kubewitness.surprise.factor import Factor
 from kubewitness.times import periods
 
+# Of a log that is younger than this it is told when it begins: "never" is not long there.
+_YOUNG_LOG = 7 * DAY
 REASONS = 6
 _ALIKE = 3
 _EXPECTED = 4
@@ -29,6 +32,8 @@ _EXPECTED = 4
 
 class _Usual(NamedTuple):
     expected: tuple[Expected, ...]
+    days_self: int
+    days_active: int
     days_peers: int
     days_cluster: int
 
@@ -40,13 +45,13 @@ Looked = dict[tuple[int, int], _Usual]
 def explain(
     cases: Sequence[Case],
     ledger: Ledger,
-    unit: str,
+    table: ActivityTable,
     horizon: Horizon,
     connection: duckdb.DuckDBPyConnection,
     usual: Looked | None = None,
 ) -> list[tuple[Reason, ...]]:
-    """The reasons of each case, strongest first; their shares of one case sum to 1. ``unit``:
-    what a time slice is called. ``usual`` remembers what was looked up before."""
+    """The reasons of each case, strongest first; their shares of one case sum to 1. ``table``:
+    that of which the slices are. ``usual`` remembers what was looked up before."""
     usual = {} if usual is None else usual
     chosen = [_chosen(case, ledger) for case in cases]
     asked: dict[int, set[int]] = defaultdict(set)
@@ -65,7 +70,8 @@ def explain(
                 atom,
                 atoms,
                 ledger,
-                unit,
+                table,
+                horizon,
                 usual[int(ledger.finding[atom.aspect][atom.line]), int(ledger.rows[atom.line])],
             )
             for atom in atoms
@@ -90,31 +96,66 @@ def _chosen(case: Case, ledger: Ledger) -> list[Atom]:
     return sorted(picked, key=lambda atom: -atom.weight)
 
 
-def _reason(atom: Atom, atoms: Sequence[Atom], ledger: Ledger, unit: str, usual: _Usual) -> Reason:
+def _reason(
+    atom: Atom,
+    atoms: Sequence[Atom],
+    ledger: Ledger,
+    table: ActivityTable,
+    horizon: Horizon,
+    usual: _Usual,
+) -> Reason:
     finding = ledger.findings[int(ledger.finding[atom.aspect][atom.line])]
     entry = int(ledger.entry[atom.aspect][atom.line])
     seen, active = int(finding.seen[entry]), int(finding.active[entry])
     sharing, members = int(finding.peers[entry]), int(finding.members[entry])
     team = str(ledger.texts["team"][atom.line])
     values = {key: column[atom.line] for key, column in ledger.texts.items()}
-    own = not finding.factor.holders
+    before = looked_at(table, horizon, int(ledger.slice[atom.line]))
+    days_self, days_active = (0, 0) if finding.factor.holders else (seen, active)
+    if _of_all_nodes(finding.factor, values):
+        days_self, days_active = usual.days_self, usual.days_active
     total = sum(one.weight for one in atoms)
     return Reason(
         factor=finding.factor.name,
         question=finding.factor.question,
-        sentence=told(finding.factor, values, (seen, active), (sharing, members), unit),
+        sentence=told(
+            finding.factor, values, (seen, active), (sharing, members), table.unit, before
+        ),
         observed=shown(finding.factor, values),
         expected=usual.expected,
-        days_self=seen if own else 0,
+        days_self=days_self,
         days_peers=usual.days_peers,
         days_cluster=usual.days_cluster,
-        days_active=active if own else 0,
-        unit=unit,
+        days_active=days_active,
+        unit=table.unit,
         peers=f"{sharing} of {members} others of {team}",
         p=float(finding.chance[entry]),
         share=atom.weight / total,
         evidence=tuple(ledger.texts["audit_ids"][atom.line]),
     )
+
+
+def looked_at(table: ActivityTable, horizon: Horizon, time_slice: int) -> str:
+    """Which part of the log is the past of a slice, as a phrase: "before DATE", or, in a log that
+    is judged as a whole, what is left out of it."""
+    lower, upper = int(horizon.lower[time_slice]), int(horizon.upper[time_slice])
+    if upper < NEVER:
+        return f"outside {_date(table, max(lower, 0))} to {_date(table, upper)}"
+    known = lower * table.slice_width
+    begun = f" (the log begins on {_date(table, 0)})" if known < _YOUNG_LOG else ""
+    return f"before {_date(table, lower)}{begun}"
+
+
+def _date(table: ActivityTable, time_slice: int) -> str:
+    """When a slice begins, UTC."""
+    seconds = (table.start + time_slice * table.slice_width) / MICROSECONDS
+    form = "%Y-%m-%d" if table.slice_width == DAY else "%Y-%m-%d %H:%M"
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
+
+
+def _of_all_nodes(factor: Factor, values: dict[str, Any]) -> bool:
+    """Whether the habits that were asked for are those of all nodes (``activity.table.load``)."""
+    return factor.context[0] == "habit" and values["class"] == "node"
 
 
 def shown(factor: Factor, values: dict[str, Any]) -> str:
@@ -137,9 +178,11 @@ def told(
     own: tuple[int, int],
     company: tuple[int, int],
     unit: str,
+    before: str,
 ) -> str:
     """What happened, against the habits of who did it (seen in how many of its active slices) and
-    of its peers (how many of how many)."""
+    of its peers (how many of how many). ``before``: which part of the log that is, see
+    ``looked_at``."""
     (seen, active), (sharing, members) = own, company
     deed = factor.told.format(
         **{key: f"an unnamed {key}" if value == "" else value for key, value in values.items()},
@@ -152,12 +195,16 @@ def told(
         return f"{who} {deed}; {seen} of {active} {factor.holders.format(units=units)}."
     span = periods(active, unit, "" if factor.among else "active")
     span = f"{span} {factor.among}".rstrip()
+    if _of_all_nodes(factor, values):
+        # Nodes have their habits in common; one that joins has none of its own.
+        times = f"of which nodes did so in only {seen} of {span}" if seen else "as no node did"
+        return f"{who} {deed}, {times} {before}."
     if seen:
-        habit = f"{who} {deed} in only {seen} of {span} before"
+        habit = f"{who} {deed} in only {seen} of {span} {before}"
     elif active:
-        habit = f"{who} never {deed} before, in {span}"
+        habit = f"{who} never {deed} {before}, in {span}"
     else:
-        habit = f"{who} never {deed} before"
+        habit = f"{who} never {deed} {before}"
     if not members:
         return f"{habit}."
     team = f" ({values['team']})" if values["team"] else ""
@@ -227,13 +274,25 @@ def _look_up(
         reading = shown(factor, dict(zip(factor.columns, found, strict=True)))
         expected[line].append(Expected(reading, float(days)))
     company = {
-        line: (int(peers), int(everyone))
-        for line, peers, everyone in connection.execute(
+        line: found
+        for line, *found in connection.execute(
             f"""SELECT line,
+                count(DISTINCT seen.slice) FILTER (seen.actor = mine.actor),
                 count(DISTINCT seen.slice) FILTER (seen.class = mine.class
                     AND seen.team = mine.team AND seen.actor <> mine.actor),
                 count(DISTINCT seen.slice)
             FROM mine JOIN seen ON {same_value} AND {outside} GROUP BY line"""
         ).fetchall()
     }
-    return {line: _Usual(tuple(expected[line]), *company.get(line, (0, 0))) for line in lines}
+    active = dict(
+        connection.execute(
+            f"""SELECT line, count(DISTINCT seen.slice)
+            FROM mine JOIN seen ON {same_context} AND {outside} AND seen.actor = mine.actor
+            GROUP BY line"""
+        ).fetchall()
+    )
+    answers = {}
+    for line in lines:
+        own, peers, everybody = company.get(line, (0, 0, 0))
+        answers[line] = _Usual(tuple(expected[line]), own, active.get(line, 0), peers, everybody)
+    return answers

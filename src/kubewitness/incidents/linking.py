@@ -74,7 +74,8 @@ def link(ledger: Ledger, since: int = 0) -> list[Ints]:
 
 
 def _sessions(ledger: Ledger, since: int) -> Iterator[tuple[int, int]]:
-    """One identity at one address, as long as it shows something new without a long pause.
+    """One identity at one address with one program, as long as it shows something new without a
+    long pause.
 
     What only repeats belongs where it was told first, and keeps no session open: otherwise a
     program that is busy all day would be one session with whatever happens next week.
@@ -100,11 +101,13 @@ def _sessions(ledger: Ledger, since: int) -> Iterator[tuple[int, int]]:
 
 
 def session_key(ledger: Ledger, line: int) -> Hashable:
-    """What makes one session: an identity at an address (a thief sits elsewhere); for callers
-    without a name the address alone."""
+    """What makes one session: an identity at an address with a program (a thief sits elsewhere,
+    or brings a program along); for callers without a name the address alone."""
     texts = ledger.texts
-    who = "" if texts["class"][line] == "anonymous" else texts["principal"][line]
-    return (texts["cluster"][line], who, texts["source_ip"][line])
+    if texts["class"][line] == "anonymous":
+        return (texts["cluster"][line], "", texts["source_ip"][line])
+    columns = ("cluster", "principal", "source_ip", "client", "platform")
+    return tuple(texts[column][line] for column in columns)
 
 
 def _neighbourhood(ledger: Ledger, line: int) -> Hashable:
@@ -112,13 +115,14 @@ def _neighbourhood(ledger: Ledger, line: int) -> Hashable:
     address of its own."""
     texts = ledger.texts
     where = "network" if texts["class"][line] == "workload" else "source_ip"
-    who = (texts["actor"][line], texts["bearer"][line])
-    return (texts["cluster"][line], who, texts[where][line])
+    columns = ("cluster", "actor", "bearer", where, "client", "platform")
+    return tuple(texts[column][line] for column in columns)
 
 
 def _continued(ledger: Ledger, sessions: Sequence[Ints]) -> Iterator[tuple[int, int]]:
     """A session that mostly repeats the surprising deeds of an earlier one of the same identity
-    in the same place.
+    in the same place with the same program, or does more of their kind: who takes a few secrets a
+    day takes others every day.
 
     Mostly: a program that is refused the same thing every day would else be one story with
     whatever else is done with its token.
@@ -139,9 +143,11 @@ def _continued(ledger: Ledger, sessions: Sequence[Ints]) -> Iterator[tuple[int, 
 
 
 def _deeds(ledger: Ledger) -> dict[int, list[Hashable]]:
-    """For each line the surprising deeds by which a story can be told to go on."""
+    """For each line the surprising deeds, and their kind, by which a story can be told to go on."""
     line_of = {int(row): line for line, row in enumerate(ledger.rows)}
     deeds: dict[int, list[Hashable]] = defaultdict(list)
+    for line in np.flatnonzero(ledger.total >= CONTINUES_FROM).tolist():
+        deeds[line].append((_neighbourhood(ledger, line), ledger.techniques[line].did))
     for number, finding in enumerate(ledger.findings):
         if finding.factor.name not in CONTINUING:
             continue
@@ -153,8 +159,8 @@ def _deeds(ledger: Ledger) -> dict[int, list[Hashable]]:
 
 
 def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
-    """From one identity to another: an address in a network that this cluster had never heard
-    from, behind both; or a pod that was opened for it."""
+    """From one identity or program to another: an address in a network that this cluster had never
+    heard from, behind both; or a pod that was opened for it."""
     identities: dict[Hashable, set[str]] = defaultdict(set)
     for line in range(len(ledger)):
         place = (ledger.texts["cluster"][line], ledger.texts["source_ip"][line])
@@ -164,11 +170,7 @@ def _handed_over(ledger: Ledger) -> Iterator[tuple[int, int]]:
     for line in range(len(ledger)):
         texts = ledger.texts
         cluster, address = texts["cluster"][line], texts["source_ip"][line]
-        if (
-            address
-            and ledger.foreign[line]
-            and 1 < len(identities[cluster, address]) <= _RARE_ADDRESS
-        ):
+        if address and ledger.foreign[line] and len(identities[cluster, address]) <= _RARE_ADDRESS:
             before = at_address.get((cluster, address))
             if before is not None and ledger.first[line] - ledger.last[before] <= _LINK_WITHIN:
                 yield before, line

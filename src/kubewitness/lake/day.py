@@ -144,6 +144,18 @@ class Day:
         return listing
 
 
+def all_sound(parts: Collection[Path], connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether every part begins as one of a lake and has the columns of an event. Which does not,
+    the ``footers`` tell, where more is read."""
+    if not parts:
+        return True
+    try:
+        columns = _columns(parts, connection)
+    except duckdb.Error:
+        return False
+    return all(columns.get(str(part), set()) >= _PART_COLUMNS.keys() for part in parts)
+
+
 def damage(part: Path, error: duckdb.Error) -> str:
     """What an error in reading a part says of it, '' if it is gone.
 
@@ -204,14 +216,8 @@ def _told(
     stamps: dict[Path, tuple[int, int]],
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[Path, Footer]:
-    files = f"[{', '.join(quoted(str(part)) for part in parts)}]"
-    wanted = ", ".join(f"({quoted(name)}, {quoted(kind)})" for name, kind in _PART_COLUMNS.items())
-    columns: dict[str, set[str]] = dict(
-        connection.execute(
-            f"""SELECT file_name, list(name) FROM parquet_schema({files})
-            WHERE (name, duckdb_type) IN ({wanted}) GROUP BY ALL"""
-        ).fetchall()
-    )
+    columns = _columns(parts, connection)
+    files = _files(parts)
     ranges = {
         name: (rows, first, last)
         for name, rows, first, last in connection.execute(
@@ -231,3 +237,17 @@ def _told(
         rows, first, last = ranges.get(str(part), (0, None, None))
         footers[part] = Footer(rows, first, last, problem, stamps[part])
     return footers
+
+
+def _columns(parts: Iterable[Path], connection: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
+    """The columns of an event that each part has, by its path."""
+    wanted = ", ".join(f"({quoted(name)}, {quoted(kind)})" for name, kind in _PART_COLUMNS.items())
+    rows = connection.execute(
+        f"""SELECT file_name, list(name) FROM parquet_schema({_files(parts)})
+        WHERE (name, duckdb_type) IN ({wanted}) GROUP BY ALL"""
+    ).fetchall()
+    return {part: set(names) for part, names in rows}
+
+
+def _files(parts: Iterable[Path]) -> str:
+    return f"[{', '.join(quoted(str(part)) for part in parts)}]"

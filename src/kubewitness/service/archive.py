@@ -4,14 +4,17 @@
     LAKE/activity/cluster=NAME/standing.json                what was heard, and until when
     LAKE/activity/cluster=NAME/groups-N.parquet, met-N.parquet    slots that are not over
 
-Whatever is missing or damaged here is made again from the events.
+Whatever is missing or damaged here is made again from the events, as far as the lake has them
+still: activity is kept for longer, so that of days without events is never deleted to be made anew.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,8 +23,12 @@ import msgspec
 
 from kubewitness.events.normalisation import quoted
 from kubewitness.lake.store import Lake
+from kubewitness.report.inert import plain
+
+logger = logging.getLogger(__name__)
 
 _PARQUET = "FORMAT parquet, COMPRESSION zstd"
+_STANDING = "standing.json"
 
 
 class Standing(msgspec.Struct, kw_only=True):
@@ -62,15 +69,24 @@ class Archive:
         ]
 
     def put(
-        self, connection: duckdb.DuckDBPyConnection, table: str, slots: Iterable[datetime]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: str,
+        slots: Iterable[datetime],
+        width: timedelta,
     ) -> None:
-        """Keep the activity in ``table`` as all that there is of these ``slots``. Raises
-        ``LakeError`` where the disk is full or not writable."""
+        """Keep the activity in ``table`` as all that there is of these ``slots``, which are so
+        wide; they may have been narrower before. Raises ``LakeError`` where the disk is full or
+        not writable."""
         with self._lake.writing():
-            self._put(connection, table, slots)
+            self._put(connection, table, slots, int(width.total_seconds()))
 
     def _put(
-        self, connection: duckdb.DuckDBPyConnection, table: str, slots: Iterable[datetime]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: str,
+        slots: Iterable[datetime],
+        seconds: int,
     ) -> None:
         for day, times in _by_day(slots).items():
             home = self.folder / f"date={day}"
@@ -80,7 +96,8 @@ class Archive:
             select = f"SELECT * FROM {table} WHERE slot IN ({listed})"
             if there.exists():
                 kept = f"SELECT * FROM {self.relation([there])}"
-                select = f"{kept} WHERE slot NOT IN ({listed}) UNION ALL BY NAME {select}"
+                other = f"time_bucket(INTERVAL '{seconds} seconds', slot) NOT IN ({listed})"
+                select = f"{kept} WHERE {other} UNION ALL BY NAME {select}"
             _copied(connection, f"{select} ORDER BY slot", there)
 
     def days(self, since: datetime | None) -> list[Path]:
@@ -96,17 +113,43 @@ class Archive:
         return f"read_parquet([{listed}], hive_partitioning=false)"
 
     def slots(self, connection: duckdb.DuckDBPyConnection) -> set[datetime]:
-        """All slots of which there is activity."""
-        days = self.days(None)
+        """All slots of which there is activity that can be made again."""
+        days = self._repeatable()
         if not days:
             return set()
         found = connection.execute(f"SELECT DISTINCT slot FROM {self.relation(days)}")
         return {slot for (slot,) in found.fetchall()}
 
+    def _repeatable(self) -> list[Path]:
+        """The files of the days of which the lake has events."""
+        eventful = {part.parent.name for part in self.parts()}
+        return [path for path in self.days(None) if path.parent.name in eventful]
+
     def forget(self) -> None:
-        """Remove all activity, as it has to be made anew."""
-        for path in self.folder.glob("date=*/activity.parquet"):
+        """Remove all activity that can be made anew, and first what says that it is there."""
+        (self.folder / _STANDING).unlink(missing_ok=True)
+        if self.folder.exists():
+            _synced(self.folder)
+        for path in self._repeatable():
             path.unlink(missing_ok=True)
+
+    def mend(
+        self, connection: duckdb.DuckDBPyConnection, width: timedelta, *, thoroughly: bool
+    ) -> set[datetime]:
+        """Delete what cannot be read; returns the slots that it may have had. Raises ``OSError``
+        where it is not the file that is to blame."""
+        lost = set()
+        asked = "COLUMNS(*)" if thoroughly else "slot"
+        for path in self.days(None):
+            try:
+                connection.execute(f"SELECT count({asked}) FROM {self.relation([path])}")
+            except duckdb.Error as error:
+                _opened(path)
+                logger.warning("%s is damaged, and made again: %s", path, plain(str(error)))
+                path.unlink(missing_ok=True)
+                day = datetime.fromisoformat(path.parent.name.partition("=")[2])
+                lost |= {day + n * width for n in range(math.ceil(timedelta(days=1) / width))}
+        return lost
 
     def save(self, standing: Standing, connection: duckdb.DuckDBPyConnection) -> None:
         """Keep ``standing`` with the tables ``groups`` and ``met``, all or nothing. Raises
@@ -124,27 +167,37 @@ class Archive:
             file.write(msgspec.json.encode(standing))
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self.folder / "standing.json")
+        draft.replace(self.folder / _STANDING)
         _synced(self.folder)
         for path in self.folder.glob("*-*.parquet"):
             if not path.stem.endswith(f"-{standing.generation}"):
                 path.unlink(missing_ok=True)
 
     def restore(self, connection: duckdb.DuckDBPyConnection) -> Standing | None:
-        """What ``save`` kept, with both tables; None when there is nothing that can be read."""
+        """What ``save`` kept, with both tables; None when there is nothing that can be read.
+        Raises ``OSError`` where it cannot be read now."""
         try:
-            text = (self.folder / "standing.json").read_bytes()
+            text = (self.folder / _STANDING).read_bytes()
             standing = msgspec.json.decode(text, type=Standing)
             for table in ("groups", "met"):
-                found = self.relation([self._table(table, standing.generation)])
+                path = self._table(table, standing.generation)
+                _opened(path)
+                found = self.relation([path])
                 connection.execute(f"CREATE OR REPLACE TABLE {table} AS FROM {found}")
-            self.slots(connection)
-        except (OSError, msgspec.MsgspecError, duckdb.Error):
+        except (FileNotFoundError, msgspec.MsgspecError, duckdb.Error):
             return None
+        width = timedelta(seconds=standing.width)
+        standing.unfinished |= self.mend(connection, width, thoroughly=False)
         return standing
 
     def _table(self, name: str, generation: int) -> Path:
         return self.folder / f"{name}-{generation}.parquet"
+
+
+def _opened(path: Path) -> None:
+    """Raise ``OSError`` if a file cannot be opened at present."""
+    with path.open("rb") as file:
+        file.read(1)
 
 
 def _by_day(slots: Iterable[datetime]) -> dict[date, list[datetime]]:

@@ -138,7 +138,7 @@ class Judgement:
         if again:
             self._group_again(again)
         self._finish("over", "past")
-        self._archive.put(connection, "past", slots)
+        self._archive.put(connection, "past", slots, task.width)
         connection.execute("DROP TABLE over")
         connection.execute("DROP TABLE past")
 

@@ -28,6 +28,8 @@ from kubewitness.service.judgement import Judgement, Task, Verdict
 
 # How much less pressing than hearing the judging is, as in nice(1).
 NICE = 10
+# Seconds after which a process that does not answer is taken for hanging, and killed.
+HEARS_WITHIN, JUDGES_WITHIN = 60.0, 3600.0
 
 
 class Reply(msgspec.Struct, omit_defaults=True):
@@ -57,7 +59,8 @@ class Judging:
         """Begin, and wait for the verdict; it is also kept as ``verdict``.
 
         Raises ``LakeError`` where the archive cannot be written, ``ChildProcessError`` where the
-        process ends before it has answered, ``RuntimeError`` with its traceback for a fault in it.
+        process ends before it has answered or hangs, ``RuntimeError`` with its traceback for a
+        fault in it.
         """
         if self._ended:
             raise ChildProcessError("nobody waits for this judgement any more")
@@ -68,14 +71,14 @@ class Judging:
             stdout=subprocess.PIPE,
             process_group=0,
         )
-        self.verdict = self._ask(msgspec.json.encode(self.task)).verdict
+        self.verdict = self._ask(msgspec.json.encode(self.task), JUDGES_WITHIN).verdict
         assert self.verdict is not None
         return self.verdict
 
     def hear(self, arrivals: Path) -> tuple[Incident, ...]:
         """The alerts that some activity, a Parquet file, opened or made grow. Raises as ``reach``
         does."""
-        return self._ask(msgspec.json.encode(str(arrivals))).alerts
+        return self._ask(msgspec.json.encode(str(arrivals)), HEARS_WITHIN).alerts
 
     def end(self) -> None:
         """End the process, whatever it is doing; who waits for an answer gets an error."""
@@ -89,18 +92,24 @@ class Judging:
                     pipe.close()
         shutil.rmtree(self.task.folder, ignore_errors=True)
 
-    def _ask(self, line: bytes) -> Reply:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+    def _ask(self, line: bytes, patience: float) -> Reply:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        hangs = threading.Timer(patience, process.kill)
+        hangs.daemon = True
+        hangs.start()
         try:
-            self._process.stdin.write(line + b"\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
         except BrokenPipeError:
             answer = b""
+        finally:
+            hangs.cancel()
         if not answer.endswith(b"\n"):
-            code = self._process.wait()
+            code = process.wait()
             raise ChildProcessError(f"the process that judges ended with {code} ({_meaning(code)})")
         reply = msgspec.json.decode(answer, type=Reply)
         if reply.fault and reply.passing:
@@ -112,7 +121,7 @@ class Judging:
 
 def _meaning(code: int) -> str:
     if code == -signal.SIGKILL:
-        return "killed: is there memory enough?"
+        return "killed: it did not answer in time, or memory is short"
     return signal.Signals(-code).name if code < 0 else "see what it wrote before"
 
 

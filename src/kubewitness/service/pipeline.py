@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import shutil
 import tempfile
 import time
 import uuid
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -34,7 +36,7 @@ from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
 from kubewitness.lake.retention import expire
 from kubewitness.lake.settling import Added
-from kubewitness.lake.store import Lake
+from kubewitness.lake.store import Lake, synced
 from kubewitness.report.inert import plain
 from kubewitness.service import metrics
 from kubewitness.service.admin import Pulse
@@ -61,6 +63,8 @@ _BEAT = 10.0
 # Seconds between two looks at what may be merged, and at what may be deleted.
 HOUSEKEEPING, EXPIRING = 60.0, 3600.0
 MERGES = 10
+# After these the engine answers nothing any more: only a restart helps.
+_DEAD = (duckdb.FatalException, duckdb.InternalException)
 _T = TypeVar("_T")
 
 
@@ -70,7 +74,7 @@ class _Clock:
 
     ended: float = -math.inf
     took: float = 0.0
-    heard: bool = True
+    heard: bool = False
 
 
 class Pipeline:
@@ -101,6 +105,10 @@ class Pipeline:
         self._clusters = set() if clusters is None else clusters
         self._lookout = lookout
         self._pulse = Pulse("taking what arrives")
+        # What a killed service has left here is nobody's: the spool has one owner.
+        self._scratch = settings.data / "scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(mode=0o700, parents=True)
         self._turn = asyncio.Lock()
         self._witnesses: dict[str, Witness] = {}
         self._clocks: dict[str, _Clock] = defaultdict(_Clock)
@@ -112,11 +120,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Take and judge; ``ready`` is set once what the lake holds has been heard."""
-        with (
-            tempfile.TemporaryDirectory(prefix="kubewitness-") as scratch,
-            engine(Path(scratch) / "spill", self._lake.redactor) as self._database,
-        ):
-            self._scratch = Path(scratch)
+        with engine(self._scratch / "spill", self._lake.redactor) as self._database:
             self._loop = asyncio.get_running_loop()
             self._writer = self._database.cursor()
             await self._patiently(self._begin)
@@ -128,9 +132,7 @@ class Pipeline:
                     tasks.create_task(self._keep_house())
             finally:
                 async with self._turn:
-                    for witness in self._witnesses.values():
-                        witness.dismiss()
-                        witness.save()
+                    self._end()
 
     async def check(self) -> str:
         """Why events do not get into the lake, or ''."""
@@ -155,7 +157,7 @@ class Pipeline:
                 async with asyncio.timeout(_BEAT):
                     await self._spool.wait(after)
             await asyncio.sleep(GATHER)
-            entries = await in_thread(self._spool.read, after, most_bytes=MOST_BYTES)
+            entries = await self._patiently(partial(self._spool.read, after, most_bytes=MOST_BYTES))
             if entries:
                 begun = time.monotonic()
                 self._taking = min(batch.received for _, batch in entries)
@@ -198,8 +200,39 @@ class Pipeline:
     def _look_around(self) -> None:
         """Hear what others have added, and save where witnesses stand."""
         for cluster, witness in self._witnesses.items():
-            self._tell(cluster, witness.catch_up())
+            self._tell(cluster, self._heard(cluster, witness.catch_up))
             witness.save()
+
+    def _heard(
+        self, cluster: str, hear: Callable[[], tuple[Incident, ...]]
+    ) -> tuple[Incident, ...]:
+        """What comes of ``hear``, if that can be told at once."""
+        witness = self._witnesses[cluster]
+        before = len(witness.standing.heard)
+        try:
+            return hear()
+        except _DEAD:
+            raise
+        except Exception as error:
+            # It is in the lake, and the next judgement is of all that is there.
+            if isinstance(error, LakeError | OSError):
+                logger.warning("%s is judged later: %s", plain(cluster), plain(str(error)))
+            else:
+                logger.exception("what has arrived of %s is judged later", plain(cluster))
+            witness.dismiss()
+            self._clocks[cluster].heard = True
+            return ()
+        finally:
+            self._clocks[cluster].heard |= len(witness.standing.heard) != before
+
+    def _end(self) -> None:
+        for witness in self._witnesses.values():
+            witness.dismiss()
+        for cluster, witness in self._witnesses.items():
+            try:
+                witness.save()
+            except LakeError as error:
+                logger.warning("where %s stands is not saved: %s", plain(cluster), error)
 
     def _compact(self) -> list[Path]:
         """Merge parts that have been heard, as was saved by now; returns what they became."""
@@ -231,8 +264,10 @@ class Pipeline:
     async def _take_each(self, entries: Sequence[tuple[Position, Batch]]) -> None:
         """Take entries; one that the lake cannot take for reasons of its own is set aside."""
         try:
-            async with self._turn:
-                await self._patiently(self._take, entries)
+            await self._patiently(self._take, entries)
+        except _DEAD:
+            # What is in the spool is taken after a restart.
+            raise
         except Exception:
             if len(entries) > 1:
                 for entry in entries:
@@ -258,23 +293,26 @@ class Pipeline:
             async with self._turn:
                 await in_thread(self._adopt, cluster, witness, work)
             metrics.JUDGEMENT_LAST.set_to_current_time()
+        except _DEAD:
+            raise
         except Exception as error:
             clock.heard = True
             if isinstance(error, LakeError | OSError):
-                logger.warning("%s is judged later: %s", cluster, plain(str(error)))
+                logger.warning("%s is judged later: %s", plain(cluster), plain(str(error)))
             else:
-                logger.exception("%s could not be judged; all is heard anew", cluster)
-                async with self._turn:
-                    await self._patiently(witness.begin_anew)
+                logger.exception("%s could not be judged", plain(cluster))
+                await self._patiently(witness.mend)
         clock.ended, clock.took = time.monotonic(), time.monotonic() - begun
         metrics.JUDGEMENT_DURATION.observe(clock.took)
 
     async def _patiently(self, work: Callable[..., _T], *given: object) -> _T:
-        """Do ``work`` in a thread, again and again while the disk is full or not there."""
+        """Do ``work`` in a thread when it is its turn, again and again while the disk is full or
+        not there."""
         pause = _FIRST_RETRY
         while True:
             try:
-                done = await in_thread(work, *given)
+                async with self._turn:
+                    done = await in_thread(work, *given)
             except (LakeError, OSError) as error:
                 if self.trouble != str(error):
                     logger.warning("%s", error)
@@ -290,8 +328,14 @@ class Pipeline:
     def _begin(self) -> None:
         """A witness for each cluster that is configured or in the lake, which hears that."""
         known = {unquote(day.folder.parent.name.partition("=")[2]) for day in self._lake.days()}
-        for cluster in sorted({one.name for one in self._settings.clusters} | known):
-            self._witness(cluster).catch_up()
+        configured = {one.name for one in self._settings.clusters}
+        for cluster in sorted(configured | known):
+            witness = self._witness(cluster)
+            before = len(witness.standing.heard)
+            witness.catch_up()
+            # Of what only lies in the lake all has been told before.
+            heard = cluster in configured or len(witness.standing.heard) != before
+            self._clocks[cluster].heard |= heard
         if self._lookout is not None:
             self._lookout.begin(self._database.cursor())
 
@@ -318,18 +362,8 @@ class Pipeline:
             if self._lookout is not None:
                 received = max(batch.received for batch in batches)
                 self._lookout.see(added.parts, received)
-            witness = self._witness(cluster)
-            self._clocks[cluster].heard = True
-            try:
-                alerts = witness.hear(added.parts)
-            except Exception as error:
-                # They are in the lake, and the next judgement is of all that is there.
-                if isinstance(error, LakeError | OSError):
-                    logger.warning("%s is judged later: %s", cluster, plain(str(error)))
-                else:
-                    logger.exception("what has arrived of %s is judged later", cluster)
-                witness.dismiss()
-                continue
+            hear = partial(self._witness(cluster).hear, added.parts)
+            alerts = self._heard(cluster, hear)
             self._tell(cluster, alerts)
             if alerts:
                 received = min(batch.received for batch in batches)
@@ -351,7 +385,9 @@ class Pipeline:
         """Keep in the quarantine what cannot be stored."""
         self._lake.quarantine.mkdir(exist_ok=True)
         path = self._lake.quarantine / f"unstored-{uuid.uuid4()}.jsonl"
+        path.touch(mode=0o600)
         path.write_bytes(b"".join(line + b"\n" for line in batch.lines))
+        synced(path)
         metrics.QUARANTINE_LINES.inc(len(batch.lines))
 
     def _adopt(self, cluster: str, witness: Witness, work: Judging) -> None:

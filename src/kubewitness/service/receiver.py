@@ -76,6 +76,7 @@ class Receiver:
             audit_path(one): _Door(one, loopback=_is_loopback(listen.address)) for one in clusters
         }
         self._held = 0
+        self._heard: set[str] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -105,6 +106,12 @@ class Receiver:
         async with self._body(request) as (body, cut):
             return await self._take(door, body, cut=cut)
 
+    def _tell_first(self, cluster: str, events: int) -> None:
+        """Whoever connects a cluster waits for this line."""
+        if cluster not in self._heard:
+            self._heard.add(cluster)
+            _log.info("%s: its log arrives, %d events to begin with", cluster, events)
+
     async def _take(self, door: _Door, body: bytes, *, cut: bool) -> Response:
         cluster = door.cluster.name
         try:
@@ -116,6 +123,7 @@ class Receiver:
                 batch = await asyncio.get_running_loop().run_in_executor(door.reader, read)
             if batch.lines:
                 await self._spool.append(batch)
+                self._tell_first(cluster, len(batch.lines))
         except SpoolFull as refusal:
             raise _Refusal(429, refusal.what, _RETRY_AFTER) from None
         except LakeError as refusal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -28,6 +29,8 @@ from kubewitness.state.database import State
 
 logger = logging.getLogger(__name__)
 
+THREADS = 64
+
 
 async def serve(
     settings: Settings,
@@ -40,6 +43,8 @@ async def serve(
     ``ready`` is called with the ports of receiver and admin once events are taken. Raises
     ``KubewitnessError`` for what keeps it from beginning: a folder, a port, a database, a setting.
     """
+    # Threads wait for disks, databases and sinks; who is stuck there shall hold up nobody else.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     lake = Lake(settings.data / "lake", durable=True)
     state = State(settings.state or settings.data / "state.sqlite")
@@ -80,9 +85,13 @@ async def serve(
                 )
             ]
             doors = [tasks.create_task(one.run(stop)) for one in (receiver, observed) if one]
-            await pipeline.ready.wait()
-            ready(*(one.port if one else None for one in (receiver, observed)))
+            begun = [asyncio.ensure_future(one.wait()) for one in (pipeline.ready, stop)]
+            await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+            if pipeline.ready.is_set():
+                ready(*(one.port if one else None for one in (receiver, observed)))
             await stop.wait()
+            for waiting in begun:
+                waiting.cancel()
             # First nothing more comes in, then what came in is put away.
             await asyncio.gather(*doors)
             for task in working:

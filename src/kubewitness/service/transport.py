@@ -217,6 +217,12 @@ class _Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["state"].update(peer_names=self._peer_names, welcome=self._welcome)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Not of trailers, which nobody asks for: they may go on for as long as a body, and would
+        # be kept.
+        if not self._in_body:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._cancel_wait()
         self._passed = 0
@@ -227,6 +233,9 @@ class _Protocol(HttpToolsProtocol):
         self._passed = 0
         self._in_body = False
         super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """It is answered as if it had not asked, and needs no package to be installed."""
 
     def _welcome(self) -> None:
         self._strangers.pop(self, None)

@@ -7,6 +7,7 @@ its own (``service.judging``); it then hears what comes, and judges that at once
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,12 +24,19 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.incidents.model import Incident
 from kubewitness.lake.day import replaced
 from kubewitness.lake.store import Lake
+from kubewitness.report.inert import plain
 from kubewitness.service.archive import Archive, Standing
 from kubewitness.service.judgement import EVER, Task, floor
 from kubewitness.service.judging import Judging
 
+logger = logging.getLogger(__name__)
+
 # The last stage of a request may come long after the slot in which the request was received.
 CLOSE_AFTER = timedelta(hours=2)
+# How far clocks may be apart: what is later is of a clock that runs ahead.
+SOON = timedelta(days=1)
+# Who was met from where: no more than this, however many addresses a stranger makes up.
+MET = 500_000
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -72,15 +80,23 @@ class Witness:
 
         At the first start that is all of it, of which nothing is judged if it is long enough to
         learn from."""
-        heard = self.standing.heard
-        parts = [part for part in self._archive.parts() if part.name not in heard]
-        # What others were merged into has nothing new.
-        heard.update(part.name for part in parts if replaced(part) and replaced(part) <= heard)
-        parts = [part for part in parts if part.name not in heard]
-        if self.standing.last is not None:
-            by_day = groupby(parts, key=lambda part: part.parent.name)
-            return tuple(one for _, of_a_day in by_day for one in self.hear(list(of_a_day)))
-        self._learn(parts)
+        learning = self.standing.last is None
+        try:
+            return self._learn_all() if learning else self._hear_all()
+        except Exception as error:
+            if learning:
+                self.standing = self._from_nothing()
+            # Who reads a part first may find that it is damaged.
+            if not isinstance(error, duckdb.Error) or not self._set_aside(self._unheard()):
+                raise
+        return self.catch_up()
+
+    def _hear_all(self) -> tuple[Incident, ...]:
+        by_day = groupby(self._unheard(), key=lambda part: part.parent.name)
+        return tuple(one for _, of_a_day in by_day for one in self.hear(list(of_a_day)))
+
+    def _learn_all(self) -> tuple[Incident, ...]:
+        self._learn(self._unheard())
         standing = self.standing
         if standing.first and standing.last and self._enough(standing.last - standing.first):
             standing.since = standing.last + _MICROSECOND
@@ -99,6 +115,11 @@ class Witness:
         live, standing = self._live, self.standing
         self._widen()
         live.execute(f"CREATE OR REPLACE TABLE groups AS {merged('groups')}")
+        live.execute(
+            f"""CREATE OR REPLACE TABLE met AS
+            SELECT principal, "groups", source_ips, min(first) AS first, max(last) AS last
+            FROM met GROUP BY ALL ORDER BY last DESC LIMIT {MET}"""
+        )
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         try:
             for table in ("groups", "met"):
@@ -159,12 +180,18 @@ class Witness:
             self._judge.end()
         self._judge = None
 
-    def begin_anew(self) -> None:
-        """Forget everything, and hear what the lake holds: what was kept cannot be read."""
-        since = self.standing.since
-        self.standing = self._from_nothing()
-        self.catch_up()
-        self.standing.since = since
+    def mend(self) -> None:
+        """After a judgement that failed: look for what is damaged, and have it made again."""
+        days = {f"date={slot.date()}" for slot in self.standing.unfinished}
+        self._set_aside([part for part in self._archive.parts() if part.parent.name in days])
+        self.standing.unfinished |= self._archive.mend(self._live, self.width, thoroughly=True)
+
+    def _set_aside(self, parts: Sequence[Path]) -> bool:
+        """Whether some of these parts were damaged, and are no longer in the way."""
+        warnings = self._lake.set_damaged_aside(self._live, thoroughly=parts)
+        for warning in warnings:
+            logger.warning("%s", plain(warning))
+        return bool(warnings)
 
     def merged(self, part: Path) -> None:
         """Some parts that were heard have become this one."""
@@ -172,8 +199,17 @@ class Witness:
 
     def save(self) -> None:
         """Keep where it stands. Raises ``LakeError`` where the disk is full or not writable."""
+        self._unheard()
         self.standing.heard &= {part.name for part in self._archive.parts()}
         self._archive.save(self.standing, self._live)
+
+    def _unheard(self) -> list[Path]:
+        """The parts that hold something new."""
+        heard = self.standing.heard
+        parts = [part for part in self._archive.parts() if part.name not in heard]
+        # What others were merged into has nothing new.
+        heard.update(part.name for part in parts if replaced(part) and replaced(part) <= heard)
+        return [part for part in parts if part.name not in heard]
 
     def _enough(self, span: timedelta) -> bool:
         return span >= timedelta(seconds=self._settings.learn)
@@ -184,7 +220,7 @@ class Witness:
         self._live.execute("CREATE OR REPLACE TABLE groups AS FROM fresh")
         self._live.execute(
             """CREATE OR REPLACE TABLE met AS
-            SELECT principal, "groups", source_ips, first, last, 0::UBIGINT AS key FROM fresh"""
+            SELECT principal, "groups", source_ips, first, last FROM fresh"""
         )
 
     def _from_nothing(self) -> Standing:
@@ -219,7 +255,7 @@ class Witness:
             known |= slots
             self._live.execute("DROP TABLE IF EXISTS past")
             finish(self._live, "fresh", "past", proxies=proxies, stretches=[EVER], met="met")
-            self._archive.put(self._live, "past", slots)
+            self._archive.put(self._live, "past", slots, self.width)
         self._live.execute("DROP TABLE IF EXISTS past")
 
     def _hear(self, parts: Sequence[Path]) -> None:
@@ -229,30 +265,38 @@ class Witness:
         live.execute("DROP TABLE IF EXISTS fresh")
         answered = [self.cluster] if standing.answered else []
         group(live, width=self.width, into="fresh", answered=answered)
-        standing.heard.update(part.name for part in parts)
         ((first, last, answers),) = live.execute(
             "SELECT min(first), max(last), bool_or(answer <> '') FROM fresh"
         ).fetchall()
-        if first is None:
-            return
-        standing.first = min(filter(None, (standing.first, first)))
-        # What a clock that runs ahead says is no reason to forget the present.
-        present = min(last, max(first, _now()))
-        standing.last = max(filter(None, (standing.last, present)))
-        standing.answered |= answers
-        closed = standing.closed or EVER[0]
-        late = {slot for slot in self._slots("fresh") if slot < closed}
+        late = set()
+        if first is not None:
+            closed = standing.closed or EVER[0]
+            late = {slot for slot in self._slots("fresh") if slot < closed}
+            self._remember(closed)
+            standing.first = min(filter(None, (standing.first, first)))
+            standing.last = _present(standing.last, first, last)
+            standing.answered |= answers
         standing.unfinished |= late
         self._late |= late
-        live.execute("INSERT INTO groups BY NAME FROM fresh WHERE slot >= ?", [closed])
-        if self._judging is not None:
-            live.execute("INSERT INTO recent BY NAME FROM fresh")
-        live.execute(
-            """INSERT INTO met BY NAME
-            SELECT principal, "groups", source_ips, min(first) AS first, max(last) AS last, key
-            FROM (SELECT *, hash(principal, source_ips, "groups") AS key FROM fresh)
-            WHERE key NOT IN (SELECT key FROM met) GROUP BY ALL"""
-        )
+        standing.heard.update(part.name for part in parts)
+
+    def _remember(self, closed: datetime) -> None:
+        """Keep the groups in ``fresh`` of slots that are not over, all of it or nothing."""
+        live = self._live
+        live.begin()
+        try:
+            live.execute("INSERT INTO groups BY NAME FROM fresh WHERE slot >= ?", [closed])
+            if self._judging is not None:
+                live.execute("INSERT INTO recent BY NAME FROM fresh")
+            live.execute(
+                """INSERT INTO met BY NAME
+                SELECT principal, "groups", source_ips, min(first) AS first, max(last) AS last
+                FROM fresh GROUP BY ALL"""
+            )
+            live.commit()
+        except BaseException:
+            live.rollback()
+            raise
 
     def _tell(self, groups: str) -> tuple[Incident, ...]:
         """What is made of a table of groups at once."""
@@ -304,7 +348,6 @@ class Witness:
             f"UPDATE groups SET slot = time_bucket(INTERVAL '{standing.width} seconds', slot)"
         )
         old = self._archive.slots(live) | standing.unfinished
-        self._archive.forget()
         standing.unfinished = {floor(slot, width) for slot in old}
         if standing.closed is not None:
             # What is over of a wider slot is no longer at hand: the lake has all of it.
@@ -327,6 +370,18 @@ class Witness:
     def _view(self, parts: Sequence[Path]) -> None:
         """Make the view ``events`` over some parts."""
         self._live.execute(f"CREATE OR REPLACE TEMP VIEW events AS {Lake.relation([*parts])}")
+
+
+def _present(known: datetime | None, first: datetime, last: datetime) -> datetime:
+    """How far a log has come that had come to ``known``, with events from ``first`` to ``last``.
+
+    What a clock that runs ahead says is no reason to forget the present; a log that is of another
+    time altogether is taken as it comes.
+    """
+    soon = _now() + SOON
+    if first <= soon:
+        return max(min(known or first, soon), min(last, soon))
+    return first if known is None else known if known <= soon else max(known, first)
 
 
 def _now() -> datetime:

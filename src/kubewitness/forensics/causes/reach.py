@@ -80,8 +80,8 @@ def reach_of_principal(
 ) -> Reach:
     """What a principal did, and what came of it. Raises ``KubewitnessError`` for a stranger."""
     name = quoted(who)
-    where = f'("user" = {name} OR impersonated_user = {name})'
-    return _of_many(record, who, where, since, until)
+    # Two plain equalities let the engine skip most of a lake, one of two does not.
+    return _of_many(record, who, (f'"user" = {name}', f"impersonated_user = {name}"), since, until)
 
 
 def reach_of_credential(
@@ -89,7 +89,7 @@ def reach_of_credential(
 ) -> Reach:
     """What was done with one token or certificate, and what came of it."""
     where = f"contains(CAST(extra AS VARCHAR), {quoted(credential)})"
-    return _of_many(record, credential, where, since, until)
+    return _of_many(record, credential, (where,), since, until)
 
 
 def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach:
@@ -116,9 +116,18 @@ def reach_of_object(record: Record, what: ObjectName, since: datetime | None = N
 
 
 def _of_many(
-    record: Record, subject: str, where: str, since: datetime | None, until: datetime | None
+    record: Record,
+    subject: str,
+    wheres: Iterable[str],
+    since: datetime | None,
+    until: datetime | None,
 ) -> Reach:
-    deeds = record.find(where, since=since, until=until, latest=True, most=_MOST)
+    found = {
+        one.key: one
+        for where in wheres
+        for one in record.find(where, since=since, until=until, latest=True, most=_MOST)
+    }
+    deeds = sorted(found.values(), key=lambda one: one.turn)[-_MOST:]
     if not deeds:
         what = "credential" if is_credential(subject) else "principal"
         raise KubewitnessError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -13,6 +13,7 @@ from kubewitness.activity.principal import UNAUTHENTICATED, principal_class
 from kubewitness.forensics.objects.fields import differences
 from kubewitness.forensics.objects.knowledge import Unknown, child, fits
 from kubewitness.forensics.objects.model import Change, Effect, History, Subject
+from kubewitness.forensics.objects.outline import latest, outline
 from kubewitness.forensics.objects.record import Record, records
 from kubewitness.forensics.objects.replay import State, replayed
 from kubewitness.forensics.objects.writing import APPLY, settled, written
@@ -43,13 +44,21 @@ def history(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
+    limit: int | None = None,
 ) -> History:
-    """All that the view ``events`` says was done to ``target``, from ``since`` until ``until``."""
-    found = records(connection, target, since=since, until=until)
+    """All that the view ``events`` says was done to ``target``, from ``since`` until ``until``;
+    with ``limit`` the latest so many requests that wrote it or entered it."""
+    seen = outline(connection, target, until) if since or limit else None
+    began = latest(seen, limit) if seen and limit else None
+    more = began is not None and (since is None or began > since)
+    since = began if more else since
+    # What the first of them changed is told by what was before it.
+    before = since - timedelta.resolution if since else None
+    found = records(connection, target, since=before, until=until, seen=seen, sources=not more)
     steps = [step for step in replayed(found, target) if since is None or step[0].at >= since]
     changes = [_change(*step, target) for step in steps if _tells(*step)]
     lives = steps[-1][2].life if steps else 0
-    return History(subject(target), folded(changes), lives, _notes(steps))
+    return History(subject(target), folded(changes), lives, _notes(steps), more)
 
 
 def subject(target: Target) -> Subject:

@@ -1,13 +1,14 @@
 """What ran at a time, and which workloads held something over time.
 
-Only few columns are read of all writes, to find what was there; bodies are read of those objects
-alone, from the last answer on that holds the object as a whole.
+Only few columns are read of all writes, to find what was there and when it was written; bodies are
+read at those times alone, from the last answer on that holds the object as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
 
 import duckdb
 
@@ -17,14 +18,8 @@ from kubewitness.forensics.objects.condition import ANYTHING, foreseen, meets
 from kubewitness.forensics.objects.history import owner, subject
 from kubewitness.forensics.objects.knowledge import Open, Unknown
 from kubewitness.forensics.objects.model import Holding, Holdings, Inventory, Workload
-from kubewitness.forensics.objects.record import (
-    ANSWERED,
-    COLUMNS,
-    WHOLE,
-    Record,
-    in_order,
-    record,
-)
+from kubewitness.forensics.objects.outline import ANSWERED, WHOLE, naive
+from kubewitness.forensics.objects.record import COLUMNS, Record, in_order, record
 from kubewitness.forensics.objects.replay import State, replayed, state_after
 from kubewitness.forensics.target import Target
 from kubewitness.query.expression import Expression
@@ -40,16 +35,13 @@ NOT_KNOWABLE = "not knowable at this audit level"
 _BATCH = 1000
 _HOME = "cluster, resource, api_group, namespace"
 _GROUPS = ("", "apps", "batch")
-_WRITES_OF_ALL = f"""
+_WRITES = f"""
     FROM events
     WHERE resource IN ({", ".join(map(repr, WORKLOADS))})
         AND api_group IN ({", ".join(map(repr, _GROUPS))})
         AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection')
         AND {ANSWERED} AND code < 300 AND NOT contains(request_uri, 'dryRun=')
         AND coalesce(subresource, '') NOT IN ('exec', 'attach', 'portforward', 'proxy', 'token')"""
-_WRITES = f"""{_WRITES_OF_ALL}
-        AND ($cluster IS NULL OR cluster = $cluster)
-        AND ($namespace IS NULL OR namespace = $namespace)"""
 
 
 def inventory(
@@ -62,10 +54,10 @@ def inventory(
 ) -> Inventory:
     """The pods and workload controllers that were there at ``at`` and meet ``condition``."""
     like_that = meets(condition)
-    parameters = {"cluster": cluster, "namespace": namespace, "at": _naive(at)}
-    connection.execute("CREATE OR REPLACE TEMP TABLE there AS " + _THERE, parameters)
+    _outline(connection, cluster, namespace, at)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE there AS {_THERE}", {"at": naive(at)})
     found = []
-    for target, records in _records(connection, "there"):
+    for target, records in _records(connection):
         state = state_after((one for one in records if one.at <= at), target)
         if state.existence in ("exists", "terminating"):
             workload = _workload(target, state)
@@ -84,15 +76,42 @@ def holdings(
     """When workloads met ``condition``: one row for each unbroken time of each of them."""
     like_that = meets(condition)
     likely, words = foreseen(condition)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE there AS {_EVER} AND ({likely})",
-        {"cluster": cluster, "namespace": namespace, **words},
-    )
+    _outline(connection, cluster, namespace, None, likely, words)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE there AS {_EVER}")
     found: list[Holding] = []
-    for target, records in _records(connection, "there"):
+    for target, records in _records(connection):
         found += _held(target, records, like_that)
     return Holdings(
         tuple(sorted(found, key=lambda one: (one.start, _place(one.workload)))), (UNSEEN,)
+    )
+
+
+def _outline(
+    connection: duckdb.DuckDBPyConnection,
+    cluster: str | None,
+    namespace: str | None,
+    until: datetime | None,
+    likely: str = "true",
+    words: Mapping[str, Any] | None = None,
+) -> None:
+    """Make the table ``outline``: when what was written, and which of it are ``likely`` what is
+    asked for."""
+    where, parameters = "", dict(words or {})
+    for column, sign, value in (
+        ("cluster", "=", cluster),
+        ("namespace", "=", namespace),
+        ("stage_at", "<=", naive(until) if until else None),
+    ):
+        if value is not None:
+            where += f" AND {column} {sign} ${column}"
+            parameters[column] = value
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE outline AS
+        SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
+            coalesce(name, '') AS name, verb, verb = 'create' AND subresource IS NULL AS birth,
+            {WHOLE} IS TRUE AS whole, ({likely}) IS TRUE AS likely, stage_at
+        {_WRITES}{where}""",
+        parameters,
     )
 
 
@@ -101,40 +120,49 @@ _TERMINATING = "INTERVAL 10 MINUTES"
 
 # ``since`` is where the last answer that holds the object as a whole, or its life, begins.
 _THERE = f"""
-    SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace, name,
+    SELECT {_HOME}, name,
         coalesce(
-            max(stage_at) FILTER ({WHOLE}),
-            max(stage_at) FILTER (verb = 'create' AND subresource IS NULL),
-            TIMESTAMP '1970-01-01') AS since,
-        $at AS until
-    {_WRITES} AND name <> '' AND stage_at <= $at
+            max(stage_at) FILTER (whole),
+            max(stage_at) FILTER (birth),
+            min(stage_at)) AS since
+    FROM outline WHERE name <> ''
     GROUP BY ALL
     HAVING NOT arg_max(verb = 'delete', stage_at) OR max(stage_at) > $at - {_TERMINATING}"""
 
 _EVER = f"""
-    SELECT DISTINCT cluster, resource, api_group, coalesce(namespace, '') AS namespace, name,
-        TIMESTAMP '1970-01-01' AS since, TIMESTAMP '2200-01-01' AS until
-    {_WRITES} AND name <> ''"""
+    SELECT {_HOME}, name, min(stage_at) AS since
+    FROM outline WHERE name <> '' GROUP BY ALL HAVING bool_or(likely)"""
+
+# When what is to be read of them was written, and what deletes a collection, which names no object;
+# and which of the events at such a time it is.
+_OWN = (
+    f"JOIN there USING ({_HOME}, name) WHERE stage_at >= since",
+    f"JOIN there USING ({_HOME}, name) WHERE written_at >= since",
+)
+_SWEPT = (
+    f"JOIN there USING ({_HOME}) WHERE verb = 'deletecollection' AND stage_at >= since",
+    f"SEMI JOIN there USING ({_HOME}) WHERE verb = 'deletecollection'",
+)
 
 
 def _records(
-    connection: duckdb.DuckDBPyConnection, table: str
+    connection: duckdb.DuckDBPyConnection,
 ) -> Iterator[tuple[Target, list[Record]]]:
-    """Each object of a table, with what may have changed it between ``since`` and ``until``."""
+    """Each object of the table ``there``, with what may have changed it since then, as far as the
+    table ``outline`` goes."""
     found: dict[tuple[str, ...], list[Record]] = {}
-    span = connection.execute(f"SELECT min(since), max(until) FROM {table}").fetchone()
-    if span is None or span[0] is None:
-        return
-    for which in (
-        f"JOIN {table} USING ({_HOME}, name) WHERE written_at BETWEEN since AND until",
-        f"SEMI JOIN {table} USING ({_HOME}) WHERE verb = 'deletecollection'",
-    ):
+    for when, which in (_OWN, _SWEPT):
+        times = connection.execute(f"SELECT DISTINCT stage_at FROM outline {when}").fetchall()
+        if not times:
+            continue
+        # Literals, by which the engine leaves out nearly all of a lake.
+        literals = ", ".join(f"TIMESTAMP '{at}'" for (at,) in times)
         rows = connection.execute(
             f"""SELECT {_HOME}, name, written.* EXCLUDE ({_HOME}, name, written_at) FROM (
                 SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
                     coalesce(name, '') AS name, stage_at AS written_at, {COLUMNS}
-                {_WRITES_OF_ALL} AND stage_at BETWEEN $1 AND $2) AS written {which}""",
-            list(span),  # known to the engine beforehand, it skips what lies outside
+                {_WRITES} AND stage_at IN ({literals})) AS written
+            {which}"""
         )
         while batch := rows.fetchmany(_BATCH):
             for row in batch:
@@ -192,7 +220,3 @@ def _workload(target: Target, state: State) -> Workload:
 
 def _place(one: Workload) -> tuple[str, str, str, str]:
     return one.subject.cluster, one.subject.namespace, one.subject.kind, one.subject.name
-
-
-def _naive(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(tzinfo=None)

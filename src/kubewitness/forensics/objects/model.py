@@ -63,12 +63,14 @@ class Change(Struct, frozen=True):
 
 
 class History(Struct, frozen=True):
-    """All changes of an object in order. ``notes`` say what this log cannot tell."""
+    """Changes of an object in order, ``more`` whether a limit left earlier ones out. ``notes`` say
+    what this log cannot tell."""
 
     subject: Subject
     changes: tuple[Change, ...]
     lives: int
     notes: tuple[str, ...]
+    more: bool = False
 
 
 class Gap(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,17 @@ import duckdb
 import msgspec
 
 from kubewitness.activity.action import outcome
+from kubewitness.forensics.objects.outline import (
+    ANSWERED,
+    ENTERING,
+    WRITING,
+    Seen,
+    about,
+    bare,
+    last_whole,
+    naive,
+    turns,
+)
 from kubewitness.forensics.target import Target
 
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
@@ -89,29 +100,23 @@ class Record:
 
 
 _REASON = """coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '')"""
-# So many answers are read sooner than it is found out which of them are needed.
-_FEW = 50
 _NOT_THE_OBJECT = frozenset({"Status", "Scale", "Table", "PartialObjectMetadata", None})
 
-_BODIES = "CAST(request_object AS VARCHAR) AS request, CAST(response_object AS VARCHAR) AS response"
-_NO_BODIES = "NULL AS request, NULL AS response"
 COLUMNS = f"""audit_id, stage_at, verb, coalesce(subresource, '') AS subresource, level,
     coalesce("user", '') AS "user", coalesce(impersonated_user, '') AS acting_as, source_ips,
     coalesce(user_agent, '') AS user_agent, {_REASON} AS reason, code, stage, request_uri,
     coalesce(object_uid, '') AS object_uid,
-    {_BODIES},
+    CAST(request_object AS VARCHAR) AS request, CAST(response_object AS VARCHAR) AS response,
     CASE WHEN contains(CAST(annotations AS VARCHAR), 'patch.webhook.admission.k8s.io')
         THEN CAST(annotations AS VARCHAR) END AS admission"""
 
-# Of the stages of a request the last says most; RequestReceived knows no answer.
-ANSWERED = "stage IN ('ResponseComplete', 'Panic', 'ResponseStarted')"
-WRITING = "verb IN ('create', 'update', 'patch', 'delete')"
-TELLING = f"""({WRITING} OR (verb = 'get' AND
-    (subresource IN ('exec', 'attach', 'portforward', 'proxy') OR response_object IS NOT NULL)))"""
-# Answered with the whole object, as far as that can be told without a look at the answer.
-WHOLE = """(level = 'RequestResponse' AND verb IN ('create', 'update', 'patch') AND code < 300
-    AND coalesce(subresource, '') NOT IN
-        ('scale', 'binding', 'eviction', 'token', 'exec', 'attach', 'portforward', 'proxy'))"""
+# Enough to tell what began and ended. Writes of one object hardly end at the same instant.
+_FEWEST = """CAST(stage_at AS VARCHAR) AS audit_id, stage_at, verb,
+    coalesce(subresource, '') AS subresource, level, coalesce("user", '') AS "user",
+    '' AS acting_as, NULL AS source_ips, '' AS user_agent, '' AS reason, code, stage, request_uri,
+    coalesce(object_uid, '') AS object_uid, NULL AS request, NULL AS response, NULL AS admission"""
+
+TELLING = f"({WRITING} OR (verb = 'get' AND (({ENTERING}) OR response_object IS NOT NULL)))"
 
 
 def records(
@@ -120,31 +125,26 @@ def records(
     *,
     since: datetime | None = None,
     until: datetime | None = None,
+    seen: Sequence[Seen] | None = None,
+    sources: bool = True,
 ) -> list[Record]:
     """All that the view ``events`` says of ``target`` until ``until``, in order.
 
-    Bodies are most of what there is to read: with ``since``, those from before the last answer
-    until then that holds the whole object are left out where there are many.
+    With ``since`` and what was ``seen`` of it (``outline``) little is read of what was before the
+    last answer until then that holds the whole object, where there are many: no bodies, and only
+    what tells how many objects had its name. Where no body is in the log before ``since``, that
+    goes for all of it, unless the ``sources`` of a state are asked for: they would be all.
     """
-    whole = _last_whole(connection, target, since) if since else None
-    if whole is None:
+    if seen is None or since is None:
         return in_order(_read(connection, target, until=until))
-    rest = list(_read(connection, target, since=whole, until=until))
-    if not any(one.at == whole and one.answered and not one.dry_run for one in rest):
+    whole = last_whole(seen, since)
+    begin = since if whole is None and not sources and bare(seen, since) else whole
+    if begin is None:
         return in_order(_read(connection, target, until=until))
-    return in_order([*_read(connection, target, before=whole, bodies=False), *rest])
-
-
-def _last_whole(
-    connection: duckdb.DuckDBPyConnection, target: Target, at: datetime
-) -> datetime | None:
-    where, parameters = _about(target)
-    row = connection.execute(
-        f"SELECT count(*), max(stage_at) FROM events WHERE {where} AND name = $name AND {WHOLE}"
-        " AND stage_at <= $at",
-        {**parameters, "at": _naive(at)},
-    ).fetchone()
-    return row[1].replace(tzinfo=UTC) if row and row[0] > _FEW else None
+    rest = list(_read(connection, target, since=begin, until=until))
+    if whole and not any(one.at == whole and one.answered and not one.dry_run for one in rest):
+        return in_order(_read(connection, target, until=until))
+    return in_order([*_read(connection, target, before=begin, only=turns(seen, begin)), *rest])
 
 
 def _read(
@@ -154,18 +154,21 @@ def _read(
     since: datetime | None = None,
     until: datetime | None = None,
     before: datetime | None = None,
-    bodies: bool = True,
+    only: Sequence[datetime] | None = None,
 ) -> Iterator[Record]:
-    where, parameters = _about(target)
+    """With ``only`` the writes at these times, told by few columns."""
+    where, parameters = about(target)
     for name, sign, at in (("since", ">=", since), ("until", "<=", until), ("before", "<", before)):
         if at is not None:
             where += f" AND stage_at {sign} ${name}"
-            parameters[name] = _naive(at)
-    columns = COLUMNS if bodies else COLUMNS.replace(_BODIES, _NO_BODIES)
+            parameters[name] = naive(at)
+    columns, telling = COLUMNS, TELLING
+    if only is not None:
+        columns, telling = _FEWEST, f"{WRITING} AND {_any_of(only)}"
     # Asked one by one: plain equalities are what lets the engine skip most of a lake.
     named = connection.execute(
         f"""SELECT {columns} FROM events WHERE {where} AND {ANSWERED}
-            AND name = $name AND {TELLING if bodies else WRITING}""",
+            AND name = $name AND {telling}""",
         parameters,
     ).fetchall()
     yield from map(record, named)
@@ -180,19 +183,10 @@ def _read(
         yield from map(record, swept)
 
 
-def _about(target: Target) -> tuple[str, dict[str, Any]]:
-    where = "cluster = $cluster AND resource = $resource AND api_group = $api_group"
-    parameters = {
-        "cluster": target.cluster,
-        "resource": target.kind.resource,
-        "api_group": target.kind.group,
-        "name": target.name,
-    }
-    # objectRef.namespace of a Namespace is its own name.
-    if target.namespace and target.kind.resource != "namespaces":
-        where += " AND namespace = $namespace"
-        parameters["namespace"] = target.namespace
-    return where, parameters
+def _any_of(times: Iterable[datetime]) -> str:
+    """SQL: whether it was answered at one of these times."""
+    literals = ", ".join(f"TIMESTAMP '{naive(at)}'" for at in times)
+    return f"stage_at IN ({literals})" if literals else "false"
 
 
 def record(row: tuple[Any, ...]) -> Record:
@@ -269,7 +263,3 @@ def _mutations(annotations: dict[str, Any]) -> Iterator[Any]:
             told = _decoded(annotations[key])
             if isinstance(told, dict) and isinstance(told.get("patch"), list):
                 yield told["patch"]
-
-
-def _naive(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(tzinfo=None)

@@ -12,6 +12,7 @@ from kubewitness.forensics.objects.fields import differences
 from kubewitness.forensics.objects.history import subject
 from kubewitness.forensics.objects.knowledge import DEFAULTED, gaps, known, written
 from kubewitness.forensics.objects.model import Difference, Gap, Snapshot, Source
+from kubewitness.forensics.objects.outline import outline
 from kubewitness.forensics.objects.record import records
 from kubewitness.forensics.objects.replay import State, state_after
 from kubewitness.forensics.objects.writing import METADATA
@@ -28,10 +29,11 @@ def states_at(
 
     Raises ``KubewitnessError`` where nothing was said of it by then.
     """
-    found = records(connection, target, since=min(times), until=max(times))
+    seen = outline(connection, target, until=max(times))
     states = []
     for at in times:
-        state = state_after((one for one in found if one.at <= at), target)
+        # Each from the last answer before it: of what lies between two times nothing is read.
+        state = state_after(records(connection, target, since=at, until=at, seen=seen), target)
         if state.life == 0:
             raise _too_early(connection, target, at)
         states.append(state)

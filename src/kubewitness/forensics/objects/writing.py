@@ -117,8 +117,25 @@ def settled(before: Any, record: Record, kind: Kind) -> tuple[str, ...]:
 
 
 def _patched(base: Any, record: Record, kind: Kind) -> Any:
-    results = [as_requested(base, _read(base, record, kind, one)) for one in readings(record, kind)]
+    results = [
+        as_requested(_looked_at(base, record), _looked_at(_read(base, record, kind, one), record))
+        for one in readings(record, kind)
+    ]
     return reduce(agreed, results) if results else _blurred(base, record.subresource)
+
+
+def _looked_at(value: Any, record: Record) -> Any:
+    """``value`` without what is the same whatever a patch does: of a write of the status all else,
+    and always who manages which field, which is half of an object."""
+    if record.mutations or not isinstance(value, dict):
+        return value
+    result = type(value)(value)
+    if record.subresource in _STATUS:
+        result = type(value)({k: v for k, v in value.items() if k in ("metadata", "status")})
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict) and "managedFields" in metadata:
+        result["metadata"] = type(metadata)({**metadata, "managedFields": Unknown(BOOKKEEPING)})
+    return result
 
 
 def _read(base: Any, record: Record, kind: Kind, reading: str) -> Any:

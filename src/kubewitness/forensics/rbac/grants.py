@@ -226,7 +226,7 @@ def _told(
 # What an object was last is told by the newest body; a later write without one only says that it
 # is no longer so.
 _SEEN = f"""
-WITH served AS (
+WITH served AS MATERIALIZED (
     SELECT resource, coalesce(namespace, '') AS namespace, coalesce(name, '') AS name, verb,
         stage_at, CASE WHEN level = 'RequestResponse' THEN 'response_object'
             WHEN level = 'Request' AND verb IN ('create', 'update') THEN 'request_object'

@@ -37,22 +37,18 @@ def deeds(connection: duckdb.DuckDBPyConnection, user: str) -> list[Deed]:
     """
     alike: dict[tuple[Attributes, Binding | None], Deed] = {}
     for others in (False, True):
-        # URIs are slow to read, and matter only where there is no resource
-        for path in (False, True):
-            for deed in _requests(connection, user, others=others, path=path):
-                before = alike.get(deed[:2], deed._replace(requests=0, by_others=0))
-                alike[deed[:2]] = deed._replace(
-                    requests=before.requests + deed.requests,
-                    by_others=before.by_others + deed.by_others,
-                    last=max(before.last, deed.last),
-                )
+        for deed in _requests(connection, user, others=others):
+            before = alike.get(deed[:2], deed._replace(requests=0, by_others=0))
+            alike[deed[:2]] = deed._replace(
+                requests=before.requests + deed.requests,
+                by_others=before.by_others + deed.by_others,
+                last=max(before.last, deed.last),
+            )
     return sorted(alike.values(), key=lambda deed: (-deed.requests, deed.asked))
 
 
-def _requests(
-    connection: duckdb.DuckDBPyConnection, user: str, *, others: bool, path: bool
-) -> list[Deed]:
-    """Of ``others`` who acted as ``user``, or its own; for a ``path``, or for a resource."""
+def _requests(connection: duckdb.DuckDBPyConnection, user: str, *, others: bool) -> list[Deed]:
+    """Of ``others`` who acted as ``user``, or its own."""
     # a literal, not a parameter: only that is tried on what Parquet says of its pages
     rows = connection.execute(
         f"""WITH own AS (
@@ -61,13 +57,12 @@ def _requests(
                 -- a create names nothing when it is authorised: the name is in the body
                 CASE WHEN verb = 'create' AND coalesce(subresource, '') = '' THEN ''
                     ELSE coalesce(name, '') END AS name,
-                {"split_part(request_uri, '?', 1)" if path else "''"} AS path,
+                CASE WHEN resource IS NULL THEN split_part(request_uri, '?', 1) ELSE '' END AS path,
                 annotations, stage = 'ResponseStarted' AS started, stage_at
             FROM events
             WHERE {"impersonated_user" if others else '"user"'} = {quoted(user)}
                 {"" if others else "AND coalesce(impersonated_user, '') = ''"}
                 AND stage <> 'RequestReceived' AND coalesce(code, 200) NOT IN {_REFUSED}
-                AND resource IS {"" if path else "NOT"} NULL
         ), alike AS (
             SELECT * EXCLUDE (started, stage_at),
                 greatest(count(*) FILTER (started), count(*) FILTER (NOT started)) AS n,
