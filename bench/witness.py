@@ -122,7 +122,7 @@ class Service:
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
         while time.perf_counter() - began < 600 and self.process.poll() is None:
             try:
-                if httpx2.get(f"http://127.0.0.1:{self.admin}/readyz", timeout=5).is_success:
+                if httpx2.get(f"http://127.0.0.1:{self.admin}/statusz", timeout=5).is_success:
                     return time.perf_counter() - began
             except httpx2.TransportError:
                 pass
