@@ -6,8 +6,9 @@ DIR: labelled datasets (docs/evaluation.md). Of each, as far as it can be told:
 
 * pods that a controller made, picked at random, as many of each kind of owner: what made them is
   counted from bodies alone, by owner references up to the workload on top and the last write of it
-  that changed its template, its number or its schedule. The chain has to name that very request;
-  asked once with bodies, once as if all had been logged at level Metadata.
+  that changed its template, its number or its schedule, or, where somebody had just removed another
+  pod of the owner since, that. The chain has to name that very request; asked once with bodies,
+  once as if all had been logged at level Metadata.
 * attacks: asked for the cause of the last of their requests, the chain has to hold the first.
 
 Rewrites the block between ``<!-- causes:begin -->`` and ``<!-- causes:end -->`` in
@@ -37,6 +38,8 @@ from throughput import ROOT, machine, rewrite, table
 
 PAGE = ROOT / "docs" / "forensics.md"
 SEED = 5
+SOON = timedelta(minutes=2)
+"""A pod that somebody removed is made again within."""
 OWNERS = {
     "ReplicaSet": "replicasets",
     "Job": "jobs",
@@ -141,21 +144,42 @@ def _names(connection: duckdb.DuckDBPyConnection, pod: Pod, audit_id: str) -> bo
 def _told_by_bodies(connection: duckdb.DuckDBPyConnection) -> dict[Pod, str]:
     """Pods with the request that made them, where that is in the log."""
     writes, above = _writes(connection)
-    found = {}
+    pods = []
     for namespace, name, at, kind, owner in connection.execute(
         """SELECT namespace, name, received_at, owner->>'kind', owner->>'name' FROM (
             SELECT *, response_object->'metadata'->'ownerReferences'->0 AS owner FROM events
             WHERE resource = 'pods' AND verb = 'create' AND subresource IS NULL AND code < 400
                 AND stage = 'ResponseComplete' AND response_object IS NOT NULL)
-        WHERE owner->>'controller' = 'true'"""
+        WHERE owner->>'controller' = 'true' ORDER BY received_at"""
     ).fetchall():
-        if kind not in OWNERS:
-            continue
-        own = (namespace, OWNERS[kind], owner)
-        top = above.get(own, own)
-        made = [one.audit_id for one in writes.get(top, ()) if one.at < at and one.matters]
+        if kind in OWNERS:
+            pods.append(Pod(namespace, name, at, (namespace, OWNERS[kind], owner)))
+    removed = _removed(connection, pods)
+    found = {}
+    for pod in pods:
+        top = above.get(pod.owner, pod.owner)
+        made = [one for one in writes.get(top, ()) if one.at < pod.at and one.matters]
         if made:
-            found[Pod(namespace, name, at, own)] = made[-1]
+            gone = [one for one in removed[pod.owner] if made[-1].at < one.at < pod.at]
+            soon = [one for one in gone if pod.at - one.at <= SOON]
+            found[pod] = (soon or made)[-1].audit_id
+    return found
+
+
+def _removed(connection: duckdb.DuckDBPyConnection, pods: list[Pod]) -> dict[Thing, list[Write]]:
+    """Who evicted or deleted a pod of an owner, but for machinery."""
+    owner = {(pod.namespace, pod.name): pod.owner for pod in pods}
+    found: dict[Thing, list[Write]] = defaultdict(list)
+    for namespace, name, at, audit_id in connection.execute(
+        """SELECT namespace, name, received_at, audit_id FROM events
+        WHERE resource = 'pods' AND code < 400 AND stage = 'ResponseComplete'
+            AND (verb = 'delete' AND subresource IS NULL OR subresource = 'eviction')
+            AND NOT starts_with("user", 'system:serviceaccount:kube-system:')
+            AND NOT starts_with("user", 'system:node:') AND NOT starts_with("user", 'system:kube-')
+        ORDER BY received_at"""
+    ).fetchall():
+        if (namespace, name) in owner:
+            found[owner[namespace, name]].append(Write(at, audit_id, matters=True))
     return found
 
 

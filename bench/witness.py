@@ -22,6 +22,7 @@ import duckdb
 import httpx2
 
 from api_server import Ledger
+from kubewitness.lake.store import Lake
 
 CLUSTER = "bench"
 
@@ -122,7 +123,7 @@ class Service:
             self.process = subprocess.Popen(command, stderr=log, stdout=log)
         while time.perf_counter() - began < 600 and self.process.poll() is None:
             try:
-                if httpx2.get(f"http://127.0.0.1:{self.admin}/readyz", timeout=5).is_success:
+                if httpx2.get(f"http://127.0.0.1:{self.admin}/statusz", timeout=5).is_success:
                     return time.perf_counter() - began
             except httpx2.TransportError:
                 pass
@@ -183,11 +184,11 @@ def _read(path: str) -> str:
 
 def in_lake(folder: Path) -> tuple[int, int]:
     """Events in the lake, and how many of them are there more than once."""
+    # Not simply all files: what was merged stays there for some minutes.
+    parts = Lake(folder / "data" / "lake").parts()
     with duckdb.connect(config={"memory_limit": "1GB", "threads": "2"}) as connection:
-        parts = folder / "data" / "lake" / "events" / "**" / "*.parquet"
         ((n, distinct),) = connection.execute(
-            "SELECT count(*), count(DISTINCT hash(audit_id, stage))"
-            f" FROM read_parquet('{parts}', hive_partitioning=false)"
+            f"SELECT count(*), count(DISTINCT hash(audit_id, stage)) FROM ({Lake.relation(parts)})"
         ).fetchall()
     return n, n - distinct
 

@@ -19,11 +19,17 @@ from kubewitness.service.admin import Check, Pulse, admin, writable
 Answer = httpx2.Response
 
 
-def asked(path: str, checks: Mapping[str, Check] | None = None, times: int = 1) -> Answer:
+def asked(
+    path: str,
+    checks: Mapping[str, Check] | None = None,
+    further: Mapping[str, Check] | None = None,
+    *,
+    times: int = 1,
+) -> Answer:
     """What the application says of itself, the last of ``times`` answers."""
 
     async def ask() -> Answer:
-        transport = httpx2.ASGITransport(app=admin(checks or {}))
+        transport = httpx2.ASGITransport(app=admin(checks or {}, further))
         async with httpx2.AsyncClient(transport=transport, base_url="http://witness") as client:
             for _ in range(times - 1):
                 await client.get(path)
@@ -102,6 +108,16 @@ def test_ready_is_who_has_no_reason_not_to_be() -> None:
     assert answer.json()["reasons"] == ["lake: the disk is full", "state: the disk is full"]
     lines = answer.text.splitlines()
     assert sum("the disk is full" in line for line in lines) == 2
+
+
+def test_what_takes_in_is_ready_while_what_comes_after_is_away() -> None:
+    checks, further = {"spool": fine}, {"state": poor}
+    assert asked("/readyz", checks, further).status_code == 200
+    answer = asked("/statusz", checks, further)
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["state: the disk is full"]
+    assert asked("/statusz", {"spool": poor}, {"state": fine}).status_code == 503
+    assert asked("/statusz", checks, {"state": fine}).status_code == 200
 
 
 def test_a_reason_holds_no_secret_and_nothing_that_acts(caplog: pytest.LogCaptureFixture) -> None:

@@ -111,6 +111,22 @@ def test_refusals_are_no_use(ask: Ask) -> None:
     assert ask(week(), "mallory").requests == 0
 
 
+def test_what_admission_refused_the_authorizer_had_permitted(ask: Ask) -> None:
+    quota = permitted("x", "edit", "User zoe", START, "zoe", "create", "pods", code=403)
+    denied = event(START, "zoe", "create", "secrets", code=403)
+    unsaid = event(START, "zoe", "create", "secrets", code=403, annotations=None)
+    answer = ask([quota, denied, unsaid], "zoe")
+    assert answer.requests == 1
+    assert answer.role[0]["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}
+    ]
+
+
+def test_a_wildcard_that_was_asked_for_is_no_wildcard_in_the_role(ask: Ask) -> None:
+    asked = event(START, "kim", "delete", "*", name="", code=404)
+    assert ask([*week(), asked], "kim").role == ask(week(), "kim").role
+
+
 def test_a_binding_that_was_taken_away_is_told_as_such(ask: Ask) -> None:
     gone = wrote(KEEPER, START + 7 * DAY, "delete", requestObject=None, responseObject=None)
     (grant,) = own(ask([*week(), gone], "kim")).values()

@@ -456,3 +456,16 @@ def test_prevention_says_no_more_than_the_log(tmp_path: Path) -> None:
     told = " ".join(traced_of([made], [made], tmp_path).prevention)
     assert "ClusterRoleBinding b (of ClusterRole reader) allowed create roles" in told
     assert "Pod Security" not in told
+
+
+def test_scaling_makes_no_revision(tmp_path: Path) -> None:
+    scaled = event(at(0), "ada", "patch", "deployments", subresource="scale", name="web",
+                   group="apps")  # fmt: skip
+    deployments = CONTROLLER + "deployment-controller"
+    made = event(at(9000), deployments, "create", "replicasets", name="web-7d4b9c5f6",
+                 group="apps", code=201)  # fmt: skip
+    resized = event(at(1), deployments, "update", "replicasets", name="web-5c9f8b7d4",
+                    group="apps")  # fmt: skip
+    with record_of([scaled, resized, made], tmp_path) as record:
+        assert links(cause_of(record, made["auditID"]), "owner") == []
+        assert len(links(cause_of(record, resized["auditID"]), "owner")) == 1

@@ -153,6 +153,28 @@ def test_at_level_metadata_only_its_being_there_is_known(tmp_path: Path) -> None
     assert any(gap.path == "spec" and "Metadata" in gap.why for gap in found.gaps)
 
 
+def test_what_is_applied_no_more_is_not_known_where_nobody_knows_who_owned_it(
+    tmp_path: Path,
+) -> None:
+    def applied(minutes: float, image: str, **labels: str) -> Event:
+        spec = {"containers": [{"name": image, "image": image}], "nodeSelector": {"a": "b"}}
+        config = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web", "labels": labels},
+            "spec": {"template": {"spec": spec}},
+        }
+        return write_of(minutes, "patch", config, code=201 if minutes == 0 else 200,
+                        query="fieldManager=kubectl&force=false")  # fmt: skip
+
+    found = state(tmp_path, 6, applied(0, "a:1", x="1", y="2"), applied(5, "b:1", x="1"))
+    spec = found.object["spec"]["template"]["spec"]
+    assert found.object["metadata"]["labels"] == {"x": "1"}
+    assert spec == {"containers": [{"name": "b:1", "image": "b:1"}], "nodeSelector": {"a": "b"}}
+    gaps = {gap.path: gap.why for gap in found.gaps}
+    assert "not in what was applied" in gaps["metadata.labels.y"]
+
+
 def test_a_status_written_without_bodies_leaves_the_spec_known(tmp_path: Path) -> None:
     found = state(tmp_path, 6, CREATED, write_of(5, "update", subresource="status"))
     assert found.object["spec"] == deployment()["spec"]
@@ -171,6 +193,21 @@ def test_dry_runs_and_refusals_change_nothing(tmp_path: Path) -> None:
     denied = write_of(6, "patch", IMAGE, code=403)
     found = state(tmp_path, 7, CREATED, dry, denied)
     assert found.object == deployment()
+
+
+def test_a_deletion_that_is_a_dry_run_by_its_body_deletes_nothing(tmp_path: Path) -> None:
+    options = {"kind": "DeleteOptions", "dryRun": ["All"]}
+    asked = write_of(5, "delete", options, {"kind": "Status", "status": "Success"})
+    swept = write_of(6, "deletecollection", options, name="")
+    with log(tmp_path, CREATED, asked, swept) as connection:
+        found = snapshot(connection, find(connection, "deploy/web"), at(60))
+        assert [one.subject.name for one in inventory(connection, at(60)).workloads] == ["web"]
+    assert found.existence == "exists"
+
+
+def test_only_what_deletes_has_options_in_its_body(tmp_path: Path) -> None:
+    made = {**deployment(5), "dryRun": ["All"]}  # as a custom resource may have
+    assert state(tmp_path, 6, CREATED, write_of(5, "update", made, made)).object == made
 
 
 def test_a_webhooks_patch_is_applied_where_it_was_logged(tmp_path: Path) -> None:
@@ -268,6 +305,30 @@ def test_finalizers_keep_an_object_until_they_are_gone(tmp_path: Path) -> None:
     assert effects == ["created", "terminating", "deleted"]
 
 
+def test_what_is_known_to_wait_for_finalizers_is_terminating_without_an_answer(
+    tmp_path: Path,
+) -> None:
+    held = deployment(finalizers=["a"])
+    kept = write_of(0, "create", held, held, code=201)
+    waiting = write_of(4, "delete", {"kind": "DeleteOptions", "propagationPolicy": "Foreground"})
+    plain = write_of(4, "delete", {"kind": "DeleteOptions"})
+    let_go = write_of(6, "patch", {"metadata": {"finalizers": None}})
+    for events in ((CREATED, waiting), (kept, plain)):
+        assert state(tmp_path, 5, *events).existence == "terminating"
+        assert state(tmp_path, 7, *events, let_go).existence == "gone"
+    labelled = write_of(6, "patch", {"metadata": {"labels": {"a": "b"}}})
+    assert state(tmp_path, 7, kept, plain, labelled).existence == "terminating"
+
+
+def test_where_finalizers_are_not_known_a_deletion_says_so(tmp_path: Path) -> None:
+    plain = write_of(4, "delete", {"kind": "DeleteOptions"})
+    sure = state(tmp_path, 5, CREATED, plain)
+    unsure = state(tmp_path, 5, write_of(0, "create", deployment(), code=201), plain)
+    assert (sure.existence, sure.notes) == ("gone", ())
+    assert unsure.existence == "gone"
+    assert any("finalizers" in note for note in unsure.notes)
+
+
 def test_a_deletecollection_takes_what_it_selects(tmp_path: Path) -> None:
     made = write_of(0, "create", deployment(), deployment(labels={"app": "web"}), code=201)
 
@@ -358,6 +419,33 @@ def test_applies_are_told_by_their_field_manager(tmp_path: Path) -> None:
         change = history(connection, find(connection, "deploy/web")).changes[-1]
     assert change.how == "server-side apply by argo"
     assert [field.path for field in change.fields] == ["spec.replicas"]
+
+
+@pytest.mark.parametrize(
+    ("client", "how"),
+    [
+        ("kubectl-label", "merge patch"),
+        ("kubectl-annotate", "merge patch"),
+        ("kubectl-edit", "strategic merge patch"),
+        ("kubectl-patch", "strategic merge patch or merge patch"),
+    ],
+)
+def test_kubectl_is_known_by_its_field_manager(tmp_path: Path, client: str, how: str) -> None:
+    labels = {"metadata": {"labels": {"a": "b"}}}
+    one = write_of(5, "patch", labels, query=f"fieldManager={client}")
+    with log(tmp_path, CREATED, one) as connection:
+        assert history(connection, find(connection, "deploy/web")).changes[-1].how == how
+
+
+def test_what_an_apply_made_is_there(tmp_path: Path) -> None:
+    made = write_of(
+        0, "patch", deployment(), deployment(), code=201, query="fieldManager=x&force=true"
+    )
+    later = write_of(9, "patch", IMAGE, query="fieldManager=kubectl-set")
+    with log(tmp_path, made, later) as connection:
+        (change, _) = history(connection, find(connection, "deploy/web")).changes
+        (one,) = inventory(connection, at(10)).workloads
+    assert (change.effect, one.created_at) == ("created", change.at)
 
 
 def test_a_log_without_bodies_says_so(tmp_path: Path) -> None:
@@ -494,10 +582,65 @@ def test_what_is_looked_at_first_leaves_out_nothing_that_meets_a_condition(
     with log(tmp_path, CREATED, patched, gone(8)) as connection:
         found = holdings(connection, where(text))
         monkeypatch.setattr(
-            "kubewitness.forensics.objects.inventory.foreseen", lambda condition: ("true", {})
+            "kubewitness.forensics.objects.inventory.foreseen", lambda condition: "true"
         )
         assert found == holdings(connection, where(text))
     assert bool(found.items) == (not text.startswith(("secret !=", "not (", "namespace = bank")))
+
+
+INJECTED = (
+    '{"configuration":"c","webhook":"w","patch":[{"op":"add","path":"/spec/template/spec/'
+    'initContainers","value":[{"name":"i","image":"mesh/init:1"}]}],"patchType":"JSONPatch"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [
+        pytest.param(
+            "image ~ postgres",
+            [CREATED, write_of(5, "patch", [
+                {"op": "replace", "path": "/spec/template/spec/containers/0/image",
+                 "value": "postgres:16"}], deployment(image="postgres:16"))],
+            id="a JSON patch",
+        ),
+        pytest.param(
+            "image = web:2 and secret = web-env",
+            [write_of(0, "create", deployment(), code=201), write_of(5, "patch", IMAGE,
+                query="fieldManager=kubectl-set")],
+            id="one thing each by two writes",
+        ),
+        pytest.param(
+            "image = mesh/init:1",
+            [write_of(0, "create", deployment(), code=201, annotations={
+                "patch.webhook.admission.k8s.io/round_0_index_0": INJECTED})],
+            id="a webhook's patch",
+        ),
+        pytest.param(
+            "image = mesh/proxy:1.2",
+            [write_of(0, "create", deployment(), deployment(image="mesh/proxy:1.2"), code=201)],
+            id="what admission made of it",
+        ),
+        pytest.param(
+            "serviceaccount = default",
+            [write_of(0, "create", {"kind": "Pod"}, {
+                "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"},
+                "spec": {"serviceAccountName": "default"}}, resource="pods", group="", code=201)],
+            id="an account by default",
+        ),
+        pytest.param(
+            "secret ~ web-env",
+            [write_of(5, "patch", {"status": {}}, deployment(), subresource="status")],
+            id="known from an answer to somebody else",
+        ),
+    ],
+)  # fmt: skip
+def test_a_condition_is_met_by_what_no_request_says(
+    tmp_path: Path, text: str, events: list[Event]
+) -> None:
+    with log(tmp_path, *events) as connection:
+        assert len(holdings(connection, where(text)).items) == 1
+        assert len(inventory(connection, at(60), condition=where(text)).workloads) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from audit_log import Event, event, lines
 from kubewitness.events.formats.plain import is_plain
 from kubewitness.events.redaction import Redactor
+from kubewitness.service import intake, metrics
 from kubewitness.service.intake import Intake
 from kubewitness.service.spool import Batch
 from receiving import KEY, event_list, some_events
@@ -145,6 +146,67 @@ def test_a_delivery_is_cut_where_it_unpacks_to_too_much(tmp_path: Path) -> None:
     reasons = [json.loads(line)["reason"] for line in path.read_bytes().splitlines()]
     assert sum("longer" in reason for reason in reasons) == 3
     assert set(reasons) - {"cut off"} == {reason for reason in reasons if "longer" in reason}
+
+
+def test_a_delivery_that_is_mostly_no_events_is_read_so_far_and_counted_whole(
+    taking: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MOST_REJECTED", 1000)
+    counted = metrics.EVENTS_REJECTED.labels(reason="broken")._value
+    before = counted.get()
+    n = 50_000
+    body = lines(some_events(1)) + b"nonsense\n" * n + lines(some_events(1))
+    assert len(read(taking, zstandard.compress(body))) == 1
+    taking.close()
+    (path,) = tmp_path.iterdir()
+    kept = [json.loads(line) for line in path.read_bytes().splitlines()]
+    (rest,) = [one for one in kept if "not read" in one["reason"]]
+    assert rest["cut"]
+    assert "nonsense\nnonsense" in rest["text"]
+    assert 1000 < len(kept) < 20_000
+    assert n <= counted.get() - before <= n + 2  # one line may stand on both sides
+
+
+def test_an_event_among_many_lines_that_are_none_is_found(taking: Intake) -> None:
+    body = b'{"a":1}\n' * 20_000 + lines(some_events(2))
+    assert len(read(taking, body)) == 2
+
+
+def test_odd_items_of_a_list_are_told_together(
+    taking: Intake, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = [{"a": 1}, event(auditID="odd", annotations={"x": 1}), 1, "x", [], {"b": "]"}]
+    whole = json.loads(event_list(*some_events(2)))
+    whole["items"][1:1] = odd
+    found = [one["auditID"] for one in read(taking, json.dumps(whole).encode())]
+    assert sorted(found) == ["id-0", "id-1", "odd"]
+    assert [one.getMessage() for one in caplog.records if "JSON object" in one.getMessage()] == [
+        "a: 2 rejected: not an audit event: JSON object"
+    ]
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_no_client_can_have_its_events_taken_for_an_archive(taking: Intake, n: int) -> None:
+    said = event(client="." * n + "ustar " * 60, auditID="1", annotations={"x": 1})
+    said = {"userAgent": said.pop("userAgent"), **said}  # wherever it begins
+    assert [one["auditID"] for one in read(taking, event_list(said))] == ["1"]
+    assert [one["auditID"] for one in read(taking, lines([said]))] == ["1"]
+
+
+def test_at_once_is_only_what_is_plain_throughout(taking: Intake) -> None:
+    some = some_events(3, requestObject={"password": "hunter2hunter2"})
+    whole = taking.read("a", "webhook", event_list(*some))
+    at_once = taking.at_once("a", "webhook", event_list(*some))
+    assert at_once is not None
+    assert at_once.lines == whole.lines
+    assert b"hunter2" not in b"".join(at_once.lines)
+    for body in (
+        gzip.compress(event_list(*some)),
+        event_list(*some)[:-1],
+        event_list(*some, {"a": 1}),
+        lines(some),
+    ):
+        assert taking.at_once("a", "webhook", body) is None
 
 
 def test_threads_may_share_it(taking: Intake, tmp_path: Path) -> None:

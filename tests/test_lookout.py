@@ -50,8 +50,8 @@ class Place:
         chunk = Chunk(path, "none", "webhook", verbatim=False, lines=n)
         return add([chunk], self.lake, self.connection, cluster="prod").parts
 
-    def lookout(self) -> Lookout:
-        lookout = Lookout(self.lake, self.state)
+    def lookout(self, *clusters: str) -> Lookout:
+        lookout = Lookout(self.lake, self.state, clusters or ["prod"])
         lookout.begin(self.connection.cursor())
         return lookout
 
@@ -153,9 +153,17 @@ def looked(
     async def tell(cluster: str, incidents: Sequence[Incident]) -> None:
         told.extend((cluster, one) for one in incidents)
 
+    looks = 0
+
+    def waits() -> float:
+        nonlocal looks
+        looks += 1
+        return waiting
+
     async def run() -> None:
-        task = asyncio.create_task(lookout.run(tell, lambda: waiting))
-        await asyncio.sleep(0.1)
+        task = asyncio.create_task(lookout.run(tell, waits))
+        while looks < 2 and not task.done():
+            await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -250,10 +258,27 @@ def test_a_restart_goes_on_and_hears_what_came_before_it_was_saved(
     assert fed(place, again, monkeypatch, hour(range(50, 60), nodes=["a", "b"])) == []
 
 
+def test_services_that_share_a_state_know_their_own_clusters_only(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = place.lookout()
+    fed(place, ours, monkeypatch, hour(range(30)))
+    theirs = place.lookout("dev")
+    later = SECONDS + 3 * 3600
+    for seconds in range(0, 1200, 50):  # of ours nothing comes there
+        assert looked(theirs, monkeypatch, later + seconds) == []
+    # And what they save is not instead of what we know.
+    again = place.lookout()
+    assert place.state.position("gaps/prod")
+    fed(place, again, monkeypatch, hour(range(30, 40)))
+    told = fed(place, again, monkeypatch, hour(range(40, 60), nodes=["a", "b"]))
+    assert [incident.title for _, incident in told] == ["Nothing is heard of node c"]
+
+
 def test_a_damaged_state_is_begun_anew(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    place.state.set_position("gaps", b"nonsense")
+    place.state.set_position("gaps/prod", b"nonsense")
     place.lookout()
-    assert "what is usual in a log is learnt anew" in caplog.text
+    assert "what is usual in its log is learnt anew" in caplog.text
 
 
 def test_a_part_that_cannot_be_read_stops_nothing(

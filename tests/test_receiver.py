@@ -8,6 +8,7 @@ import gc
 import gzip
 import json
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,9 +19,11 @@ import zstandard
 
 from audit_log import event, lines
 from kubewitness.config.settings import Cluster
+from kubewitness.errors import SourceError
 from kubewitness.events.redaction import Redactor
 from kubewitness.service import metrics, receiver, transport
 from kubewitness.service.intake import Intake
+from kubewitness.service.spool import Batch
 from receiving import (
     KEY,
     Reply,
@@ -293,6 +296,36 @@ def test_what_is_no_event_is_counted_and_kept_and_the_others_are_taken(tmp_path:
     run(test())
 
 
+def test_what_takes_long_to_read_keeps_no_other_cluster_waiting(tmp_path: Path) -> None:
+    """Small as they come, they may unpack to anything."""
+    slow = threading.Event()
+
+    class Slow(Intake):
+        def read(self, cluster: str, *given: Any, **named: Any) -> Batch:
+            if cluster == "a":
+                slow.wait(20)
+            return super().read(cluster, *given, **named)
+
+    async def test() -> None:
+        intake = Slow(tmp_path / "quarantine", Redactor(KEY))
+        clusters = Cluster(name="a"), Cluster(name="b")
+        body = event_list(*some_events(3))
+        async with serving(tmp_path, *clusters, intake=intake) as served:
+            packed = [gzip.compress(body), lines(some_events(3)), body + b" " * 40_000]
+            waiting = [asyncio.create_task(posted(served, one)) for one in packed]
+            await asyncio.sleep(0.1)
+            try:
+                for one in (body, *packed):
+                    reply = await asyncio.wait_for(posted(served, one, "/audit/b"), 5)
+                    assert reply.head[receiver.EVENTS_HEADER] == "3"
+                assert not any(task.done() for task in waiting)
+            finally:
+                slow.set()
+            assert [reply.code for reply in await asyncio.gather(*waiting)] == [200] * 3
+
+    run(test())
+
+
 def test_a_fault_of_ours_does_not_make_the_sender_send_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -549,6 +582,28 @@ def test_a_new_token_is_used_at_once(tmp_path: Path) -> None:
     run(test())
 
 
+def test_a_token_that_could_not_be_read_once_is_read_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token"
+    body = event_list(*some_events(1))
+    path.write_text("first")
+
+    def too_many_files(*given: object) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def test() -> None:
+        async with serving(tmp_path, Cluster(name="a", token_file=path)) as served:
+            assert (await posted(served, body, authorization="Bearer first")).code == 200
+            path.write_text("second")
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "read_bytes", too_many_files)
+                assert (await posted(served, body, authorization="Bearer first")).code == 200
+            assert (await posted(served, body, authorization="Bearer second")).code == 200
+
+    run(test())
+
+
 def test_beyond_loopback_nobody_comes_in_without_a_credential(tmp_path: Path) -> None:
     async def test() -> None:
         (tmp_path / "token").write_text("x")
@@ -670,5 +725,30 @@ def test_what_was_begun_is_finished_when_the_service_stops(tmp_path: Path) -> No
                 with pytest.raises(OSError, match="Connect call failed"):
                     await posted(served, body)
             assert len(served.lines()) == 4
+
+    run(test())
+
+
+def test_a_receiver_that_ends_by_itself_is_no_quiet_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    async def fine(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def test() -> None:
+        with pytest.raises(SourceError, match="nothing is answered any more"):
+            await transport.Transport(failing, "127.0.0.1", 0).run(asyncio.Event())
+
+        async def broken(listener: object) -> None:
+            raise RuntimeError("no more")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_accept", broken)
+        with pytest.raises(RuntimeError, match="no more"):
+            await transport.Transport(fine, "127.0.0.1", 0).run(asyncio.Event())
 
     run(test())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import shutil
 import socket
 import ssl
@@ -182,6 +184,26 @@ def test_a_renewed_certificate_is_used_without_a_restart(
                 assert (await standing.post(BODY)).code == 200
 
     run(test())
+
+
+def test_certificates_that_could_not_be_read_once_are_read_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("receiver")
+    certificates = Certificates(Tls(certificate=pair[0], key=pair[1]))
+    first = certificates.context()
+    authority.issue("receiver")
+
+    def too_many_files(*given: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_cert_chain", too_many_files)
+        assert certificates.context() is first
+    second = certificates.context()
+    assert second is not first
+    assert certificates.context() is second
 
 
 def test_a_new_authority_for_clients_replaces_the_old_one(tmp_path: Path) -> None:

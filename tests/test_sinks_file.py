@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gzip
 import json
 import os
 import resource
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -179,6 +181,51 @@ def test_a_line_is_on_disk_before_it_counts(
     monkeypatch.setattr(os, "fsync", fsync)
     send(to(path), *NOTICES[:2])
     assert synced == [str(path), str(tmp_path), str(path)]
+
+
+async def impatient(wanted: SinkSettings, blocked: Callable[[], bool]) -> None:
+    """Five attempts that are given up while somebody else stands in the way."""
+    there = sink(wanted)
+    threads = threading.active_count()
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await there.send(NOTICES[0])
+        assert threading.active_count() <= threads + 1
+    assert blocked()
+    await there.send(NOTICES[1])
+
+
+def test_a_file_that_another_holds_holds_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.jsonl"
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def empty() -> bool:
+            there_was_nothing = not path.read_bytes()
+            fcntl.flock(file, fcntl.LOCK_UN)
+            return there_was_nothing
+
+        asyncio.run(impatient(to(path), empty))
+    assert ids(path) == [notice.incident.id for notice in NOTICES[:2]]
+
+
+def test_a_reader_of_standard_output_that_stalls_holds_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    size = fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)
+    os.write(writing, b" " * size)
+    with os.fdopen(writing, "w") as out, os.fdopen(reading, "rb") as there:
+        monkeypatch.setattr("sys.stdout", out)
+        asyncio.run(
+            impatient(
+                SinkSettings(name="out", type="stdout"), lambda: there.read(size) == b" " * size
+            )
+        )
+        out.close()
+        told = [json.loads(line)["data"]["id"] for line in there]
+    assert told == [notice.incident.id for notice in NOTICES[:2]]
 
 
 def test_standard_output_gets_a_line_a_notice(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -251,7 +251,7 @@ def test_empty_files_are_a_warning(content: bytes, tmp_path: Path, read: Read) -
 
 @pytest.mark.parametrize(
     ("magic", "name"),
-    [(b"PK\x03\x04", "zip"), (b"x" * 257 + b"ustar", "tar"), (b"PAR1", "Parquet")],
+    [(b"PK\x03\x04", "zip"), (b"x" * 257 + b"ustar\0", "tar"), (b"PAR1", "Parquet")],
 )
 def test_archives_are_named(magic: bytes, name: str, tmp_path: Path, read: Read) -> None:
     path = tmp_path / "audit.log"

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kubewitness.errors import LakeError
+from kubewitness.service import metrics
 from kubewitness.service.segment import HEAD_BYTES
 from kubewitness.service.spool import Batch, Position, Spool, SpoolFull
 
@@ -138,6 +139,40 @@ def test_who_waits_together_shares_one_fsync(
 
     assert len(set(run(tmp_path, many))) == 500
     assert synced <= 4  # the folder, and a group while another is written
+
+
+def test_what_else_waits_in_threads_does_not_keep_it_from_the_disk(tmp_path: Path) -> None:
+    async def busy(spool: Spool) -> None:
+        over = threading.Event()
+        others = [asyncio.create_task(asyncio.to_thread(over.wait, 20)) for _ in range(50)]
+        await asyncio.sleep(0)
+        try:
+            await asyncio.wait_for(spool.append(numbered(1)[0]), 5)
+        finally:
+            over.set()
+            await asyncio.gather(*others)
+
+    run(tmp_path, busy)
+
+
+@pytest.mark.parametrize(
+    ("source", "label"),
+    [
+        ("webhook", "webhook"),
+        ("stdin", "stdin"),
+        ("file:/var/log/kafka:x", "file"),
+        ("bucket:s3://logs/a", "bucket"),
+        ("kafka:audit/0", "kafka"),
+        ("kafka:audit/0@17", "kafka"),
+    ],
+)
+def test_events_are_counted_by_the_kind_of_their_feed(
+    source: str, label: str, tmp_path: Path
+) -> None:
+    counted = metrics.EVENTS_INGESTED.labels(source=label)._value
+    before = counted.get()
+    run(tmp_path, lambda spool: keep(spool, [Batch("a", source, 1.0, (b"{}", b"{}"))]))
+    assert counted.get() == before + 2
 
 
 def test_nobody_sees_what_is_not_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,6 +551,38 @@ def test_positions_grow_even_where_the_folder_was_emptied(
     monkeypatch.setattr(time, "time", lambda: float(before[-1].segment + 1))
     after = run(tmp_path, lambda spool: keep(spool, numbered(1)))
     assert after[0] > before[-1]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_comes_after_the_clock_was_put_back_is_kept_and_read(
+    restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = numbered(2)
+    now = time.time()
+
+    async def drained(spool: Spool) -> None:
+        (place,) = await keep(spool, [first])
+        spool.discard(place)
+        assert segments(tmp_path) == []
+
+    async def taken(spool: Spool) -> None:
+        await keep(spool, [second])
+        spool.discard(spool.discarded)
+        assert spool.backlog_bytes > 0
+        assert all_of(spool, spool.discarded) == [second]
+
+    async def both(spool: Spool) -> None:
+        await drained(spool)
+        monkeypatch.setattr(time, "time", lambda: now)
+        await taken(spool)
+
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    if restarted:
+        run(tmp_path, drained, segment_bytes=1)
+        monkeypatch.setattr(time, "time", lambda: now)
+        run(tmp_path, taken)
+    else:
+        run(tmp_path, both, segment_bytes=1)
 
 
 def test_one_spool_belongs_to_one_process(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def test_years_leave_no_more_than_what_is_kept(tmp_path: Path, clock: Clock) -> 
             state.keep_misconfigurations(
                 "prod", [msgspec.structs.replace(lost_binding(), **broken)]
             )
-            for feed in ("file:/var/log/audit.log", "gaps"):
+            for feed in ("file:/var/log/audit.log", "gaps/prod"):
                 state.set_position(feed, b"%d" % day)
             sent(state, now=clock.now)
             state.forget(timedelta(days=10))

@@ -31,7 +31,7 @@ TAKEN: dict[str, frozenset[str]] = {
     "stdout": frozenset({"format"}),
 }
 """The settings that mean something to each type, besides those of every sink."""
-PLACES = ("url", "url_file", "path")
+_PLACES = ("url", "url_file", "path")
 
 
 def sinks(settings: Settings, origins: Origins) -> Iterator[Problem]:
@@ -60,7 +60,7 @@ def given(sink: Sink) -> list[str]:
 
 
 def _place(sink: Sink, origins: Origins, key: str) -> Iterator[Problem]:
-    places = [name for name in PLACES if name in TAKEN[sink.type]]
+    places = [name for name in _PLACES if name in TAKEN[sink.type]]
     said = [name for name in places if getattr(sink, name)]
     if places and len(said) != 1:
         yield Problem(

@@ -4,7 +4,8 @@
     LAKE/activity/cluster=NAME/date=YYYY-MM-DD/
 
 A day's age is counted from the newest day that any cluster has in the lake, or from today if that
-is earlier: a clock that runs ahead deletes nothing, and neither does an event of the year 2099.
+is earlier: a clock that alone runs ahead deletes nothing, and neither does an event of the year
+2099.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What an operator and a kubelet ask of the service: ``/metrics``, ``/healthz``, ``/readyz``.
+"""What an operator and a kubelet ask of the service: ``/metrics``, ``/healthz``, ``/readyz``,
+``/statusz``.
 
 Answers hold no secrets and nothing of any event; an error of a check is told by its kind, as the
 text of one of a database may hold its URL.
@@ -77,13 +78,15 @@ def writable(folder: Path) -> Check:
     return lambda: asyncio.to_thread(write)
 
 
-def admin(checks: Mapping[str, Check]) -> Starlette:
-    """The application; it is ready when all ``checks`` are.
+def admin(checks: Mapping[str, Check], further: Mapping[str, Check] | None = None) -> Starlette:
+    """The application; it is ready when all ``checks`` are, and all is well if the ``further``
+    ones are, too: what takes in and puts off must not be passed by for what is put off.
 
     ``/healthz`` answers as long as the event loop comes to it: whoever blocks the loop makes the
     probe time out, which is what it is for.
     """
     readiness = _Readiness(checks)
+    everything = _Readiness({**checks, **(further or {})})
 
     async def measured(request: Request) -> Response:
         body = await asyncio.to_thread(generate_latest, metrics.REGISTRY)
@@ -93,10 +96,10 @@ def admin(checks: Mapping[str, Check]) -> Starlette:
         return _json({"status": "ok"})
 
     async def ready(request: Request) -> Response:
-        reasons = await readiness.reasons()
-        if not reasons:
-            return _json({"status": "ok"})
-        return _json({"status": "not ready", "reasons": reasons}, 503)
+        return _told(await readiness.reasons(), "not ready")
+
+    async def well(request: Request) -> Response:
+        return _told(await everything.reasons(), "not well")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -108,6 +111,7 @@ def admin(checks: Mapping[str, Check]) -> Starlette:
         Route("/metrics", measured),
         Route("/healthz", healthy),
         Route("/readyz", ready),
+        Route("/statusz", well),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
@@ -159,6 +163,12 @@ async def _measure_lag() -> None:
         before = time.monotonic()
         await asyncio.sleep(1)
         metrics.LOOP_LAG.set(max(time.monotonic() - before - 1, 0))
+
+
+def _told(reasons: list[str], status: str) -> Response:
+    if not reasons:
+        return _json({"status": "ok"})
+    return _json({"status": status, "reasons": reasons}, 503)
 
 
 def _json(document: object, status: int = 200) -> Response:

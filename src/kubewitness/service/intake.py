@@ -4,7 +4,8 @@ What the API server's webhook posts, an EventList of plain events, takes some mi
 all else goes through the sieve that files go through (``sources.sifting``). Secrets are taken out
 here, before anything is on disk. What is no event is counted, and kept in the quarantine if it is
 broken, in a file a day. Nothing that a sender writes makes ``read`` fail: it would send the same
-again, for ever.
+again, for ever. Nor does it keep ``read`` for ever: a delivery that is mostly no events is read so
+far, and what is behind that is kept as one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ _log = logging.getLogger(__name__)
 
 _CUT = "longer than a delivery may be: its rest was dropped"
 _FAULT = "a fault of kubewitness, see its log"
-_HEAD = 64 << 10
+_HEAD = _BLOCK = 64 << 10
+MOST_REJECTED = 100_000
+"""Lines of one delivery that may be no events: seconds of reading. A shipper that posts all there
+is in some megabytes at a time sends fewer."""
+_REST = f"behind {MOST_REJECTED:,} lines that were no events: not read"
 _ITEMS = b'"items":'
 
 
@@ -67,6 +72,17 @@ class Intake:
         self._redactor = redactor
         self._most_bytes = most_bytes
 
+    def at_once(self, cluster: str, source: str, body: bytes) -> Batch | None:
+        """What ``read`` makes of a list of plain events, neither packed nor cut, in microseconds
+        an event; ``None`` of anything else."""
+        received = time.time()
+        try:
+            found = _list(body)
+            lines = tuple(map(self._plain, _items(found))) if found else None
+        except Exception:  # ``read`` says what it is
+            lines = None
+        return None if lines is None else Batch(cluster, source, received, lines)
+
     def read(self, cluster: str, source: str, body: bytes, *, cut: bool = False) -> Batch:
         """The events in ``body``, without their secrets.
 
@@ -96,27 +112,21 @@ class Intake:
         self._quarantine.close()
 
     def _read(self, cluster: str, source: str, data: bytes) -> Iterator[bytes]:
-        try:
-            found = _decode_list(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = None
-        if found is not None and not repeats_keys(data):
-            yield from self._items(cluster, source, found)
-            return
-        try:
-            yield from [self._plain(line) for line in data.splitlines() if line]
-        except _OddError:
-            yield from self._sifted(cluster, source, data)
-
-    def _items(self, cluster: str, source: str, found: _EventList) -> Iterator[bytes]:
-        """Items of a list have neither kind nor apiVersion of their own."""
-        begin = b'{"kind":"Event","apiVersion":"%s",' % found.apiVersion.encode()
-        for raw in found.items:
-            item = bytes(raw)
+        found = _list(data)
+        if found is None:
             try:
-                yield self._plain(item if item.startswith(b'{"kind"') else begin + item[1:])
+                yield from [self._plain(line) for line in _lines(data)]
             except _OddError:
-                yield from self._sifted(cluster, source, item)
+                yield from self._sifted(cluster, source, data)
+            return
+        odd: list[bytes] = []
+        for raw, item in zip(found.items, _items(found), strict=True):
+            try:
+                yield self._plain(item)
+            except _OddError:
+                odd.append(bytes(raw))
+        if odd:
+            yield from self._sifted(cluster, source, b"[%s]" % b",\n".join(odd))
 
     def _plain(self, line: bytes) -> bytes:
         event = plain(line)
@@ -127,7 +137,8 @@ class Intake:
     def _sifted(self, cluster: str, source: str, data: bytes) -> Iterator[bytes]:
         tally = Tally()
         sieve = Sieve(f"{cluster}/{source}", tally, self._quarantine)
-        for line in sieve.events(utf8((data,), data[:_HEAD])):
+        blocks = self._blocks(cluster, source, data, tally)
+        for line in sieve.events(utf8(blocks, data[:_HEAD])):
             try:
                 yield self._plain(line)
             except _OddError:
@@ -135,21 +146,52 @@ class Intake:
         self._quarantine.flush()
         for reason, rejections in (("foreign", tally.skipped), ("broken", tally.broken)):
             for rejection in rejections:
-                _tell(cluster, reason, rejection)
+                _tell(cluster, reason, rejection, rejection.n if reason == "broken" else 0)
         for warning in tally.warnings:
             _log.info("%s", warning)
 
-    def _reject(self, cluster: str, source: str, kind: str, reason: str, raw: bytes) -> None:
+    def _blocks(self, cluster: str, source: str, data: bytes, tally: Tally) -> Iterator[bytes]:
+        """``data``, until ``tally`` has too much of it that is no event."""
+        for at in range(0, len(data), _BLOCK):
+            if tally.rejected > MOST_REJECTED:
+                n = data.count(b"\n", at, len(data) - 1) + 1
+                self._reject(cluster, source, "broken", _REST, data[at : at + _BLOCK + 1], n)
+                return
+            yield data[at : at + _BLOCK]
+
+    def _reject(
+        self, cluster: str, source: str, kind: str, reason: str, raw: bytes, n: int = 1
+    ) -> None:
         """Count a delivery of which something is lost, and keep what there is of it."""
         self._quarantine.keep(f"{cluster}/{source}", 1, reason, raw)
         self._quarantine.flush()
-        _tell(cluster, kind, Rejection(f"{cluster}/{source}", reason, 1, ()))
+        _tell(cluster, kind, Rejection(f"{cluster}/{source}", reason, n, ()), 1)
 
 
-def _tell(cluster: str, kind: str, rejection: Rejection) -> None:
+def _list(data: bytes) -> _EventList | None:
+    try:
+        found = _decode_list(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if repeats_keys(data) else found
+
+
+def _items(found: _EventList) -> Iterator[bytes]:
+    """Items of a list have neither kind nor apiVersion of their own."""
+    begin = b'{"kind":"Event","apiVersion":"%s",' % found.apiVersion.encode()
+    for raw in found.items:
+        item = bytes(raw)
+        yield item if item.startswith(b'{"kind"') else begin + item[1:]
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Those that are not empty, one at a time: there may be millions."""
+    return filter(None, (line.rstrip(b"\r\n") for line in io.BytesIO(data)))
+
+
+def _tell(cluster: str, kind: str, rejection: Rejection, kept: int) -> None:
     metrics.EVENTS_REJECTED.labels(reason=kind).inc(rejection.n)
-    if kind != "foreign":
-        metrics.QUARANTINE_LINES.inc(rejection.n)
+    metrics.QUARANTINE_LINES.inc(kept)
     _log.warning("%s: %d rejected: %s", cluster, rejection.n, rejection.reason)
 
 

@@ -5,7 +5,8 @@
       00000000001795460464-8192.damaged    bytes that were no record, kept aside
 
 A segment is never appended to by another run than the one that began it, so that a torn write is
-always at the end of one. Numbers of segments only grow, also where somebody emptied the folder.
+always at the end of one. Numbers of segments only grow, also where somebody emptied the folder or
+put the clock back.
 One thread appends; another may read meanwhile.
 """
 
@@ -26,6 +27,7 @@ import msgspec
 import zstandard
 
 from kubewitness.errors import LakeError
+from kubewitness.lake.store import synced
 from kubewitness.service import metrics, segment
 from kubewitness.service.segment import Batch
 from kubewitness.sources.spool import writing
@@ -54,19 +56,21 @@ class _Segment:
 
 class Journal:
     """The segments in ``folder``, made when missing; ``segment_bytes``: when to begin a new one.
+    New ones come behind those found and behind ``used``, the highest number that is known.
 
     Raises ``LakeError`` where the folder cannot be used, or another process uses it.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, segment_bytes: int, used: int = 0) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _sync(folder.parent)
+            synced(folder.parent)
             self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._lock()
         self._state = threading.Lock()
+        self._used = used
         self._segments = self._found()
 
     def close(self) -> None:
@@ -142,7 +146,7 @@ class Journal:
         listed = self._listed()
         if listed and listed[-1].file is not None:
             return listed[-1]
-        number = max(int(time.time()), listed[-1].number + 1 if listed else 0)
+        number = self._used = max(int(time.time()), self._used + 1)
         path = self._folder / f"{number:020}.spool"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         one = _Segment(number, path, 0, 0, file)
@@ -230,6 +234,7 @@ class Journal:
                 if path.stem.isdigit():
                     size = path.stat().st_size
                     found.append(_Segment(int(path.stem), path, size, size))
+                    self._used = max(self._used, found[-1].number)
             while found:
                 last = found[-1]
                 entries = segment.entries(last.path, last.number, 0)
@@ -270,14 +275,6 @@ def _understood(entry: segment.Entry) -> Batch | None:
         return segment.batch(entry.payload)
     except (msgspec.MsgspecError, zstandard.ZstdError):  # whole, but of another version
         return None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
@@ -30,18 +30,22 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0
 SAVE_EVERY = 60.0
-_POSITION = "gaps"
 # Times are UTC without a zone, as in the lake.
 _ENDLESS = datetime(2200, 1, 1)  # noqa: DTZ001
 
 
 class Lookout:
     """``see`` is told of new parts of the lake; ``run`` looks at them and tells what follows from
-    them, and from nothing being new."""
+    them, and from nothing being new.
 
-    def __init__(self, lake: Lake, state: State) -> None:
+    Of ``clusters`` only it is known what was seen before: others are watched by who else shares the
+    state, or by nobody any more.
+    """
+
+    def __init__(self, lake: Lake, state: State, clusters: Iterable[str]) -> None:
         self._lake = lake
         self._state = state
+        self._clusters = tuple(clusters)
         self._vigil = Vigil()
         self._late = 0
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -53,14 +57,16 @@ class Lookout:
         """Go on where the last run was saved, and look at what it took in after that. Everything
         is asked through ``connection``, which nobody else uses."""
         self._connection = connection
-        try:
-            saved = self._state.position(_POSITION)
-            if saved is None:
-                return
-            self._vigil = Vigil.restored(saved)
-        except (ValueError, KubewitnessError) as error:
-            logger.warning("%s: what is usual in a log is learnt anew", plain(str(error)))
-            return
+        for cluster in self._clusters:
+            try:
+                saved = self._state.position(_position(cluster))
+                if saved is not None:
+                    self._vigil.restore(cluster, saved)
+            except (ValueError, KubewitnessError) as error:
+                logger.warning(
+                    "cluster %s: %s: what is usual in its log is learnt anew",
+                    *(plain(cluster), plain(str(error))),
+                )
         self._late = self._vigil.late
         for cluster, since in self._vigil.surveyed().items():
             self._survey(self._parts(cluster, since, connection), time.time(), since)
@@ -152,9 +158,14 @@ class Lookout:
         with self._lock:
             saved = self._vigil.saved()
         try:
-            self._state.set_position(_POSITION, saved)
+            for cluster, known in saved.items():
+                self._state.set_position(_position(cluster), known)
         except KubewitnessError as error:
             logger.warning("what is known of gaps is not saved: %s", plain(str(error)))
+
+
+def _position(cluster: str) -> str:
+    return f"gaps/{cluster}"
 
 
 def _log(gap: Gap) -> None:

@@ -23,8 +23,8 @@ KNOWN: dict[str, tuple[str, ...]] = {
     "source": ("webhook", "file", "bucket", "kafka", "stdin"),
     "reason": ("broken", "foreign", "oversize"),
     "severity": SEVERITIES,
-    "code": ("200", "400", "401", "403", "404", "405", "408", "411", "413", "415", "429", "503"),
-    "status": ("delivered", "failed", "given_up", "held_back"),
+    "code": ("200", "401", "403", "404", "405", "408", "411", "415", "429", "503"),
+    "status": ("delivered", "failed", "given_up"),
     "kind": (
         *("silence", "hole", "api-server", "heartbeat", "level", "request", "stage"),
         *("clock", "late", "backlog"),
@@ -66,18 +66,6 @@ class _Bounded:
 
 
 _seen: dict[str, set[str]] = {}
-
-
-def source_label(source: str) -> str:
-    """Of which kind a source is, which may be a path or a URL.
-
-    >>> [source_label(one) for one in ("webhook", "s3://logs/a", "/var/log/audit.log")]
-    ['webhook', 'bucket', 'file']
-    """
-    if source in KNOWN["source"]:
-        return source
-    scheme, remote, _ = source.partition("://")
-    return ("kafka" if scheme == "kafka" else "bucket") if remote else "file"
 
 
 class Counter(_Bounded, prometheus_client.Counter):

@@ -16,14 +16,16 @@ import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from kubewitness.config.settings import Cluster, Listen
+from kubewitness.config.settings import Cluster, Listen, audit_path
 from kubewitness.errors import LakeError, SpoolFull
 from kubewitness.service import metrics
 from kubewitness.service.intake import Intake
@@ -50,8 +52,7 @@ _TYPES = {
 _CODINGS = {"", "identity", "gzip", "x-gzip", "zstd"}
 _RETRY_AFTER = {"retry-after": "5"}
 _SMALL = 32 << 10
-"""Bytes that are read at once; longer bodies would keep the other connections waiting."""
-_AT_ONCE = 2
+"""Bytes of a list of plain events that are read at once; more would keep others waiting."""
 _HELD = 4
 """Bodies of the full length that may be in memory together."""
 
@@ -72,10 +73,8 @@ class Receiver:
         self._intake = intake
         self._spool = spool
         self._doors = {
-            one.path or f"/audit/{one.name}": _Door(one, loopback=_is_loopback(listen.address))
-            for one in clusters
+            audit_path(one): _Door(one, loopback=_is_loopback(listen.address)) for one in clusters
         }
-        self._reading = asyncio.Semaphore(_AT_ONCE)
         self._held = 0
         self._heard: set[str] = set()
 
@@ -105,7 +104,7 @@ class Receiver:
         if self._spool.full:
             raise _Refusal(429, "too much waits to be stored", _RETRY_AFTER)
         async with self._body(request) as (body, cut):
-            return await self._take(door.cluster.name, body, cut=cut)
+            return await self._take(door, body, cut=cut)
 
     def _tell_first(self, cluster: str, events: int) -> None:
         """Whoever connects a cluster waits for this line."""
@@ -113,15 +112,15 @@ class Receiver:
             self._heard.add(cluster)
             _log.info("%s: its log arrives, %d events to begin with", cluster, events)
 
-    async def _take(self, cluster: str, body: bytes, *, cut: bool) -> Response:
+    async def _take(self, door: _Door, body: bytes, *, cut: bool) -> Response:
+        cluster = door.cluster.name
         try:
-            if len(body) <= _SMALL:
-                batch = self._intake.read(cluster, _SOURCE, body, cut=cut)
-            else:
-                async with self._reading:
-                    batch = await asyncio.to_thread(
-                        self._intake.read, cluster, _SOURCE, body, cut=cut
-                    )
+            batch = None
+            if len(body) <= _SMALL and not cut:
+                batch = self._intake.at_once(cluster, _SOURCE, body)
+            if batch is None:
+                read = partial(self._intake.read, cluster, _SOURCE, body, cut=cut)
+                batch = await asyncio.get_running_loop().run_in_executor(door.reader, read)
             if batch.lines:
                 await self._spool.append(batch)
                 self._tell_first(cluster, len(batch.lines))
@@ -163,10 +162,12 @@ class Receiver:
 
 
 class _Door:
-    """Who may come in for one cluster."""
+    """Who may come in for one cluster. What takes time to read is read by its own ``reader``, so
+    that no cluster waits for the deliveries of another."""
 
     def __init__(self, cluster: Cluster, *, loopback: bool) -> None:
         self.cluster = cluster
+        self.reader = ThreadPoolExecutor(1, f"reading {cluster.name}")
         self._token = _Token(cluster.token_file) if cluster.token_file else None
         self._open = bool(self._token or cluster.client or loopback)
         if not self._open:
@@ -203,14 +204,13 @@ class _Token:
         now = stamp(self._path)
         if now == self._stamp:
             return
-        self._stamp = now
         try:
             token = self._path.read_bytes().strip()
         except OSError as error:
             _log.warning("%s: the old token stays: %s", self._path, error.strerror)
             return
         if token:
-            self._digest = hashlib.sha256(token).digest()
+            self._digest, self._stamp = hashlib.sha256(token).digest(), now
         else:
             _log.warning("%s: empty, the old token stays", self._path)
 

@@ -35,8 +35,9 @@ _LEVEL = 1  # as fast as the disk, and a tenth of the bytes
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What one delivery became: ``received`` is in seconds since 1970, ``lines`` are canonical
-    audit.k8s.io/v1 events in JSON, one a line, without their secrets."""
+    """What one delivery became: ``source`` is the kind of feed, perhaps with a colon and the place,
+    ``received`` is in seconds since 1970, ``lines`` are canonical audit.k8s.io/v1 events in JSON,
+    one a line, without their secrets."""
 
     cluster: str
     source: str

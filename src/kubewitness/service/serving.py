@@ -59,7 +59,7 @@ async def serve(
         # Others may share the state, each with its own clusters.
         clusters = {one.name for one in settings.clusters}
         courier = Courier(state, sinks, clusters=clusters, count=_count)
-        lookout = Lookout(lake, state)
+        lookout = Lookout(lake, state, {one.name for one in settings.clusters})
         pipeline = Pipeline(
             lake,
             spool,
@@ -114,13 +114,13 @@ def _receiver(settings: Settings, intake: Intake, spool: Spool) -> Transport | N
 def _admin(settings: Settings, pipeline: Pipeline, state: State) -> Transport | None:
     if settings.admin is None:
         return None
-    checks: dict[str, Check] = {
-        "spool": writable(settings.data / "spool"),
+    taking: dict[str, Check] = {"spool": writable(settings.data / "spool")}
+    further: dict[str, Check] = {
         "lake": writable(settings.data / "lake"),
         "state": partial(_reachable, state),
         "pipeline": pipeline.check,
     }
-    return Transport(admin(checks), settings.admin.address, settings.admin.port)
+    return Transport(admin(taking, further), settings.admin.address, settings.admin.port)
 
 
 async def _reachable(state: State) -> str:

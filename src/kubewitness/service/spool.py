@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -50,11 +51,13 @@ class Spool:
     def __init__(self, folder: Path, *, limit: int, segment_bytes: int = 64 << 20) -> None:
         self._folder = folder
         self._limit = limit
-        self._journal = Journal(folder, segment_bytes)
         self._discarded = self._remembered()
+        self._journal = Journal(folder, segment_bytes, self._discarded.segment)
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
+        # Whatever else the threads of the process wait for, what comes in gets to the disk.
+        self._thread = ThreadPoolExecutor(1, "spool")
         self._grown = asyncio.Event()
 
     @property
@@ -144,15 +147,17 @@ class Spool:
         """Finish what is being written and let go of the folder."""
         if self._writer is not None:
             await self._writer
+        self._thread.shutdown()
         self._journal.close()
 
     async def _write(self) -> None:
         """Write what waits, all of it at once, until nothing does."""
+        loop = asyncio.get_running_loop()
         while self._waiting:
             group = self._group()
             batches = [one.batch for one in group]
             try:
-                ends = await asyncio.to_thread(self._journal.append, batches)
+                ends = await loop.run_in_executor(self._thread, self._journal.append, batches)
             except Exception as error:  # whatever it is, nobody may wait for ever
                 _log.error("%s: %s", self._folder, error)
                 for one in group:
@@ -161,7 +166,7 @@ class Spool:
             else:
                 for one, end in zip(group, ends, strict=True):
                     events = len(one.batch.lines)
-                    source = metrics.source_label(one.batch.source)
+                    source, _, _ = one.batch.source.partition(":")
                     metrics.EVENTS_INGESTED.labels(source=source).inc(events)
                     if not one.durable.done():
                         one.durable.set_result(end)

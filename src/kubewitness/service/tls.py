@@ -54,7 +54,6 @@ class Certificates:
         """What the next handshake is made with."""
         now = stamp(*self._paths)
         if now != self._stamp:
-            self._stamp = now
             try:
                 self._context = self._load()
             except (OSError, ValueError) as error:
@@ -64,6 +63,7 @@ class Certificates:
                     _reason(error),
                 )
             else:
+                self._stamp = now
                 _log.info("%s: read anew", self._settings.certificate)
         return self._context
 

@@ -60,6 +60,7 @@ class Transport:
         self._connections = connections
         self._admitting: set[asyncio.Task[None]] = set()
         self._listeners = _listeners(address, port)
+        self.port: int = self._listeners[0].getsockname()[1]
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -74,18 +75,19 @@ class Transport:
             )
         )
 
-    @property
-    def port(self) -> int:
-        found: int = self._listeners[0].getsockname()[1]
-        return found
-
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set, then finish what was begun."""
+        """Serve until ``stop`` is set, then finish what was begun.
+
+        Raises whatever ends it earlier.
+        """
         serving = asyncio.create_task(self._server.serve())
         stopping = asyncio.create_task(stop.wait())
         accepting = [asyncio.create_task(self._accept(one)) for one in self._listeners]
+        ended: set[asyncio.Task[Any]] = set()
         try:
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(
+                {serving, stopping, *accepting}, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             for task in (stopping, *accepting):
                 task.cancel()
@@ -96,6 +98,14 @@ class Transport:
             await serving
             for connection in list(self._server.server_state.connections):
                 connection.transport.abort()
+        for task in ended:
+            task.result()
+        if not stop.is_set():
+            raise SourceError(
+                "nothing is answered any more",
+                where=f"{self._address}:{self.port}",
+                remedy="see the log, and start it again",
+            )
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,22 @@ from kubewitness.sinks.sink import DeliveryError, Notice
 class Appender:
     """A sink that appends what ``render`` makes of a notice to a file, as one line of JSON.
 
-    A new file is readable by its owner only. The folder has to be there.
+    A new file is readable by its owner only. The folder has to be there. A line waits until the one
+    before is written, also where nobody waits for that any more: what hangs, hangs once.
     """
 
     def __init__(self, name: str, path: Path, render: Callable[[Notice], dict[str, Any]]) -> None:
         self.name = name
         self._path = path
         self._render = render
+        self._thread = ThreadPoolExecutor(1, f"sink {name}")
 
     async def send(self, notice: Notice) -> None:
         line = exports.json_bytes(self._render(notice)) + b"\n"
         try:
-            await asyncio.to_thread(_append, self._path, line)
+            await asyncio.get_running_loop().run_in_executor(
+                self._thread, _append, self._path, line
+            )
         except OSError as error:
             raise DeliveryError(
                 f"cannot append to {self._path}: {error.strerror or error}",

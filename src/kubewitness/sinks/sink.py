@@ -15,7 +15,6 @@ from uuid import UUID, uuid5
 import msgspec
 
 from kubewitness.config import settings
-from kubewitness.config.sending import PLACES, TAKEN, given
 from kubewitness.errors import KubewitnessError
 from kubewitness.incidents.model import Incident
 
@@ -109,27 +108,8 @@ class Reminded(Protocol):
 
 
 def sink(wanted: settings.Sink) -> Sink:
-    """The sink of these settings. Raises ``KubewitnessError`` for settings that cannot work."""
-    _check(wanted)
+    """The sink of these settings, which ``config.sending`` has checked. Raises ``KubewitnessError``
+    where a file that they name cannot be used."""
     kind = importlib.import_module(f"kubewitness.sinks.{wanted.type}")
     made: Sink = kind.sink(wanted)
     return made
-
-
-def _check(wanted: settings.Sink) -> None:
-    """A setting that meant nothing would be one that somebody relied on."""
-    where = f"sink {wanted.name}"
-    said = given(wanted)
-    for name in sorted(set(said) - TAKEN[wanted.type]):
-        raise KubewitnessError(
-            f"{name} means nothing to a sink of type {wanted.type}",
-            where=where,
-            remedy="leave it out",
-        )
-    places = sorted(TAKEN[wanted.type].intersection(PLACES))
-    if places and len(set(said) & set(places)) != 1:
-        raise KubewitnessError(
-            f"a sink of type {wanted.type} has one place to send to",
-            where=where,
-            remedy=f"give one of: {', '.join(places)}",
-        )

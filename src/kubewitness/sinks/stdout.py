@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from kubewitness.config import settings
 from kubewitness.report import exports
@@ -13,16 +14,17 @@ from kubewitness.sinks.sink import DeliveryError, Notice
 
 
 class Stdout:
-    """A sink that writes to standard output."""
+    """A sink that writes to standard output, one line after the other as ``Appender`` does."""
 
     def __init__(self, wanted: settings.Sink) -> None:
         self.name = wanted.name
         self._render = FORMATS[wanted.format]
+        self._thread = ThreadPoolExecutor(1, f"sink {wanted.name}")
 
     async def send(self, notice: Notice) -> None:
         line = exports.json_bytes(self._render(notice)) + b"\n"
         try:
-            await asyncio.to_thread(_write, line)
+            await asyncio.get_running_loop().run_in_executor(self._thread, _write, line)
         except (OSError, ValueError) as error:
             raise DeliveryError(
                 f"standard output cannot be written: {getattr(error, 'strerror', None) or error}",

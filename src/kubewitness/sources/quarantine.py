@@ -84,17 +84,18 @@ class DailyQuarantine(Quarantine):
     def __init__(self, folder: Path, redactor: Redactor) -> None:
         super().__init__(folder, redactor)
         self._folder = folder
+        self._day = -1.0
         self._alone = threading.Lock()
 
     def keep(self, source: str, line: int, reason: str, raw: bytes) -> None:
         with self._alone:
-            today = (
-                self._folder / f"received-{datetime.fromtimestamp(time.time(), UTC):%Y-%m-%d}.jsonl"
-            )
-            if today != self.path:
+            day = time.time() // 86_400
+            if day != self._day:
                 super().close()
-                self.path, self._file, self.full = today, None, False
-                self._size = today.stat().st_size if today.exists() else 0
+                name = f"received-{datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}.jsonl"
+                self._day, self.path = day, self._folder / name
+                self._file, self.full = None, False
+                self._size = self.path.stat().st_size if self.path.exists() else 0
             super().keep(source, line, reason, raw)
 
     def flush(self) -> None:

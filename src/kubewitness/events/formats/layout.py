@@ -13,7 +13,9 @@ Layout: TypeAlias = Callable[[Iterable[bytes]], Iterator[Piece]]
 
 _FOREIGN = (
     (0, b"PK\x03\x04", "zip archive"),
-    (257, b"ustar", "tar archive"),
+    # With the NUL that JSON cannot hold: a client may put the word anywhere.
+    (257, b"ustar\0", "tar archive"),
+    (257, b"ustar  \0", "tar archive"),
     (0, b"PAR1", "Parquet file"),
     (0, b"SQLite format 3\0", "SQLite database"),
     (0, b"7z\xbc\xaf\x27\x1c", "7z archive"),

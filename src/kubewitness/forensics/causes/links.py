@@ -182,8 +182,10 @@ def _maker(scene: Scene, what: Thing, effect: Deed) -> tuple[Deed, float, str] |
     that is, and how it is known."""
     changes = scene.changes(what)
     unknown: list[Deed] = []
+    # A number of pods makes no revision.
+    revision = effect.resource == "replicasets" and effect.verb == "create"
     for deed in scene.before(what, effect.at):
-        if deed.key not in changes:
+        if deed.key not in changes or (revision and deed.subresource == "scale"):
             continue
         changed = changes[deed.key]
         if changed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
+from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.objects.model import Workload
 from kubewitness.query.expression import And, Expression, Not, Or, Question
 from kubewitness.query.fields import Field
@@ -26,12 +26,16 @@ _FIELDS = (
 FIELDS: dict[str, Field] = {field.name: field for field in _FIELDS}
 ANYTHING: Expression = And(())
 
-_PLAIN = re.compile(r"[\w/:@-]+", re.ASCII)
-# What is told of a write before its body is read, by the fields that cannot be met without it.
-_TOLD = {
-    "image": "images",
-    **dict.fromkeys(("secret", "configmap", "serviceaccount"), "CAST(request_object AS VARCHAR)"),
+# Regular expressions that are a word, and words that JSON writes as they are.
+_WORD = re.compile(r"[\w/:@-]+", re.ASCII)
+_PLAIN = re.compile(r"[ !#-%'-;=?-\[\]-~]+")
+# What stands in no column of its own: only in what was asked, made of it by admission or answered;
+# and what stands before it there, as images are parts of many names.
+_IN_BODIES = {
+    "image": r"\"image\":\s*\"[^\"]*",
+    **dict.fromkeys(("secret", "configmap", "serviceaccount"), ""),
 }
+_JSON_PATCH = "starts_with(CAST(request_object AS VARCHAR), '[')"
 _FIXED = frozenset({"namespace", "name", "cluster"})
 
 
@@ -51,11 +55,22 @@ def meets(condition: Expression) -> Callable[[Workload], bool]:
     return lambda one: holds(_fields(one))
 
 
-def foreseen(condition: Expression) -> tuple[str, dict[str, Any]]:
-    """SQL over events, with its parameters by name: true at least for one write of each object
-    that ever is like that, and of few others."""
-    parameters: dict[str, Any] = {}
-    return _foreseen(condition, parameters), parameters
+def foreseen(condition: Expression) -> str:
+    """SQL over events: true at least for one write of each object that ever is like that, and of
+    few others."""
+    match condition:
+        case Question():
+            return " OR ".join(_words(condition)) or "true"
+        case Not():
+            return "true"
+        case And(terms):
+            # Two things may have come by two writes: together only what never changes is asked for.
+            fixed = [foreseen(one) for one in terms if _is_fixed(one)]
+            rest = (foreseen(one) for one in terms if not _is_fixed(one))
+            found = [*fixed, next((sql for sql in rest if sql != "true"), "true")]
+            return " AND ".join(f"({one})" for one in found)
+        case Or(terms):
+            return " OR ".join(f"({foreseen(one)})" for one in terms)
 
 
 def _fields(one: Workload) -> Mapping[str, str | Sequence[str]]:
@@ -73,32 +88,26 @@ def _fields(one: Workload) -> Mapping[str, str | Sequence[str]]:
     }
 
 
-def _foreseen(condition: Expression, parameters: dict[str, Any]) -> str:
-    match condition:
-        case Question():
-            return " OR ".join(_words(condition, parameters)) or "true"
-        case Not():
-            return "true"
-        case And(terms):
-            return " AND ".join(f"({_foreseen(one, parameters)})" for one in terms) or "true"
-        case Or(terms):
-            return " OR ".join(f"({_foreseen(one, parameters)})" for one in terms)
+def _is_fixed(condition: Expression) -> bool:
+    return isinstance(condition, Question) and condition.field.name in _FIXED
 
 
-def _words(question: Question, parameters: dict[str, Any]) -> Iterator[str]:
+def _words(question: Question) -> Iterator[str]:
     """For each value a test that holds wherever the question does; none where nothing is known."""
     name, texts = question.field.name, [str(value) for value in question.values]
-    exact = question.operator == "in" and all(texts)
-    if not exact and not (question.operator == "~" and _PLAIN.fullmatch(texts[0])):
+    exact = question.operator == "in" and all(map(_PLAIN.fullmatch, texts))
+    if not exact and not (question.operator == "~" and _WORD.fullmatch(texts[0])):
         return
     for text in texts:
-        known = f"word{len(parameters)}"
-        if name == "serviceaccount" and text in "default":
-            return  # the API server fills it in: it may stand in no request
-        if name in _TOLD:
-            yield f"contains({_TOLD[name]}, ${known})"
-        elif name in _FIXED and exact:
-            yield f"{name} = ${known}"
+        if name in _FIXED and exact:
+            yield f"{name} = {quoted(text)}"
+        elif name in _IN_BODIES:
+            # In JSON a slash may be escaped.
+            word = max(text.split("/"), key=len)
+            yield f"contains(CAST(annotations AS VARCHAR), {quoted(word)})"
+            yield f"({_JSON_PATCH} AND contains(CAST(request_object AS VARCHAR), {quoted(word)}))"
+            pattern = quoted(_IN_BODIES[name] + re.escape(word))
+            for body in ("request_object", "response_object"):
+                yield f"regexp_matches(CAST({body} AS VARCHAR), {pattern})"
         else:
             return
-        parameters[known] = text

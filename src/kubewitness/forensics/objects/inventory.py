@@ -6,12 +6,13 @@ read at those times alone, from the last answer on that holds the object as a wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 import duckdb
 
+from kubewitness.forensics.effect import BEGINS, DRY_RUN
 from kubewitness.forensics.kind import of
 from kubewitness.forensics.objects import podspec
 from kubewitness.forensics.objects.condition import ANYTHING, foreseen, meets
@@ -40,7 +41,7 @@ _WRITES = f"""
     WHERE resource IN ({", ".join(map(repr, WORKLOADS))})
         AND api_group IN ({", ".join(map(repr, _GROUPS))})
         AND verb IN ('create', 'update', 'patch', 'delete', 'deletecollection')
-        AND {ANSWERED} AND code < 300 AND NOT contains(request_uri, 'dryRun=')
+        AND {ANSWERED} AND code < 300 AND NOT {DRY_RUN}
         AND coalesce(subresource, '') NOT IN ('exec', 'attach', 'portforward', 'proxy', 'token')"""
 
 
@@ -75,8 +76,7 @@ def holdings(
 ) -> Holdings:
     """When workloads met ``condition``: one row for each unbroken time of each of them."""
     like_that = meets(condition)
-    likely, words = foreseen(condition)
-    _outline(connection, cluster, namespace, None, likely, words)
+    _outline(connection, cluster, namespace, None, foreseen(condition))
     connection.execute(f"CREATE OR REPLACE TEMP TABLE there AS {_EVER}")
     found: list[Holding] = []
     for target, records in _records(connection):
@@ -92,11 +92,10 @@ def _outline(
     namespace: str | None,
     until: datetime | None,
     likely: str = "true",
-    words: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the table ``outline``: when what was written, and which of it are ``likely`` what is
     asked for."""
-    where, parameters = "", dict(words or {})
+    where, parameters = "", dict[str, Any]()
     for column, sign, value in (
         ("cluster", "=", cluster),
         ("namespace", "=", namespace),
@@ -108,7 +107,7 @@ def _outline(
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE outline AS
         SELECT cluster, resource, api_group, coalesce(namespace, '') AS namespace,
-            coalesce(name, '') AS name, verb, verb = 'create' AND subresource IS NULL AS birth,
+            coalesce(name, '') AS name, verb, {BEGINS} AS birth,
             {WHOLE} IS TRUE AS whole, ({likely}) IS TRUE AS likely, stage_at
         {_WRITES}{where}""",
         parameters,

@@ -101,7 +101,8 @@ def as_requested(before: Any, after: Any, path: Place = ()) -> Any:
             else requested(item)
             for item in after
         )
-        return OpenList(items) if isinstance(before, OpenList) else list(items)
+        opened = isinstance(before, OpenList) or isinstance(after, OpenList)
+        return OpenList(items) if opened else list(items)
     return before if before == after else requested(after, path[-1] if path else "")
 
 

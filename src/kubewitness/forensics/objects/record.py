@@ -12,6 +12,7 @@ import duckdb
 import msgspec
 
 from kubewitness.activity.action import outcome
+from kubewitness.forensics.effect import dry_run
 from kubewitness.forensics.objects.outline import (
     ANSWERED,
     ENTERING,
@@ -62,9 +63,7 @@ class Record:
 
     @property
     def dry_run(self) -> bool:
-        body = self.request if isinstance(self.request, dict) else {}
-        options = body.get("deleteOptions") or body
-        return "dryRun" in self.query or (isinstance(options, dict) and bool(options.get("dryRun")))
+        return dry_run(self.verb, self.subresource, self.uri, self.request)
 
     @property
     def touches(self) -> bool:

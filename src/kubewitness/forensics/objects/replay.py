@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from kubewitness.forensics.objects.knowledge import Open, Unknown, child
+from kubewitness.forensics.effect import begins
+from kubewitness.forensics.objects.knowledge import Open, OpenList, Unknown, child
 from kubewitness.forensics.objects.record import Record
 from kubewitness.forensics.objects.selection import selects
 from kubewitness.forensics.objects.writing import BOOKKEEPING, written
@@ -21,7 +22,11 @@ from kubewitness.forensics.target import Target
 Existence = Literal["exists", "terminating", "gone", "unknown"]
 
 MAY_BE_GONE = "a collection was deleted, and the log does not say whether this object was in it"
-FINALIZERS = "finalizers may have kept it a while longer: its deletion was logged without bodies"
+# The garbage collector gets at what it owns before, or after, by a finalizer.
+_WAITING = ("Foreground", "Orphan")
+FINALIZERS = (
+    "finalizers may have kept it a while longer: this log does not tell whether it had some"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +103,13 @@ def step(state: State, record: Record, target: Target, *, answers: bool = True) 
 
 def _same_life(state: State, record: Record) -> State:
     """``state``, or the beginning of another life where the record is about one."""
-    begins = (record.verb == "create" or record.code == 201) and not record.subresource
+    begun = begins(record.verb, record.subresource, record.code)
     other = bool(record.uid and state.uid and record.uid != state.uid)
     after_all = state.existence == "gone" and record.verb in ("create", "update", "patch")
     if record.verb == "deletecollection" or record.touches:
         return state
-    if begins or other or (after_all and not record.subresource) or state.life == 0:
-        return State("exists", state.life + 1, record.uid, record.at if begins else None)
+    if begun or other or (after_all and not record.subresource) or state.life == 0:
+        return State("exists", state.life + 1, record.uid, record.at if begun else None)
     return replace(state, uid=state.uid or record.uid)
 
 
@@ -129,7 +134,9 @@ def _written(state: State, record: Record, target: Target, answers: bool) -> Sta
         known = type(known)({**known, "metadata": record.metadata})
     gave: Literal["request", "metadata"] = "metadata" if record.request is None else "request"
     whole = record.verb == "create" and not record.subresource
-    begun: Existence = "terminating" if state.existence == "terminating" else "exists"
+    begun: Existence = "exists"
+    if state.existence == "terminating":
+        begun = "gone" if _lets_go(record, target) else "terminating"
     return replace(
         state,
         existence=_existence(known) if answers and record.metadata is not None else begun,
@@ -152,7 +159,16 @@ def _deleted(state: State, record: Record, target: Target, answers: bool) -> Sta
         return replace(
             state, existence="terminating", object=_deleting(state.object), sources=source
         )
-    unsure = child(state.object, "metadata").get("finalizers") or record.level == "Metadata"
+    metadata, spec = child(state.object, "metadata"), child(state.object, "spec")
+    keepers = [_finalizers(metadata), _finalizers(spec)]
+    held = any(isinstance(one, list) and one for one in keepers)
+    waits = held or options.get("propagationPolicy") in _WAITING
+    # Of a pod that its node lets go, nobody says when it lost its finalizers.
+    if waits and target.kind.resource != "pods":
+        return replace(
+            state, existence="terminating", object=_deleting(state.object), sources=source
+        )
+    unsure = waits or any(isinstance(one, Unknown | OpenList) for one in keepers)
     notes = (*state.notes, FINALIZERS) if unsure else state.notes
     return replace(state, existence="gone", sources=source, notes=notes)
 
@@ -202,6 +218,22 @@ def _keeps(answer: dict[str, Any], *, deleting: bool = False) -> bool:
     metadata = answer["metadata"]
     finalizers = metadata.get("finalizers") or child(answer, "spec").get("finalizers")
     return bool(finalizers) or bool(metadata.get("deletionGracePeriodSeconds") and not deleting)
+
+
+def _finalizers(place: Any) -> Any:
+    """The finalizers that metadata (or the spec of a namespace) has, as far as that is known."""
+    missing: Any = Unknown("") if isinstance(place, Open) else []
+    return place.get("finalizers", missing)
+
+
+def _lets_go(record: Record, target: Target) -> bool:
+    """Whether a request takes the last finalizers from what is being deleted."""
+    space = target.kind.resource == "namespaces"
+    if target.kind.resource == "pods" or record.subresource != ("finalize" if space else ""):
+        return False  # a pod ends when its node says so
+    place = child(record.request, "spec" if space else "metadata")
+    # A patch that does not speak of them leaves them; an update without them has none.
+    return record.request is not None and not place.get("finalizers", record.verb == "patch")
 
 
 def _deleting(known: Any) -> Any:

@@ -24,17 +24,22 @@ _ATOMIC_MAPS = frozenset(
         *("namespaceSelector", "objectSelector", "podSelector", "nodeAffinity"),
     }
 )
+_ABSENT = object()
+
+RELEASED = "not in what was applied: removed, unless somebody else had set it"
 
 Fields = Mapping[str, Any]
 
 
 def applied(base: Any, config: dict[str, Any], manager: str, *, custom: bool) -> dict[str, Any]:
     """``base`` after ``manager`` applied ``config``."""
-    managed = child(base, "metadata").get("managedFields", [])
-    kept = base
+    metadata = child(base, "metadata")
+    managed = metadata.get("managedFields", Unknown("") if isinstance(metadata, Open) else [])
     if isinstance(managed, list):
         mine, others = _owned(managed, manager)
         kept = _released(base, mine, config, others)
+    else:
+        kept = _stated(base, config, (), custom)
     result: dict[str, Any] = _merged(kept, config, (), custom)
     return result
 
@@ -99,6 +104,25 @@ def _released_item(item: Any, mine: Fields, config: Any, others: list[Fields]) -
     return item
 
 
+def _stated(base: Any, config: Any, path: Place, custom: bool) -> Any:
+    """What of ``base`` surely stays where nobody knows who owned what: all that is stated again."""
+    if isinstance(base, dict) and isinstance(config, dict):
+        return type(base)(
+            (key, _stated(item, config[key], (*path, key), custom))
+            if key in config
+            else (key, Unknown(RELEASED))
+            for key, item in base.items()
+        )
+    if isinstance(base, list) and isinstance(config, list) and not _undefined(path, custom):
+        kept = []
+        for item in base:
+            alike = (one for one in config if item == one or _matches(item, _identity(one, path)))
+            if (stated := next(alike, _ABSENT)) is not _ABSENT:
+                kept.append(_stated(item, stated, (*path, 0), custom))
+        return (type(base) if len(kept) == len(base) else OpenList)(kept)
+    return base
+
+
 def _merged(base: Any, config: Any, path: Place, custom: bool) -> Any:
     if isinstance(config, dict):
         if path and path[-1] in _ATOMIC_MAPS and not custom:
@@ -122,15 +146,13 @@ def _merged_list(base: Any, config: list[Any], path: Place, custom: bool) -> Any
         base = OpenList() if isinstance(base, Open | Unknown) else []
     if path == ("metadata", "finalizers"):
         return type(base)([*base, *(item for item in config if item not in base)])
-    if custom and path[:1] != ("metadata",):
+    if _undefined(path, custom):
         return config if config == base or not base else Unknown(AMBIGUOUS)
-    key = merge_key(path)
-    if not key:
+    if not merge_key(path):
         return config
-    keys = (key, _SECOND_KEYS[key]) if key in _SECOND_KEYS else (key,)
     result = type(base)(base)
     for item in config:
-        identity = {name: _key(item, name) for name in keys}
+        identity = _identity(item, path)
         place = next((n for n, one in enumerate(result) if _matches(one, identity)), None)
         if place is None:
             result.append(item)
@@ -139,8 +161,27 @@ def _merged_list(base: Any, config: list[Any], path: Place, custom: bool) -> Any
     return result
 
 
+def _undefined(path: Place, custom: bool) -> bool:
+    """Whether a list may be merged or not, and only the definition of its resource tells."""
+    return custom and path[:1] != ("metadata",)
+
+
+def _identity(item: Any, path: Place) -> dict[str, Any]:
+    """By what an element of a list is the same as before; of plain values, and of lists that are
+    one value, nothing."""
+    key = merge_key(path)
+    if not key or not isinstance(item, dict):
+        return {}
+    keys = (key, _SECOND_KEYS[key]) if key in _SECOND_KEYS else (key,)
+    return {name: _key(item, name) for name in keys}
+
+
 def _matches(item: Any, identity: Mapping[str, Any]) -> bool:
-    return isinstance(item, dict) and all(_key(item, k) == v for k, v in identity.items())
+    return (
+        isinstance(item, dict)
+        and bool(identity)
+        and all(_key(item, k) == v for k, v in identity.items())
+    )
 
 
 def _key(item: Mapping[str, Any], name: str) -> Any:

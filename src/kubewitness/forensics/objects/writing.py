@@ -81,8 +81,8 @@ def written(before: Any, record: Record, kind: Kind) -> Any:
 def readings(record: Record, kind: Kind) -> tuple[str, ...]:
     """Which kinds of patch a request may be; the log does not hold its content type.
 
-    kubectl sends strategic merge patches to the well-known kinds, except for ``kubectl patch``,
-    where its user chooses; ``force`` belongs to apply alone.
+    kubectl sends strategic merge patches to the well-known kinds, except for ``kubectl label`` and
+    ``annotate``, and ``kubectl patch``, where its user chooses; ``force`` belongs to apply alone.
     """
     body = record.request
     if isinstance(body, list):
@@ -100,7 +100,9 @@ def readings(record: Record, kind: Kind) -> tuple[str, ...]:
             return (APPLY,)
         typed = False
     merging: tuple[str, ...] = (MERGE,) if kind.custom else (STRATEGIC, MERGE)
-    if manager.startswith("kubectl-") and manager != "kubectl-patch" and not kind.custom:
+    if manager in ("kubectl-label", "kubectl-annotate"):
+        merging = (MERGE,)
+    elif manager.startswith("kubectl-") and manager != "kubectl-patch" and not kind.custom:
         merging = (STRATEGIC,)
     return (*merging, APPLY) if typed else merging
 

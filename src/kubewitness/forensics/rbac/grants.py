@@ -19,6 +19,7 @@ import duckdb
 import msgspec
 
 from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.effect import DRY_RUN
 from kubewitness.forensics.rbac.answer import Knowledge, Source
 from kubewitness.forensics.rbac.manifest import manifests, read, snapshot_of
 from kubewitness.forensics.rbac.policy import GROUP, Binding, Key, Policy, Role
@@ -145,18 +146,19 @@ class _Told(NamedTuple):
     """What the rest of such a request says."""
 
     uri: str
+    dry_run: bool
     request: str | None
     response: str | None
 
 
 def _logged(connection: duckdb.DuckDBPyConnection) -> _Known:
     """The objects as they were last seen."""
-    for only in ("true", "NOT contains(request_uri, 'dryRun=')"):
+    for only in ("true", f"NOT {DRY_RUN}"):
         seen = [_Seen(*row) for row in connection.execute(_SEEN.format(only=only)).fetchall()]
         told = _told(connection, seen)
         # A dry run changes nothing. To leave them out at once would mean to read all URIs, which
         # costs more than the rest, and most often none is in the way.
-        if not any("dryRun=" in one.uri for one in told.values()):
+        if not any(one.dry_run for one in told.values()):
             break
     known = _Known({})
     unreadable = 0
@@ -216,7 +218,7 @@ def _told(
     times = ", ".join(sorted({f"TIMESTAMP {quoted(str(one.at))}" for one in seen}))
     rows = connection.execute(
         f"""SELECT resource, coalesce(namespace, ''), coalesce(name, ''), stage_at, request_uri,
-            CASE WHEN level = 'Request' THEN CAST(request_object AS VARCHAR) END,
+            {DRY_RUN}, CASE WHEN level = 'Request' THEN CAST(request_object AS VARCHAR) END,
             CAST(response_object AS VARCHAR)
         FROM events WHERE stage_at IN ({times}) AND api_group = {quoted(GROUP)}"""
     ).fetchall()

@@ -18,6 +18,7 @@ from kubewitness.forensics.rbac.policy import GROUP, Attributes, Rule
 # So many objects are listed by name; more are a habit, and the list would soon be wrong.
 FEW = 5
 _SERVICE_ACCOUNT = "system:serviceaccount:"
+_PLAIN = re.compile(r"[a-z0-9]{1,50}")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # The next one has another number.
 _COUNTED = re.compile(r"[.-]v?\d+$")
@@ -32,11 +33,14 @@ Manifest = dict[str, Any]
 def least(user: str, used: Iterable[Attributes]) -> list[Manifest]:
     """Roles and bindings, as ``kubectl apply`` takes them, that let ``user`` do what was ``used``.
 
-    What cannot be in a role is left out: namespaces that no cluster can have.
+    What cannot be in a role is left out: namespaces that no cluster can have, and what a role would
+    read as a wildcard (``DELETE …/namespaces/shop/*`` asks for a resource called ``*``).
     """
     everywhere: set[Attributes] = set()
     places: dict[str, set[Attributes]] = {}
     for one in _completed(used):
+        if any("*" in part for part in one._replace(namespace="", name="")):
+            continue
         if not one.namespace or not one.resource:
             everywhere.add(one._replace(namespace=""))
         elif _LABEL.fullmatch(one.namespace):
@@ -92,15 +96,17 @@ def rules(deeds: Iterable[Attributes]) -> tuple[Rule, ...]:
 
 
 def role_name(user: str) -> str:
-    """A name for the roles of ``user`` that Kubernetes accepts (DNS-1123), whatever its own is.
+    """A name for the roles of ``user`` that Kubernetes accepts (DNS-1123), whatever its own is, and
+    that nobody else's have: what several users would be spelled as carries a hash.
 
-    >>> role_name("system:serviceaccount:ci:deployer"), role_name("Ada@Example.com")
-    ('least-ci-deployer', 'least-ada-example-com')
+    >>> role_name("ada"), role_name("system:serviceaccount:ci:deployer")
+    ('least-ada', 'least-ci-deployer-179592d3')
     """
-    plain = re.sub(r"[^a-z0-9]+", "-", user.removeprefix(_SERVICE_ACCOUNT).lower()).strip("-")
-    if not plain or len(plain) > 50:
-        plain = f"{plain[:40]}-{sha256(user.encode('utf-8', 'replace')).hexdigest()[:8]}".strip("-")
-    return f"least-{plain}"
+    if _PLAIN.fullmatch(user):
+        return f"least-{user}"
+    plain = re.sub(r"[^a-z0-9]+", "-", user.removeprefix(_SERVICE_ACCOUNT).lower())[:40].strip("-")
+    mark = sha256(user.encode("utf-8", "replace")).hexdigest()[:8]
+    return "-".join(filter(None, ("least", plain, mark)))
 
 
 def _completed(used: Iterable[Attributes]) -> Iterable[Attributes]:

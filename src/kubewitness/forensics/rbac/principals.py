@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import duckdb
 
-from kubewitness.activity.network import learn_proxies
 from kubewitness.errors import KubewitnessError
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.rbac.policy import groups_of
@@ -54,15 +53,6 @@ def usernames(connection: duckdb.DuckDBPyConnection) -> set[str]:
         'SELECT DISTINCT "user" FROM events UNION SELECT DISTINCT impersonated_user FROM events'
     ).fetchall()
     return {name for (name,) in rows if name}
-
-
-def proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """The addresses that stand before the API server, learnt from the log's last day."""
-    rows = connection.execute(
-        """SELECT DISTINCT source_ips, "user" FROM events
-        WHERE date = (SELECT max(date) FROM events)"""
-    ).fetchall()
-    return learn_proxies([(addresses or [], user or "") for addresses, user in rows])
 
 
 def username(text: str, known: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from kubewitness.forensics.rbac.policy import Binding, Key, Subject
 
 SQL = """coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '')"""
+DECISION = SQL.replace("reason", "decision")
 
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 _ALLOWED = re.compile(

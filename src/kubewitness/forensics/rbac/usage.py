@@ -10,10 +10,11 @@ import duckdb
 
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.rbac.policy import Attributes, Binding
+from kubewitness.forensics.rbac.reason import DECISION, granted
 from kubewitness.forensics.rbac.reason import SQL as REASON
-from kubewitness.forensics.rbac.reason import granted
 
-_REFUSED = (401, 403)
+# Admission (a quota, Pod Security) answers 403, too, to what the authorizer has allowed.
+_REFUSED = f"""(code = 401 OR (code = 403 AND {DECISION} <> 'allow'))"""
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
@@ -62,7 +63,7 @@ def _requests(connection: duckdb.DuckDBPyConnection, user: str, *, others: bool)
             FROM events
             WHERE {"impersonated_user" if others else '"user"'} = {quoted(user)}
                 {"" if others else "AND coalesce(impersonated_user, '') = ''"}
-                AND stage <> 'RequestReceived' AND coalesce(code, 200) NOT IN {_REFUSED}
+                AND stage <> 'RequestReceived' AND {_REFUSED} IS NOT TRUE
         ), alike AS (
             SELECT * EXCLUDE (started, stage_at),
                 greatest(count(*) FILTER (started), count(*) FILTER (NOT started)) AS n,

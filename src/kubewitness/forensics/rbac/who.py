@@ -10,10 +10,11 @@ import duckdb
 from kubewitness.activity.table import DAY, slice_width
 from kubewitness.errors import KubewitnessError
 from kubewitness.forensics import target as targets
+from kubewitness.forensics.causes.record import learnt_proxies
 from kubewitness.forensics.rbac.ability import able
 from kubewitness.forensics.rbac.answer import Who
 from kubewitness.forensics.rbac.grants import grants
-from kubewitness.forensics.rbac.principals import principals, proxies
+from kubewitness.forensics.rbac.principals import principals
 from kubewitness.forensics.rbac.touching import Span, touches
 from kubewitness.forensics.target import Target, find
 from kubewitness.times import Moment
@@ -37,7 +38,7 @@ def who(
     width = slice_width(int((last - first).total_seconds() * 1e6))
     span = Span(first, begin, last, width)
     known = principals(connection)
-    touched = touches(connection, target, span, known, proxies(connection))
+    touched = touches(connection, target, span, known, learnt_proxies(connection))
     granted = grants(connection, snapshot=snapshot)
     hands = {
         name

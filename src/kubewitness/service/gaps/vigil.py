@@ -23,12 +23,16 @@ MOST = 1000
 """Clusters that are watched; a log may name any number."""
 
 
-class _State(msgspec.Struct):
-    version: int = 1
-    looked: float = 0.0
-    clusters: dict[str, Cluster] = {}
-    open: dict[str, tuple[Gap, float]] = {}
-    waits: float = 0.0
+class _Saved(msgspec.Struct):
+    """What is known of one cluster, and when it was looked at last."""
+
+    version: int
+    looked: float
+    cluster: Cluster
+    open: dict[str, tuple[Gap, float]]
+
+
+_VERSION = 2
 
 
 class Vigil:
@@ -40,45 +44,54 @@ class Vigil:
     """
 
     def __init__(self) -> None:
-        self._state = _State()
+        self._looked = 0.0
+        self._clusters: dict[str, Cluster] = {}
+        self._open: dict[str, tuple[Gap, float]] = {}
+        self._waits = 0.0
         self._told: list[Gap] = []
 
-    @classmethod
-    def restored(cls, saved: bytes) -> Vigil:
-        """A vigil that goes on where it was ``saved``.
+    def saved(self) -> dict[str, bytes]:
+        """By cluster, all that is known of it, for ``restore``."""
+        open_: dict[str, dict[str, tuple[Gap, float]]] = defaultdict(dict)
+        for key, (gap, last) in self._open.items():
+            open_[gap.cluster][key] = gap, last
+        return {
+            name: msgspec.msgpack.encode(_Saved(_VERSION, self._looked, cluster, open_[name]))
+            for name, cluster in self._clusters.items()
+        }
 
-        Raises ``ValueError`` when ``saved`` is damaged or of another version: begin anew then.
+    def restore(self, cluster: str, saved: bytes) -> None:
+        """Go on with ``cluster`` where it was ``saved``.
+
+        Raises ``ValueError`` when ``saved`` is damaged or of another version: it begins anew then.
         """
-        vigil = cls()
         try:
-            vigil._state = msgspec.msgpack.decode(saved, type=_State)
+            known = msgspec.msgpack.decode(saved, type=_Saved)
         except msgspec.MsgspecError as error:
             raise ValueError("the saved state of the gaps is damaged") from error
-        if vigil._state.version != 1:
-            raise ValueError(f"the saved state of the gaps has version {vigil._state.version}")
-        return vigil
-
-    def saved(self) -> bytes:
-        """All that is known, for ``restored``."""
-        return msgspec.msgpack.encode(self._state)
+        if known.version != _VERSION:
+            raise ValueError(f"the saved state of the gaps has version {known.version}")
+        self._looked = max(self._looked, known.looked)
+        self._clusters[cluster] = known.cluster
+        self._open |= known.open
 
     @property
     def open(self) -> list[Gap]:
         """The gaps that are there now, the oldest first."""
-        gaps = (gap for gap, _ in self._state.open.values())
+        gaps = (gap for gap, _ in self._open.values())
         return sorted(gaps, key=lambda gap: (gap.since, gap.id))
 
     @property
     def late(self) -> int:
         """Events that came after the minute they belong to was closed."""
-        return sum(cluster.late for cluster in self._state.clusters.values())
+        return sum(cluster.late for cluster in self._clusters.values())
 
     def skews(self) -> dict[str, float]:
         """By cluster, how many seconds its clock is ahead of ours, as far as that can be seen: a
         clock that is behind looks like a delay."""
         return {
             name: max(-cluster.clocks[""].lag, 0.0)
-            for name, cluster in self._state.clusters.items()
+            for name, cluster in self._clusters.items()
             if "" in cluster.clocks and not math.isnan(cluster.clocks[""].lag)
         }
 
@@ -86,12 +99,12 @@ class Vigil:
         """By cluster, when events last arrived, and how old the newest of all was then."""
         return {
             name: (cluster.arrived, max(cluster.arrived - cluster.newest, 0.0))
-            for name, cluster in self._state.clusters.items()
+            for name, cluster in self._clusters.items()
         }
 
     def surveyed(self) -> dict[str, float]:
         """By cluster, the time of the newest event that was taken in."""
-        return {name: cluster.newest for name, cluster in self._state.clusters.items()}
+        return {name: cluster.newest for name, cluster in self._clusters.items()}
 
     def observe(self, survey: Survey, received: float, *, before: bool = False) -> None:
         """Take in a chunk that arrived here at ``received`` (unix seconds), or some time ``before``
@@ -101,7 +114,7 @@ class Vigil:
             sightings[seen.cluster].append(seen)
         for mark in survey.marks:
             marks[mark.cluster].append(mark)
-        clusters = self._state.clusters
+        clusters = self._clusters
         for name, its in sightings.items():
             if name in clusters or len(clusters) < MOST:
                 cluster = clusters.setdefault(name, Cluster())
@@ -113,18 +126,18 @@ class Vigil:
     def backlog(self, oldest: float, now: float) -> None:
         """What was accepted and waits to be stored, the oldest since ``oldest`` seconds."""
         if oldest <= WAITS:
-            self._state.waits = 0.0
-        elif not self._state.waits:
-            self._state.waits = now - oldest
+            self._waits = 0.0
+        elif not self._waits:
+            self._waits = now - oldest
 
     def changes(self, now: float) -> list[Gap]:
         """The gaps that opened or ended since the last call, in order of time."""
         # Not asked for long: the process stood still, or the clock was set.
-        if not 0 <= now - self._state.looked < ABSENT:
-            for watched in self._state.clusters.values():
+        if not 0 <= now - self._looked < ABSENT:
+            for watched in self._clusters.values():
                 watched.wake(now)
-        self._state.looked = now
-        before, self._state.open = self._state.open, {}
+        self._looked = now
+        before, self._open = self._open, {}
         for cluster, finding in self._found(now):
             key = "\0".join((cluster, finding.kind, finding.key))
             gap, last = _gap(cluster, finding), finding.last
@@ -133,20 +146,20 @@ class Vigil:
                 last = max(last, old[1])
             else:
                 self._told.append(gap)
-            self._state.open[key] = gap, last
+            self._open[key] = gap, last
         self._told += [self._ended(gap, last, now) for gap, last in before.values()]
         told, self._told = self._told, []
         return sorted(told, key=lambda gap: (gap.until or gap.since, gap.id))
 
     def _found(self, now: float) -> Iterator[tuple[str, Finding]]:
-        for name, cluster in self._state.clusters.items():
+        for name, cluster in self._clusters.items():
             for finding in cluster.judge(now):
                 yield name, finding
-        if self._state.waits:
-            yield "", _waiting(self._state.waits, now)
+        if self._waits:
+            yield "", _waiting(self._waits, now)
 
     def _ended(self, gap: Gap, last: float, now: float) -> Gap:
-        cluster = self._state.clusters.get(gap.cluster)
+        cluster = self._clusters.get(gap.cluster)
         why = gap.why
         if cluster is not None and gap.kind == "silence":
             lost = cluster.resumed > gap.since.timestamp()
