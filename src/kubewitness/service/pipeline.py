@@ -195,7 +195,6 @@ class Pipeline:
                     expired = time.monotonic()
             except (LakeError, OSError, duckdb.Error) as error:
                 logger.warning("the lake is not tidied up now: %s", plain(str(error)))
-            metrics.LAKE_PARTS.set(len(self._lake.parts()))
 
     def _look_around(self) -> None:
         """Hear what others have added, and save where witnesses stand."""
