@@ -9,7 +9,10 @@ DIR: labelled datasets (docs/evaluation.md). Of each, as far as it can be told:
   that changed its template, its number or its schedule, or, where somebody had just removed another
   pod of the owner since, that. The chain has to name that very request; asked once with bodies,
   once as if all had been logged at level Metadata.
-* attacks: asked for the cause of the last of their requests, the chain has to hold the first.
+* attacks: asked for the cause of the last of their requests, the chain has to hold the first. Where
+  nothing but the same person leads there, and not within one sitting, only the incident knows: of
+  attacks in the judged part, the incident that tells of the last request, its evidence, its further
+  events or its chain, has to tell of the first.
 
 Rewrites the block between ``<!-- causes:begin -->`` and ``<!-- causes:end -->`` in
 docs/forensics.md.
@@ -30,9 +33,12 @@ from typing import Any, NamedTuple
 import duckdb
 
 from kubewitness.errors import KubewitnessError
-from kubewitness.evaluate.dataset import ATTACK, Episode, read_dataset
+from kubewitness.evaluate.dataset import ATTACK, Dataset, read_dataset, trial
 from kubewitness.forensics.causes.chain import cause_of, cause_of_request
 from kubewitness.forensics.causes.record import Record
+from kubewitness.incidents.detection import detect
+from kubewitness.incidents.model import Incident
+from kubewitness.incidents.tracing import traced
 from kubewitness.inquiry import opened
 from throughput import ROOT, machine, rewrite, table
 
@@ -88,27 +94,42 @@ def main() -> None:
     for folder in options.folders:
         dataset = read_dataset(folder)
         with opened(dataset.files, cluster=dataset.name, bodies=True) as (_, connection, _):
-            rows += list(_attacks(dataset.name, dataset.episodes, connection))
+            rows += list(_attacks(dataset, connection))
             rows += list(_pods(dataset.name, options.pods, connection))
         print(*rows, sep="\n", file=sys.stderr)
     told = f"{machine()} Seed {SEED}."
     rewrite("causes", [told, table(("dataset", "asked", "right", "of"), rows)], PAGE)
 
 
-def _attacks(
-    name: str, episodes: tuple[Episode, ...], connection: duckdb.DuckDBPyConnection
-) -> Iterator[tuple[str, ...]]:
-    right: Counter[bool] = Counter()
-    for one in episodes:
+def _attacks(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, ...]]:
+    with trial(dataset) as ready:
+        since = ready.since
+        found = detect(ready.connection, ready.name, since=since)
+        incidents = traced(ready.connection, found.incidents)
+    chained: Counter[bool] = Counter()
+    told: Counter[bool] = Counter()
+    for one in dataset.episodes:
         rows = connection.execute(
             "SELECT audit_id FROM events WHERE audit_id IN (SELECT unnest(?))"
             " GROUP BY 1 ORDER BY min(received_at)",
             [list(one.audit_ids)],
         ).fetchall()
-        if one.label == ATTACK and rows:
-            chain = cause_of_request(Record(connection), rows[-1][0])
-            right[rows[0][0] in {step.audit_id for step in chain.steps}] += 1
-    yield name, "attacks traced to their first request", str(right[True]), str(right.total())
+        if one.label != ATTACK or not rows:
+            continue
+        first, last = rows[0][0], rows[-1][0]
+        chain = cause_of_request(Record(connection), last)
+        chained[first in {step.audit_id for step in chain.steps}] += 1
+        if since is None or one.start >= since:
+            told[any({first, last} <= _known(incident) for incident in incidents)] += 1
+    for what, right in (("the cause", chained), ("the incident", told)):
+        asked = f"attacks: {what} of the last request tells of the first"
+        yield dataset.name, asked, str(right[True]), str(right.total())
+
+
+def _known(incident: Incident) -> set[str]:
+    """What an incident tells of, by auditID."""
+    steps = incident.cause.steps if incident.cause else ()
+    return {*incident.evidence, *incident.events, *(step.audit_id for step in steps)}
 
 
 def _pods(name: str, n: int, connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, ...]]:
