@@ -493,6 +493,8 @@ def scratch_files(state: Path) -> Iterator[Path]:
 def test_a_stopped_run_leaves_no_temporary_files(
     number: signal.Signals, code: int, state: Path, log: Path
 ) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("whoever runs the tests has this signal ignored (nohup)")
     with subprocess.Popen(
         program("analyze", "-"),
         stdin=subprocess.PIPE,
@@ -521,6 +523,8 @@ def test_a_stopped_run_leaves_no_temporary_files(
 def test_a_query_that_takes_long_is_stopped_too(
     number: signal.Signals, code: int, state: Path
 ) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("whoever runs the tests has this signal ignored (nohup)")
     script = """
 import duckdb, kubewitness.analysis
 from kubewitness.cli import main

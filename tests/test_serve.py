@@ -319,7 +319,7 @@ def test_it_ends_when_it_is_told_to_even_before_it_is_ready(service: Service) ->
     service.begin()
     try:
         service.until(lambda: "Not a directory" in service.log.read_text(), "it can write")
-        assert service.check("readyz") == 503
+        assert service.check("statusz") == 503
         assert service.stop() == 0
     finally:
         service.kill()
