@@ -294,6 +294,7 @@ def test_a_bucket_may_disappear_and_come_back(
         store.put("b", b"2")
         refusing.away = False
         await until(lambda: polled.lines == [b"1", b"2"])
+        await until(lambda: any("is read again" in one.message for one in caplog.records))
 
     caplog.set_level(logging.INFO)
     polled.run(then())
