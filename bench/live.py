@@ -46,7 +46,7 @@ ATTACK_COPIES = 0xF000
 BURST = 3
 """So many copies come at once in the end."""
 BURST_COPY = ATTACK_COPIES - BURST
-LONG = 300.0
+LONG = 1800.0
 BUDGET = {"rate": 5000, "latency": 2.0, "restart": 5.0}
 
 
