@@ -22,8 +22,10 @@ from kubewitness.activity.technique import GRAVE
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import drawn_chain, line_to
 from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
-from kubewitness.forensics.causes.links import Found, causes, doubtful, habits
+from kubewitness.forensics.causes.found import Found
+from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
+from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.reach import drawn_reach, followed
 from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies, rehearsed
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, TOKEN_LIFE, Habit, Key, Scene

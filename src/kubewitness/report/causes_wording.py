@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kubewitness.activity.technique import GRAVE
+from kubewitness.forensics.causes.found import KINDS
 from kubewitness.forensics.causes.graph import Chain, Link, Reach, Step, Touched
-from kubewitness.forensics.causes.links import KINDS
 from kubewitness.report.wording import brief, duration, moment, plural, principal, utc
 
 _CONTROLLER = "system:serviceaccount:kube-system:"

@@ -9,9 +9,10 @@ from kubewitness.activity.action import action, outcome
 from kubewitness.errors import KubewitnessError
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
-from kubewitness.forensics.causes.links import Found, doubtful
+from kubewitness.forensics.causes.links import doubtful
 from kubewitness.forensics.causes.record import BIRTHS, Record
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
 from kubewitness.forensics.causes.subject import (

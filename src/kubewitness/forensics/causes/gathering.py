@@ -11,8 +11,12 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
-from kubewitness.forensics.causes.links import DELIVERY, RBAC, Found, causes, habits, rbac, role_of
+from kubewitness.forensics.causes.delivery import DELIVERY
+from kubewitness.forensics.causes.found import Found
+from kubewitness.forensics.causes.grants import RBAC, rbac, role_of
+from kubewitness.forensics.causes.links import causes
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
+from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import (
     DELIVERED,

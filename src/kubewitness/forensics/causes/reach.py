@@ -15,17 +15,12 @@ from kubewitness.errors import KubewitnessError
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
+from kubewitness.forensics.causes.found import Found
+from kubewitness.forensics.causes.grants import RBAC
 from kubewitness.forensics.causes.graph import Reach, Touched
-from kubewitness.forensics.causes.links import (
-    CERTIFIED,
-    ENTRY,
-    RBAC,
-    Found,
-    causes,
-    doubtful,
-    habits,
-)
+from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
+from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, habits
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
