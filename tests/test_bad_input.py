@@ -449,7 +449,7 @@ odd_values = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(sorted(event())), odd_values, max_size=4),

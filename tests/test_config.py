@@ -378,7 +378,7 @@ def test_aliases_are_read_as_what_they_stand_for(told: Told) -> None:
 YAML_ISH = st.text(alphabet=string.ascii_lowercase + ":-{}[]&*!|>'\"\n #,?%@`<", max_size=60)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.one_of(YAML_ISH, st.binary(max_size=60).map(lambda b: b.decode("latin-1"))))
 def test_any_file_is_settings_or_an_error_that_says_what(
     tmp_path_factory: pytest.TempPathFactory, text: str
@@ -590,7 +590,7 @@ def any_settings(draw: st.DrawFn) -> Settings:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(any_settings())
 def test_what_is_in_effect_is_read_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, wanted: Settings

@@ -179,5 +179,5 @@ def pack(path: Path) -> None:
     path.unlink()
 
 
-FollowedLog.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+FollowedLog.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 TestFollowedLog = FollowedLog.TestCase

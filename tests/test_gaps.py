@@ -410,7 +410,7 @@ def test_a_backlog_is_told_while_it_lasts() -> None:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_chunks_that_overtake_each_other_are_no_gaps(rng: random.Random) -> None:
     world = quiet(40)
     arrivals = sorted(world, key=lambda chunk: chunk[0] + rng.uniform(0, 50))

@@ -114,7 +114,7 @@ def test_items_are_told_apart_by_what_they_say_they_are(
     assert [one["auditID"] for one in read(taking, json.dumps(whole).encode())] == ["id-0", "id-1"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_whatever_is_cut_out_or_put_in_nothing_fails_and_other_events_come(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

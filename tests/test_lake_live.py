@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activities import START
@@ -103,7 +103,7 @@ batches = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10)
 @given(batches=batches, merging=st.booleans())
 def test_whatever_comes_twice_late_or_forged_every_record_is_there_once(
     tmp_path_factory: pytest.TempPathFactory,

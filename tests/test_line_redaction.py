@@ -168,7 +168,7 @@ def written(made: dict[str, Any], ascii_only: bool) -> bytes:
 lines_of = st.builds(written, events, st.booleans())
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(raw=st.lists(lines_of, min_size=1, max_size=40))
 def test_a_line_that_was_redacted_becomes_the_same_row(
     raw: list[bytes], tmp_path_factory: pytest.TempPathFactory

@@ -304,7 +304,7 @@ ROWS = st.lists(
 
 
 @given(ROWS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_line_is_in_exactly_one_group(rows: list[Row]) -> None:
     ledger = ledger_of([*KNOWN, *((line, SECRETS) for line in rows)])
     found = [group.tolist() for group in link(ledger)]

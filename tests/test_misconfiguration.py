@@ -305,7 +305,7 @@ def _series(who: str, things: list[tuple[str, str, str, tuple[str, ...]]]) -> Se
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     NAMES,
     st.lists(

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
@@ -178,7 +178,6 @@ def test_a_policy_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_policy(tmp_path / "none.yaml")
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="rules:level-{}[] \n'\"None*&!", max_size=60))
 def test_any_text_is_a_policy_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, text: str

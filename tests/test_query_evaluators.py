@@ -23,7 +23,6 @@ from queries import events, expressions, questions
 
 ALIKE = settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

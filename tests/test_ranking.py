@@ -67,7 +67,7 @@ def deeds_within(minutes: int) -> st.SearchStrategy[list[tuple[Row, dict[str, fl
 
 
 @given(deeds_within(300))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_stronger_evidence_never_lowers_a_score(told: list[tuple[Row, dict[str, float]]]) -> None:
     ledger = ledger_of([KNOWN, *told])
     # What is little evidence is less in a namespace that is new, and not worth a line.
@@ -89,7 +89,7 @@ def test_stronger_evidence_never_lowers_a_score(told: list[tuple[Row, dict[str, 
 
 
 @given(st.integers(1, 8))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_repeating_an_atom_adds_nothing(times: int) -> None:
     repeated = judged(*(deed(minute) for minute in range(times)))
     assert repeated.score <= judged(deed(0)).score
@@ -97,7 +97,7 @@ def test_repeating_an_atom_adds_nothing(times: int) -> None:
 
 
 @given(deeds_within(25), deeds_within(300))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_what_comes_later_never_hides_what_was_done(
     told: list[tuple[Row, dict[str, float]]], later: list[tuple[Row, dict[str, float]]]
 ) -> None:

@@ -317,7 +317,6 @@ def leaks(secrets: dict[str, str], shown: dict[str, bytes]) -> set[tuple[str, st
 
 @settings(
     max_examples=6,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())

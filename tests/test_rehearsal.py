@@ -410,7 +410,7 @@ def stamped(seconds: int, n: int) -> bytes:
     return json.dumps({"auditID": f"a{n}", "stageTimestamp": at}).encode()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     there=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 50)), max_size=30),
     new=st.lists(st.integers(-5, 60), max_size=10),

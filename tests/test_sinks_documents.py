@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
@@ -120,7 +120,7 @@ incidents: st.SearchStrategy[Incident] = st.builds(
     evidence=several, events=several,
 )  # fmt: skip
 notices = st.builds(Notice, st.sampled_from(KINDS), incidents, st.integers(1, 10**6))
-anything = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+anything = settings(max_examples=60)
 
 
 def strings(value: Any) -> Iterator[str]:

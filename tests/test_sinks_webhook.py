@@ -154,7 +154,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Template:
     return Template(place, "hook")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(one=texts, two=texts)
 def test_no_text_leaves_its_place(everything: Template, one: str, two: str) -> None:
     incident = msgspec.structs.replace(

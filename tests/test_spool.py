@@ -87,7 +87,7 @@ batches = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(
     first=batches,
     second=batches,
@@ -241,7 +241,7 @@ def test_a_torn_tail_is_cut_off_at_every_byte(tmp_path: Path) -> None:
             aside.unlink()
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damage_costs_what_it_hit_and_nothing_else(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubewitness.incidents.model import SEVERITIES, Incident
@@ -407,6 +407,18 @@ def test_what_goes_on_after_all_opens_once_more(state: State) -> None:
         assert sent(state) == [(kind, "a1", n)]
 
 
+def test_what_goes_on_without_being_wanted_any_more_ends_for_a_sink_once(state: State) -> None:
+    state.keep("prod", [incident()], [PAGER])
+    assert sent(state) == [("opened", "a1", 1)]
+    state.keep("prod", [over()], [PAGER])
+    assert sent(state) == [("resolved", "a1", 2)]
+    state.keep("prod", [incident(alert=False)], [PAGER])
+    state.keep("prod", [over(alert=False)], [PAGER])
+    assert sent(state) == []
+    state.keep("prod", [incident()], [PAGER])
+    assert [kind for kind, _, _ in sent(state)] == ["opened"]
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["keep", "end", "deliver", "fail", "give up"]),
@@ -419,7 +431,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(STEPS)
 def test_no_sink_hears_a_revision_twice_or_misses_the_newest(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -344,7 +344,7 @@ _LOG = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(log=_LOG)
 def test_every_breakdown_adds_up(log: list[Seen]) -> None:
     with opened(*log) as connection:

@@ -157,8 +157,17 @@ def _post(
     heard = {row.sink: row for row in rows}
     for sink in wanted:
         row = heard.get(sink.name)
-        if not passes(incident, sink) and (row is None or kind != "resolved"):
-            continue
+        if not passes(incident, sink):
+            if row is None:
+                continue
+            waits = row.revision > row.settled
+            if kind == "opened" and not waits:
+                # For this sink it stays over.
+                connection.execute(
+                    deliveries.update().where(deliveries.c.id == row.id).values(told=0)
+                )
+            if kind != "resolved" or not (waits or row.told):
+                continue
         if row is None:
             connection.execute(
                 deliveries.insert().values(
