@@ -18,7 +18,8 @@ import duckdb
 import msgspec
 import pytest
 
-from audit_log import event, quiet_days, write
+from audit_log import event, lines, quiet_days, write
+from forensic_log import POD, rollout
 from kubewitness.activity.rollup import ACTIVITY_COLUMNS
 from kubewitness.cli import cli
 from kubewitness.config.reading import read
@@ -39,6 +40,7 @@ from kubewitness.config.settings import (
 from kubewitness.config.webhook import flags
 from kubewitness.errors import ConfigError, QueryError
 from kubewitness.evaluate.figures import BEGIN, END
+from kubewitness.events.change import CHANGE_COLUMNS, METADATA
 from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.forensics.objects import condition
 from kubewitness.forensics.rbac.answer import Able, Access, Danger, Grant, Knowledge, Touched, Who
@@ -51,6 +53,7 @@ from kubewitness.incidents.model import (
     Refused,
 )
 from kubewitness.inquiry import opened
+from kubewitness.lake import arranging
 from kubewitness.query import grammar
 from kubewitness.query.fields import FIELDS, Field
 from kubewitness.query.grammar import parse
@@ -109,6 +112,14 @@ def test_every_column_of_an_event_is_documented_with_its_type() -> None:
     }
     assert documented == EVENT_COLUMNS
     assert list(documented) == list(EVENT_COLUMNS)
+
+
+def test_every_column_that_changes_have_besides_is_documented() -> None:
+    told = section(page("docs/events.md"), "## Events by object")
+    documented = {row[0].strip("`"): row[1] for row in rows(told)}
+    assert {**EVENT_COLUMNS, "date": "DATE", **documented} == CHANGE_COLUMNS
+    metadata = next(row[2] for row in rows(told) if row[0] == "`metadata`")
+    assert metadata.rpartition(": ")[2] == ", ".join(METADATA)
 
 
 def test_every_column_of_activity_is_documented() -> None:
@@ -296,10 +307,11 @@ def test_there_is_a_quick_start() -> None:
     assert len(COMMAND_LINES) >= 4
 
 
-def test_the_queries_of_the_lake_run(tmp_path: Path) -> None:
-    counting, whole = re.findall(r"```sql\n(.*?)```", page("docs/events.md"), re.DOTALL)
+def test_the_queries_of_the_lake_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arranging, "FEWEST_ROWS", 1)
+    counting, whole, running = re.findall(r"```sql\n(.*?)```", page("docs/events.md"), re.DOTALL)
     log = tmp_path / "audit.log"
-    log.write_bytes(quiet_days())
+    log.write_bytes(quiet_days() + lines(rollout()))
     with opened([log], lake=tmp_path / "lake") as (lake, _, _intake):
         first, *others = lake.parts()
     with duckdb.connect() as connection:
@@ -307,9 +319,11 @@ def test_the_queries_of_the_lake_run(tmp_path: Path) -> None:
         (first.parent / "merged-x.replaces").write_text(first.name)
         rest = connection.execute(whole.replace("DIR", str(tmp_path / "lake"))).fetchall()
         listed = connection.execute(lake.relation(others)).fetchall()
+        ran = connection.execute(running.replace("DIR", str(tmp_path / "lake"))).fetchall()
     assert len(found) > 1
     assert found[0][2] == max(n for _, _, n in found)
     assert len(rest) == len(listed) > 1
+    assert POD in {name for _, name, _ in ran}
 
 
 def script(name: str) -> ModuleType:

@@ -582,7 +582,8 @@ def test_what_is_looked_at_first_leaves_out_nothing_that_meets_a_condition(
     with log(tmp_path, CREATED, patched, gone(8)) as connection:
         found = holdings(connection, where(text))
         monkeypatch.setattr(
-            "kubewitness.forensics.objects.inventory.foreseen", lambda condition: "true"
+            "kubewitness.forensics.objects.workloads.foreseen",
+            lambda condition, answered=False: "true",
         )
         assert found == holdings(connection, where(text))
     assert bool(found.items) == (not text.startswith(("secret !=", "not (", "namespace = bank")))

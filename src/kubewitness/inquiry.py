@@ -100,8 +100,8 @@ def ask(
     stdin: BinaryIO | None = None,
     progress: Progress = lambda chunk, rows: None,
 ) -> tuple[_Found, Intake]:
-    """Read, and put ``question`` to a connection whose view ``events`` is what was asked for:
-    of ``cluster``, before ``until``, and of a temporary lake with bodies only if ``bodies``."""
+    """Read, and put ``question`` to a connection whose views (``Lake.attach``) are what was asked
+    for: of ``cluster``, before ``until``, and of a temporary lake with bodies only if asked for."""
     with opened(
         paths,
         lake=lake,
@@ -192,7 +192,7 @@ def bounds(connection: duckdb.DuckDBPyConnection, cluster: str | None) -> tuple[
 def narrow(
     connection: duckdb.DuckDBPyConnection, cluster: str | None, until: datetime | None
 ) -> None:
-    """Leave in the view ``events`` only what was asked for."""
+    """Leave in the views only what was asked for."""
     conditions = []
     if cluster:
         conditions.append(f"cluster = {quoted(cluster)}")
@@ -200,11 +200,11 @@ def narrow(
         conditions.append(
             f"stage_at < TIMESTAMP {quoted(until.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f'))}"
         )
-    if conditions:
-        connection.execute("DROP VIEW IF EXISTS all_events")
-        connection.execute("ALTER VIEW events RENAME TO all_events")
+    for view in ("events", "changes", "touches") if conditions else ():
+        connection.execute(f"DROP VIEW IF EXISTS all_{view}")
+        connection.execute(f"ALTER VIEW {view} RENAME TO all_{view}")
         connection.execute(
-            f"CREATE VIEW events AS SELECT * FROM all_events WHERE {' AND '.join(conditions)}"
+            f"CREATE VIEW {view} AS SELECT * FROM all_{view} WHERE {' AND '.join(conditions)}"
         )
 
 

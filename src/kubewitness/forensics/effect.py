@@ -2,7 +2,7 @@
 
 A dry run says so in its URI or, where something is to be deleted, in the options in its body
 (``kubectl delete --dry-run=server``): at level Metadata nothing tells such a one from a deletion.
-The SQL is over event columns.
+The SQL is over event columns; ``DRY_RUN`` is in ``events.change``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 BEGINS = "((verb = 'create' OR code IS NOT DISTINCT FROM 201) AND coalesce(subresource, '') = '')"
-DRY_RUN = """(contains(request_uri, '?dryRun=') OR contains(request_uri, '&dryRun=') OR (
-    (verb IN ('delete', 'deletecollection') OR subresource = 'eviction')
-    AND contains(CAST(request_object AS VARCHAR), '"dryRun":["')) IS TRUE)"""
 
 
 def begins(verb: str, subresource: str, code: int | None) -> bool:
@@ -26,7 +23,7 @@ def begins(verb: str, subresource: str, code: int | None) -> bool:
 
 
 def dry_run(verb: str, subresource: str, uri: str, request: Any) -> bool:
-    """``DRY_RUN`` of one request, of which ``request`` is the body.
+    """``events.change.DRY_RUN`` of one request, of which ``request`` is the body.
 
     >>> dry_run("delete", "", "/api/v1/namespaces/shop/pods/web", {"dryRun": ["All"]})
     True

@@ -29,6 +29,7 @@ from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.reach import drawn_reach, followed
 from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies, rehearsed
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, TOKEN_LIFE, Habit, Key, Scene
+from kubewitness.forensics.causes.touched import alike
 from kubewitness.forensics.target import bounds
 from kubewitness.incidents.model import Incident
 
@@ -206,7 +207,7 @@ def _told(incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence
     last = next((one for one in reversed(own) if one.audit_id in proven), own[-1])
     chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told, notes=notes)
     reached = _descendants(own, scene, told)
-    reach = drawn_reach(f"incident {incident.id}", own, reached, notes)
+    reach = drawn_reach(f"incident {incident.id}", alike(own), reached, notes)
     return msgspec.structs.replace(
         incident, cause=chain, reach=reach, prevention=prevention(own, chain.person)
     )

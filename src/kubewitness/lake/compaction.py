@@ -25,6 +25,7 @@ from pathlib import Path
 import duckdb
 
 from kubewitness.errors import LakeError
+from kubewitness.lake import arranging
 from kubewitness.lake.day import MERGED, REPLACES, Day, Footer, replaced
 from kubewitness.lake.locks import alone
 from kubewitness.lake.settling import copied
@@ -202,7 +203,8 @@ def _interleaved(footers: Iterable[Footer]) -> bool:
 
 
 def sweep(lake: Lake, grace: timedelta = GRACE) -> None:
-    """Delete what has been merged for longer than ``grace``, and lists of what never was."""
+    """Delete what has been merged for longer than ``grace``, lists of what never was, and the
+    arrangements of parts that are gone."""
     for day in lake.days():
         for listed in day.replacing():
             with alone(lake.events):
@@ -211,6 +213,7 @@ def sweep(lake: Lake, grace: timedelta = GRACE) -> None:
                     listed.unlink(missing_ok=True)
                 elif time.time() - listed.stat().st_mtime >= grace.total_seconds():
                     _forget_what_became(merged)
+    arranging.sweep(lake)
 
 
 def _forget_what_became(merged: Path) -> None:

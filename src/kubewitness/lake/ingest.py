@@ -2,7 +2,8 @@
 
 A chunk is written into ``staging`` in one pass. Afterwards the parts of each touched day are
 compared with what the lake holds, and renamed into place: a killed run leaves either a whole
-part or nothing, and running it again adds what is missing.
+part or nothing, and running it again adds what is missing. What lasts is put in the order of
+objects, too (``lake.arranging``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 import duckdb
 
 from kubewitness.lake.adding import stage
+from kubewitness.lake.arranging import arrange
 from kubewitness.lake.settling import Added, settle
 from kubewitness.lake.store import Lake
 from kubewitness.sources.reading import Chunk, Reader
@@ -47,4 +49,6 @@ def ingest(
                     reader.accepted(trusted, rows)
                 progress(trusted, rows or 0)
         settle(run, lake, connection, added)
+    if lake.lasting:
+        arrange(lake, connection)
     return added

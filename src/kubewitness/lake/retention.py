@@ -1,6 +1,7 @@
 """What is too old goes, by whole days: events, activity, and what lies in quarantine.
 
     LAKE/events/cluster=NAME/date=YYYY-MM-DD/
+    LAKE/objects/cluster=NAME/date=YYYY-MM-DD/
     LAKE/activity/cluster=NAME/date=YYYY-MM-DD/
 
 A day's age is counted from the newest day that any cluster has in the lake, or from today if that
@@ -55,12 +56,14 @@ def expire(
     now = now or datetime.now(UTC)
     gone = []
     with lake.writing(GOES_ON), alone(lake.root):
-        days = {root: dict(_days(root)) for root in (lake.events, lake.root / "activity")}
+        roots = {lake.events: events, lake.objects: events, lake.root / "activity": activity}
+        days = {root: dict(_days(root)) for root in roots}
         newest = max((day for found in days.values() for day in found.values()), default=None)
         today = min(now.date(), newest or now.date())
-        for found, kept in zip(days.values(), (events, activity), strict=True):
+        for root, kept in roots.items():
             # A day is over when the next begins, and its age is that of its end.
-            gone += [_deleted(folder, lake) for folder, day in found.items() if today - day > kept]
+            old = [folder for folder, day in days[root].items() if today - day > kept]
+            gone += [_deleted(folder, lake) for folder in old]
         gone += _emptied(lake, oldest=today - events, most=quarantine)
     return gone
 
@@ -74,9 +77,10 @@ def _days(root: Path) -> Iterator[tuple[Path, date]]:
 def _deleted(folder: Path, lake: Lake) -> Expired:
     """Out of the way by one rename; what a killed process leaves of it in staging is cleared."""
     sizes = []
-    for file in folder.iterdir():
+    for file in folder.rglob("*"):
         with suppress(FileNotFoundError):
-            sizes.append(file.stat().st_size)
+            if file.is_file():
+                sizes.append(file.stat().st_size)
     lake.staging.mkdir(exist_ok=True)
     away = lake.staging / f"expired-{uuid.uuid4().hex}"
     with alone(lake.events):

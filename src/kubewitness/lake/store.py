@@ -3,6 +3,7 @@
     LAKE/
       lake.json                 the format's version and the redaction key
       events/cluster=NAME/date=YYYY-MM-DD/part-UUID.parquet     (lake/day.py)
+      objects/                  large parts once more, in the order of objects (lake/arranging.py)
       quarantine/               lines that were no audit events, one JSON Lines file a run
       staging/                  parts being written; whatever a killed run left here is deleted
 
@@ -12,12 +13,13 @@ changes afterwards.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -26,12 +28,15 @@ import duckdb
 import msgspec
 
 from kubewitness.errors import LakeError
+from kubewitness.events.change import CHANGE_COLUMNS, TOUCH_COLUMNS, change_rows, touch_rows
 from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.events.normalisation import quoted
 from kubewitness.events.redaction import Redactor
 from kubewitness.lake.day import Day, damage
 from kubewitness.lake.locks import together
 from kubewitness.sources.spool import REMEDY
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 
@@ -65,10 +70,12 @@ class Lake:
         self.bodies = bodies
         self.durable = durable
         self.events = root / "events"
+        self.objects = root / "objects"
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
         self._days: dict[Path, Day] = {}
         self._attached: list[Path] = []
+        self._disarranged: set[Path] = set()
         self._header = self._open()
 
     @property
@@ -89,6 +96,20 @@ class Lake:
     def parts(self) -> list[Path]:
         """The event files, in a stable order."""
         return [part for day in self.days() for part in day.parts()]
+
+    def arrangement(self, part: Path) -> Path:
+        """Where the events of a part are in the order of objects, if they are."""
+        return self.objects / part.parent.relative_to(self.events) / part.stem
+
+    def arranged(self) -> dict[Path, list[Path]]:
+        """The files of all arrangements, by the part, which may be gone."""
+        found: dict[Path, list[Path]] = {}
+        for file in sorted(self.objects.glob("cluster=*/date=*/*/*.parquet")):
+            home = file.parent
+            if home not in self._disarranged:
+                day = self.events / home.parent.relative_to(self.objects)
+                found.setdefault(day / f"{home.name}.parquet", []).append(file)
+        return found
 
     @contextmanager
     def run(self) -> Iterator[Path]:
@@ -136,23 +157,30 @@ class Lake:
                 synced(self.root / folder)
         return placed
 
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make the view ``events`` (``EVENT_COLUMNS`` + ``date``) over all parts."""
+    def attach(
+        self, connection: duckdb.DuckDBPyConnection, parts: Sequence[Path] | None = None
+    ) -> None:
+        """Make the view ``events`` (``EVENT_COLUMNS`` + ``date``) over all parts, or some, and two
+        more over the same events, in which objects are found at once: ``changes``
+        (``CHANGE_COLUMNS``) of those that are changes, ``touches`` (``TOUCH_COLUMNS``) of all."""
         for left in reversed(range(ATTEMPTS)):
-            self._attached = self.parts()
+            chosen = self.parts() if parts is None else list(parts)
+            arranged = self.arranged()
+            files = [file for part in chosen for file in arranged.get(part, ())]
+            others = [part for part in chosen if part not in arranged]
+            self._attached = [*chosen, *files]
             try:
-                connection.execute(
-                    f"CREATE OR REPLACE VIEW events AS {self.relation(self._attached)}"
-                )
-            except duckdb.IOException:
-                if not left or not self.outdated:
+                for view, select in _views(chosen, files, others).items():
+                    connection.execute(f"CREATE OR REPLACE VIEW {view} AS {select}")
+            except duckdb.Error:
+                if not left or not (self.outdated or self._disarrange(files, connection)):
                     raise
             else:
                 return
 
     @property
     def outdated(self) -> bool:
-        """Whether parts of the view ``events`` are gone: merged into others, or too old. Then
+        """Whether files of the views are gone: merged into others, or too old. Then
         ``attach`` again and ask again."""
         return not all(part.exists() for part in self._attached)
 
@@ -161,23 +189,48 @@ class Lake:
     ) -> list[str]:
         """Move parts that cannot be read into the quarantine, so that none hides the others.
 
-        Looks at the schema of each part, of those to be looked at ``thoroughly`` at every value.
-        Returns a warning for each.
+        Looks at the schema of each part, of those to be looked at ``thoroughly`` at every value,
+        and of their arrangements, which are made anew. Returns a warning for each.
         """
+        thoroughly = list(thoroughly)
         problems = {
             part: footer.problem
             for day in self.days()
             for part, footer in day.fresh_footers(connection).items()
             if footer.problem
         }
+        arranged = self.arranged()
         for part in thoroughly:
-            if part not in problems and (problem := _problem(part, connection)):
+            select = self.relation([part])
+            if part not in problems and (problem := _problem(part, select, connection)):
                 problems[part] = problem
+        files = [file for part in thoroughly for file in arranged.get(part, ())]
         return [
-            f"damaged lake part {self._set_aside(part)} ({problem}): ingest the logs of"
-            f" {part.parent.name.partition('=')[2]} again to have its events back"
-            for part, problem in sorted(problems.items())
+            *(
+                f"damaged lake part {self._set_aside(part)} ({problem}): ingest the logs of"
+                f" {part.parent.name.partition('=')[2]} again to have its events back"
+                for part, problem in sorted(problems.items())
+            ),
+            *self._disarrange(files, connection),
         ]
+
+    def _disarrange(
+        self, files: Iterable[Path], connection: duckdb.DuckDBPyConnection
+    ) -> list[str]:
+        """Do without arrangements that cannot be read; returns a warning for each."""
+        warnings = []
+        for file in files:
+            kind = CHANGE_COLUMNS if file.name.startswith("changes-") else TOUCH_COLUMNS
+            problem = _problem(file, _rows([file], kind), connection)
+            if problem and file.parent not in self._disarranged:
+                self._disarranged.add(file.parent)
+                shutil.rmtree(file.parent, ignore_errors=True)
+                warnings.append(
+                    f"damaged {file} ({problem}): nothing is lost, and questions about objects take"
+                    " longer until 'kubewitness ingest' or 'serve' has made it again"
+                )
+                log.warning("%s", warnings[-1])
+        return warnings
 
     def _set_aside(self, part: Path) -> str:
         aside = self.quarantine / f"{part.parent.name}-{part.name}.damaged"
@@ -195,15 +248,7 @@ class Lake:
     @staticmethod
     def relation(parts: list[Path]) -> str:
         """A SELECT over these parts with the columns ``EVENT_COLUMNS`` and ``date``."""
-        if not parts:
-            empty = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in EVENT_COLUMNS.items())
-            return f"SELECT {empty}, NULL::DATE AS date WHERE false"
-        files = ", ".join(quoted(str(part)) for part in parts)
-        columns = ", ".join(f'"{name}"' for name in EVENT_COLUMNS)
-        return (
-            f"SELECT {columns}, date FROM read_parquet([{files}],"
-            " hive_partitioning=false, union_by_name=true)"
-        )
+        return _rows(parts, {**EVENT_COLUMNS, "date": "DATE"})
 
     def _open(self) -> _Header:
         if not _is_utf8(self.root):
@@ -250,6 +295,38 @@ class Lake:
             draft.unlink(missing_ok=True)
 
 
+def _views(parts: list[Path], arranged: list[Path], others: list[Path]) -> dict[str, str]:
+    """SQL for each view: over ``parts``, of which some are ``arranged`` in these files and
+    ``others`` are not."""
+    events = Lake.relation(others)
+    if not arranged:
+        return {
+            "events": Lake.relation(parts),
+            "changes": change_rows(events),
+            "touches": touch_rows(events),
+        }
+    changes = [file for file in arranged if file.name.startswith("changes-")]
+    reads = [file for file in arranged if not file.name.startswith("changes-")]
+    found = {
+        "changes": [_rows(changes, CHANGE_COLUMNS)],
+        "touches": [touch_rows(_rows(files, TOUCH_COLUMNS)) for files in (changes, reads)],
+    }
+    if others:
+        found["changes"].append(change_rows(events))
+        found["touches"].append(touch_rows(events))
+    unions = {view: " UNION ALL ".join(selects) for view, selects in found.items()}
+    return {"events": Lake.relation(parts), **unions}
+
+
+def _rows(files: list[Path], columns: dict[str, str]) -> str:
+    if not files:
+        empty = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
+        return f"SELECT {empty} WHERE false"
+    listed = ", ".join(quoted(str(file)) for file in files)
+    named = ", ".join(f'"{name}"' for name in columns)
+    return f"SELECT {named} FROM read_parquet([{listed}], hive_partitioning=false)"
+
+
 def synced(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -259,14 +336,12 @@ def synced(path: Path) -> None:
         os.close(descriptor)
 
 
-def _problem(part: Path, connection: duckdb.DuckDBPyConnection) -> str:
-    """Why a value of a part cannot be read, or ''."""
+def _problem(file: Path, select: str, connection: duckdb.DuckDBPyConnection) -> str:
+    """Why a value of a file, which ``select`` reads, cannot be read, or ''."""
     try:
-        connection.execute(
-            f"SELECT bit_xor(hash(part)) FROM ({Lake.relation([part])}) AS part"
-        ).fetchall()
+        connection.execute(f"SELECT bit_xor(hash(row)) FROM ({select}) AS row").fetchall()
     except duckdb.Error as error:
-        return damage(part, error)
+        return damage(file, error)
     return ""
 
 

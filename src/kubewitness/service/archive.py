@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -67,6 +67,10 @@ class Archive:
             for part in self._lake.parts()
             if part.parent.parent.name == self.folder.name and part.parent.name >= begin
         ]
+
+    def attach(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[Path]) -> None:
+        """Make the views of some parts (``Lake.attach``)."""
+        self._lake.attach(connection, parts)
 
     def put(
         self,

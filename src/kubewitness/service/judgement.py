@@ -180,9 +180,8 @@ class Judgement:
         if asked:
             since = min(one.opened_at for one in asked) - CAUSED_WITHIN
             parts = self._archive.parts(since.replace(tzinfo=None))
-            self._connection.execute(f"CREATE TEMP VIEW events AS {Lake.relation(parts)}")
+            self._archive.attach(self._connection, parts)
             known.update((_extent(one), one) for one in traced(self._connection, asked))
-            self._connection.execute("DROP VIEW events")
         return tuple(_with_cause(one, known.get(_extent(one))) for one in found)
 
 

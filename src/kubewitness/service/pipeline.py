@@ -32,6 +32,7 @@ from kubewitness.config.settings import Settings
 from kubewitness.errors import LakeError, StateError
 from kubewitness.incidents.model import Incident, Misconfiguration
 from kubewitness.lake.adding import add
+from kubewitness.lake.arranging import arrange
 from kubewitness.lake.compaction import compact
 from kubewitness.lake.engine import engine
 from kubewitness.lake.retention import expire
@@ -234,12 +235,17 @@ class Pipeline:
                 logger.warning("where %s stands is not saved: %s", plain(cluster), error)
 
     def _compact(self) -> list[Path]:
-        """Merge parts that have been heard, as was saved by now; returns what they became."""
+        """Merge parts that have been heard, as was saved by now, and put large ones in the order
+        of objects; returns what merged ones became."""
         found: list[Path] = []
         settled = timedelta(seconds=2 * HOUSEKEEPING)
         with engine(self._scratch / "merging") as connection:
             while len(found) < MERGES and (one := compact(self._lake, connection, settled=settled)):
                 found.append(one.part)
+            if len(found) < MERGES:
+                connection.execute("SET threads = 1")
+                connection.execute("SET memory_limit = '256MB'")
+                arrange(self._lake, connection, most=1)
         return found
 
     def _expire(self) -> None:

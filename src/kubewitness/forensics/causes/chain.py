@@ -102,7 +102,7 @@ def _swept(
         return []
     home = f" AND namespace = {quoted(what.namespace)}" if what.namespace else ""
     name = quoted(f'"name":"{what.name}"')
-    found = record.find(
+    found = record.changed(
         f"verb = 'deletecollection' AND resource = {quoted(what.kind.resource)} AND api_group ="
         f" {quoted(what.kind.group)}{home} AND subresource IS NULL"
         f" AND (NOT contains(request_uri, 'elector=') OR"
@@ -181,7 +181,9 @@ def drawn_chain(
     while frontier:
         frontier = {found.cause.key for key in frontier for found in told.get(key, ())} - known
         known |= frontier
-    drawn = Drawing({key: told[key] for key in known if key in told}, [*line, *further, *after])
+    drawn = Drawing(
+        {key: found for key, found in told.items() if key in known}, [*line, *further, *after]
+    )
     origin = line[0]
     person = next((one for one in line if one.of == "human"), None)
     return Chain(

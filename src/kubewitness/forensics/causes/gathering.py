@@ -136,7 +136,7 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
         elif schedules(one):
             near += record.around(one.name, one.namespace, one.at - _NEAR, one.at)
     if one.controller == "horizontal-pod-autoscaler":
-        near += record.find(
+        near += record.changed(
             f"resource = 'horizontalpodautoscalers' AND namespace = {quoted(one.namespace)}"
             " AND verb IN ('create', 'update', 'patch') AND subresource IS NULL",
             until=one.at,
@@ -147,14 +147,14 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
         kinds = ", ".join(quoted(kind) for kind in sorted(DELIVERED))
         written = f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch')"
         mine = f'"user" = {quoted(one.principal)}'
-        record.find(
+        record.changed(
             f"{written} AND subresource IS NULL AND NOT {mine}",
             since=one.at - DELIVERY,
             until=one.at,
             latest=True,
         )
         # Who tells the status of such objects is their controller.
-        record.find(
+        record.changed(
             f"{written} AND (subresource IS NULL OR subresource = 'status') AND {mine}",
             since=one.at - DELIVERY,
             until=one.at + _SOON,
@@ -164,7 +164,7 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
     stolen = one.of != "control-plane" or network(one.source_ip).scope == "public"
     if one.credential.startswith("JTI=") and home and stolen:
-        record.find(
+        record.changed(
             f"subresource = 'token' AND name = {quoted(name)} AND namespace = {quoted(home)}"
             f" AND {any_in('annotations', [one.credential])}",
             since=one.at - TOKEN_LIFE,
@@ -173,7 +173,7 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     if one.of in ("node", "control-plane"):
         return near
     if one.credential.startswith("X509SHA256="):
-        near += record.find(
+        near += record.changed(
             "resource = 'certificatesigningrequests' AND verb IN ('create', 'update', 'patch')",
             since=one.at - TOKEN_LIFE,
             until=one.at,

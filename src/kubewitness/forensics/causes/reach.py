@@ -7,17 +7,19 @@ controller that acts for one object is not followed to what it does for others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from kubewitness.activity.principal import principal_class
 from kubewitness.errors import KubewitnessError
+from kubewitness.events.change import READING
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import RBAC
-from kubewitness.forensics.causes.graph import Reach, Touched
+from kubewitness.forensics.causes.graph import Reach
 from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, habits
@@ -32,10 +34,14 @@ from kubewitness.forensics.causes.subject import (
     requests,
     timeless,
 )
+from kubewitness.forensics.causes.touched import Alike, alike, summarised
 from kubewitness.forensics.kind import CLUSTER_SCOPED
+from kubewitness.forensics.rbac.policy import GROUP
 from kubewitness.forensics.rbac.principals import username, usernames
 from kubewitness.forensics.target import Target, find, only_cluster
 
+_STEPS = INTERACTIVE | {"ephemeralcontainers", "approval", "eviction", "binding"}
+_STEERED = OWNED | OWNERS | {"namespaces", "serviceaccounts"}
 _ROUNDS = 6
 _FOLLOWED = 60
 """Deeds whose effects are looked for, the gravest first."""
@@ -79,8 +85,13 @@ def reach_of_principal(
         record.cluster = only_cluster(record.connection)
     name = username(who, usernames(record.connection))
     # Two plain equalities let the engine skip most of a lake, one of two does not.
-    wheres = (f'"user" = {quoted(name)}', f"impersonated_user = {quoted(name)}")
-    return _of_many(record, name, wheres, since, until)
+    wheres = (
+        f'"user" = {quoted(name)}',
+        f'impersonated_user = {quoted(name)} AND "user" IS DISTINCT FROM {quoted(name)}',
+    )
+    return _of_many(
+        record, name, wheres, lambda one: name in (one.principal, one.acting_as), since, until
+    )
 
 
 def reach_of_credential(
@@ -89,12 +100,19 @@ def reach_of_credential(
     """What was done with one token or certificate, and what came of it."""
     if record.cluster is None:
         record.cluster = only_cluster(record.connection)
-    return _of_many(record, credential, (any_in("extra", [credential]),), since, until)
+    return _of_many(
+        record,
+        credential,
+        (any_in("extra", [credential]),),
+        lambda one: one.credential == credential,
+        since,
+        until,
+    )
 
 
 def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach:
     """What came of some requests."""
-    return _reach(record, subject, seeds, [])
+    return drawn_reach(subject, alike(seeds), descendants(record, seeds))
 
 
 def reach_of_object(
@@ -102,7 +120,7 @@ def reach_of_object(
 ) -> Reach:
     """What came of everything that was done to an object."""
     record.cluster = what.cluster
-    seeds = record.find(
+    seeds = record.changed(
         f"{about(what)} AND (verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec',"
         " 'attach', 'portforward')) AND subresource IS DISTINCT FROM 'status'",
         since=since,
@@ -115,7 +133,7 @@ def reach_of_object(
             f"nothing changed {named(what)}",
             remedy="see 'kubewitness who' for who read it, and the times that you gave",
         )
-    return _reach(record, named(what), seeds, [])
+    return reach_of_deeds(record, named(what), seeds)
 
 
 def _is_principal(record: Record, text: str) -> bool:
@@ -128,50 +146,53 @@ def _is_principal(record: Record, text: str) -> bool:
 def _of_many(
     record: Record,
     subject: str,
-    wheres: Iterable[str],
+    wheres: Sequence[str],
+    own: Callable[[Deed], bool],
     since: datetime | None,
     until: datetime | None,
 ) -> Reach:
-    found = {
-        one.key: one
-        for where in wheres
-        for one in record.find(where, since=since, until=until, latest=True, most=_MOST)
-    }
-    deeds = sorted(found.values(), key=lambda one: one.turn)[-_MOST:]
-    if not deeds:
+    """What came of all requests for which a SQL condition holds, which are its ``own``."""
+    done = [one for where in wheres for one in record.alike(where, since, until)]
+    if not done:
         raise KubewitnessError(
             f"the log knows no request of {subject!r}",
             remedy="see the spelling, and the times that you gave",
         )
+    seeds: list[Deed] = []
+    leading = 0
+    for where in wheres:
+        found, n = record.gravest(f"{where} AND {_LEADING}", since, until, _FOLLOWED)
+        seeds, leading = [*seeds, *found], leading + n
     notes = []
-    if len(deeds) == _MOST:
+    if leading > _FOLLOWED:
         notes.append(
-            f"Only the latest {_MOST:,} requests were followed; narrow it with --since and --until."
+            f"What came of {len(seeds)} requests was followed, the gravest and latest of"
+            f" {leading:,} that could have led to something; narrow it with --since and --until."
         )
-    if any(one.of == "control-plane" for one in deeds):
+    if any(principal_class(one.principal) == "control-plane" for one in done):
         notes.append(
             "A controller acts for everybody: what it did is told, not whom it did it for."
         )
-    return _reach(record, subject, deeds, notes)
+    told = descendants(record, seeds, own)
+    return drawn_reach(subject, done, told, notes)
 
 
-_MOST = 20_000
-
-
-def _reach(record: Record, subject: str, seeds: Sequence[Deed], notes: list[str]) -> Reach:
-    told = descendants(record, seeds)
-    return drawn_reach(subject, seeds, told, notes)
+# What may lead on (``_leads_on``), of what was served.
+_LEADING = f"""(NOT {READING} AND coalesce(code, 200) < 400 AND (
+    subresource IN ({", ".join(map(quoted, sorted({*_STEPS, "token"})))})
+    OR resource IN ({", ".join(map(quoted, sorted(_STEERED)))})
+    OR api_group = {quoted(GROUP)}))"""
 
 
 def drawn_reach(
     subject: str,
-    seeds: Sequence[Deed],
+    done: Sequence[Alike],
     caused: Mapping[Key, tuple[Deed, list[Found]]],
     notes: Sequence[str] = (),
 ) -> Reach:
-    """A blast radius of what was done (``seeds``) and what that ``caused``."""
+    """A blast radius of what was ``done`` and what that ``caused``."""
     effects = [one for one, _ in caused.values()]
-    everything = [*seeds, *effects]
+    everything = [*sorted(done, key=lambda one: one.first), *alike(effects)]
     ranked = sorted(caused, key=lambda key: (-caused[key][0].technique.weight, key[2], key))
     drawn = Drawing({key: caused[key][1] for key in ranked[:_TOLD]},
                     [caused[key][0] for key in ranked[:_TOLD]])  # fmt: skip
@@ -183,12 +204,12 @@ def drawn_reach(
         )
     return Reach(
         subject=subject,
-        requests=len(everything),
-        start=min(one.at for one in everything),
-        end=max(one.at for one in everything),
+        requests=sum(one.n for one in everything),
+        start=min(one.first for one in everything),
+        end=max(one.last for one in everything),
         principals=tuple(dict.fromkeys(one.principal for one in everything))[:_TOLD],
         namespaces=tuple(sorted({one.namespace for one in everything} - {""})),
-        touched=summarised(seeds, effects),
+        touched=summarised(done, alike(effects)),
         steps=drawn.steps,
         links=drawn.links,
         more=max(0, len(caused) - _TOLD),
@@ -196,8 +217,11 @@ def drawn_reach(
     )
 
 
-def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, list[Found]]]:
-    """What ``seeds`` led to, directly and further on, each with the links into it."""
+def descendants(
+    record: Record, seeds: Sequence[Deed], own: Callable[[Deed], bool] = lambda one: False
+) -> dict[Key, tuple[Deed, list[Found]]]:
+    """What ``seeds`` led to, directly and further on, each with the links into it; what is ``own``
+    was done, not caused."""
     told: dict[Key, tuple[Deed, list[Found]]] = {}
     reached = {one.key for one in seeds}
     frontier = _gravest(seeds)
@@ -208,12 +232,14 @@ def descendants(record: Record, seeds: Sequence[Deed]) -> dict[Key, tuple[Deed, 
         _fetch_effects(record, frontier, asked)
         scene = record.scene()
         begin = scene.first_after(min(one.at for one in frontier))
-        later = [one for one in scene.deeds[begin:] if one.key not in reached]
+        later = [one for one in scene.deeds[begin:] if one.key not in reached and not own(one)]
         record.learn_habits(habits(scene, later))
         fresh: list[Deed] = []
         for effect in later:
             led = causes(scene, effect, sittings=False)
-            found = [one for one in led if followed(one) and one.cause.key in reached]
+            found = [
+                one for one in led if followed(one) and (one.cause.key in reached or own(one.cause))
+            ]
             if found:
                 reached.add(effect.key)
                 told[effect.key] = (effect, found)
@@ -235,11 +261,9 @@ def _gravest(deeds: Iterable[Deed]) -> list[Deed]:
 def _leads_on(one: Deed) -> bool:
     return (
         bool(one.issued)
-        or one.subresource in INTERACTIVE
-        or one.subresource in ("ephemeralcontainers", "approval", "eviction", "binding")
-        or one.resource in OWNED | OWNERS
-        or one.group == "rbac.authorization.k8s.io"
-        or one.resource in ("namespaces", "serviceaccounts")
+        or one.subresource in _STEPS
+        or one.resource in _STEERED
+        or one.group == GROUP
     )
 
 
@@ -260,13 +284,13 @@ def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: set[_Family]
         if one.issued and one.of not in ("node", "control-plane"):
             minted.append(one)
         elif one.resource == "namespaces" and one.verb == "delete":
-            record.find(
+            record.changed(
                 f"namespace = {quoted(one.name)} AND verb IN ('delete', 'deletecollection')",
                 since=one.at,
                 until=one.at + _AT_ONCE,
                 most=1000,
             )
-        elif one.group == "rbac.authorization.k8s.io" and one.name and one.verb in CHANGES:
+        elif one.group == GROUP and one.name and one.verb in CHANGES:
             allowing.append(one)
         elif one.subresource == "approval":
             _fetch_certified(record, one)
@@ -342,7 +366,7 @@ def _fetch_permitted(record: Record, deeds: Sequence[Deed]) -> None:
 
 def _fetch_certified(record: Record, one: Deed) -> None:
     """What was done with the certificate of an approved signing request."""
-    near = record.find(
+    near = record.changed(
         f"resource = 'certificatesigningrequests' AND name = {quoted(one.name)}",
         since=one.at - _AT_ONCE,
         until=one.at + _AT_ONCE,
@@ -376,42 +400,3 @@ def _fetch_certified(record: Record, one: Deed) -> None:
             until=one.at + CERTIFIED,
             most=1000,
         )
-
-
-def summarised(seeds: Sequence[Deed], caused: Sequence[Deed]) -> tuple[Touched, ...]:
-    """Deeds by what they could serve, kind of object and namespace, the grave first."""
-    groups: dict[tuple[bool, str, str, str], list[Deed]] = defaultdict(list)
-    for is_caused, deeds in ((False, seeds), (True, caused)):
-        for one in deeds:
-            if not one.resource:
-                continue
-            did = one.technique.did
-            groups[is_caused, did, one.kind, one.namespace].append(one)
-    touched = [_touched(key, deeds) for key, deeds in groups.items()]
-    return tuple(sorted(touched, key=lambda one: (-one.weight, one.caused, -one.n, one.first)))
-
-
-def _touched(key: tuple[bool, str, str, str], deeds: list[Deed]) -> Touched:
-    is_caused, did, kind, namespace = key
-    served = [one for one in deeds if one.served]
-    names = dict.fromkeys(one.name for one in served or deeds if one.name)
-    weight = max(one.technique.weight for one in deeds)
-    return Touched(
-        caused=is_caused,
-        did=did,
-        resource=kind,
-        namespace=namespace,
-        principals=tuple(dict.fromkeys(one.principal for one in deeds))[:8],
-        n=len(deeds),
-        refused=sum(one.refused for one in deeds),
-        objects=len(names),
-        examples=tuple(names)[:5],
-        # What was refused or tried out was not gained, and what machinery does of it is its job.
-        weight=round(weight * (1.0 if served else 0.5) * (0.6 if _machinery(deeds) else 1.0), 2),
-        first=min(one.at for one in deeds),
-        last=max(one.at for one in deeds),
-    )
-
-
-def _machinery(deeds: Iterable[Deed]) -> bool:
-    return all(one.of in ("control-plane", "node") for one in deeds)

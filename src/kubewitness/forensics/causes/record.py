@@ -6,20 +6,23 @@ second: the engine skips what a name or a time rules out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
 
 import duckdb
 from msgspec.structs import replace
 
 from kubewitness.activity.network import learn_proxies
 from kubewitness.activity.principal import UNAUTHENTICATED
+from kubewitness.activity.technique import technique
+from kubewitness.events.change import READING
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
 from kubewitness.forensics.causes.deed import COLUMNS, CREATES, Deed, deed
 from kubewitness.forensics.causes.scene import DELETES, PAUSE, SITTING, Habit, Key, Scene
+from kubewitness.forensics.causes.touched import MOST_NAMES, Alike
 from kubewitness.forensics.target import bounds
 
 _READ = "verb IN ('get', 'list', 'watch')"
@@ -39,7 +42,7 @@ _TIMES = 1000
 
 
 class Record:
-    """Reads the view ``events`` of a connection; every deed and body at most once.
+    """Reads the views ``events`` and ``changes`` of a connection; every deed and body at most once.
 
     A question is about one ``cluster``, which may turn out only by what it asks for; ``until``
     leaves out what was received later.
@@ -97,13 +100,93 @@ class Record:
             return []
         if len(times) <= _TIMES:
             # Wide columns are read where something was found, and nowhere else.
-            literals = {_literal(at.replace(tzinfo=UTC)) for (at,) in times}
+            literals = {_literal(_utc(at)) for (at,) in times}
             conditions += f" AND stage_at IN ({', '.join(sorted(literals))})"
         rows = self.connection.execute(
             f"SELECT {COLUMNS} FROM events WHERE {conditions} {ordered}"
         ).fetchall()
+        return self._known(rehearsed(self.connection, [deed(row, self.proxies) for row in rows]))
+
+    def changed(
+        self,
+        where: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        most: int = _ENOUGH,
+        latest: bool = False,
+    ) -> list[Deed]:
+        """As ``find``, of changes (``events.change``): quick where ``where`` names objects."""
+        rows = self.connection.execute(
+            f"""SELECT {COLUMNS}, dry_run FROM changes
+            WHERE {self._conditions(where, since, until)}
+            ORDER BY received_at{" DESC" if latest else ""}, stage_at LIMIT {most}"""
+        ).fetchall()
+        found = ((deed(tuple(row), self.proxies), dry) for *row, dry in rows)
+        return self._known(replace(one, dry=True) if dry else one for one, dry in found)
+
+    def alike(self, where: str, since: datetime | None, until: datetime | None) -> list[Alike]:
+        """All requests for which the SQL ``where`` holds, those that are alike in one; of a watch
+        or exec both the start and the end are logged, and neither counts twice."""
+        conditions = self._conditions(where, since, until)
+        rows = self.connection.execute(
+            f"""WITH done AS (
+                SELECT "user", verb, api_group, resource, subresource, namespace, name, code, stage,
+                    received_at, '' AS traits, false AS dry
+                FROM touches WHERE {READING} AND {conditions}
+                UNION ALL
+                SELECT "user", verb, api_group, resource, subresource, namespace, name, code, stage,
+                    received_at, traits, dry_run
+                FROM changes WHERE NOT {READING} AND {conditions}
+            ), named AS (
+                SELECT coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS principal, verb,
+                    coalesce(resource, '') || CASE WHEN api_group <> '' THEN '.' || api_group
+                        ELSE '' END AS kind,
+                    coalesce(subresource, '') AS subresource, coalesce(namespace, '') AS namespace,
+                    coalesce(traits, '') AS traits, coalesce(code >= 400, false) AS refused,
+                    coalesce(dry, false) AS dry, coalesce(name, '') AS name,
+                    greatest(count(*) FILTER (stage = 'ResponseStarted'),
+                        count(*) FILTER (stage <> 'ResponseStarted')) AS n,
+                    min(received_at) AS first, max(received_at) AS last
+                FROM done WHERE stage <> 'RequestReceived' GROUP BY ALL
+            )
+            SELECT principal, verb, kind, subresource, namespace, traits, refused, dry,
+                sum(n)::BIGINT, count(*) FILTER (name <> ''),
+                (list(name ORDER BY first, name) FILTER (name <> ''))[:{MOST_NAMES}],
+                min(first), max(last)
+            FROM named GROUP BY ALL"""
+        ).fetchall()
+        return [
+            Alike._make((*row[:-3], tuple(row[-3] or ()), _utc(row[-2]), _utc(row[-1])))
+            for row in rows
+        ]
+
+    def gravest(
+        self, where: str, since: datetime | None, until: datetime | None, most: int
+    ) -> tuple[list[Deed], int]:
+        """Of the changes for which ``where`` holds up to ``most``, and how many there are: the
+        latest of those that are alike before another of them, those that matter most first."""
+        rows = self.connection.execute(
+            f"""SELECT stage_at, verb, coalesce(resource, '') || CASE WHEN api_group <> ''
+                THEN '.' || api_group ELSE '' END, coalesce(subresource, ''),
+                coalesce(namespace, ''), coalesce(traits, '')
+            FROM changes WHERE {self._conditions(where, since, until)} ORDER BY stage_at DESC"""
+        ).fetchall()
+        if not rows:
+            return [], 0
+        turns: Counter[tuple[str, ...]] = Counter()
+        ranked = []
+        for number, (_, *what) in enumerate(rows):
+            ranked.append((turns[tuple(what)], -technique(*what).weight, number))
+            turns[tuple(what)] += 1
+        chosen = {rows[number][0] for *_, number in sorted(ranked)[:most]}
+        times = ", ".join(sorted(_literal(_utc(at)) for at in chosen))
+        found = self.changed(f"{where} AND stage_at IN ({times})", since=since, until=until)
+        return found, len(rows)
+
+    def _known(self, deeds: Iterable[Deed]) -> list[Deed]:
         found: dict[Key, Deed] = {}
-        for one in rehearsed(self.connection, [deed(row, self.proxies) for row in rows]):
+        for one in deeds:
             known = self.deeds.get(one.key)
             # All stages of a request are one deed; only an answer has a code.
             if known is None or (known.code is None and one.code is not None):
@@ -145,24 +228,24 @@ class Record:
             if not times:
                 return []
             where += f" AND stage_at IN ({', '.join(times)})"
-        found = self.find(where, since=since, until=until, latest=True)
+        found = self.changed(where, since=since, until=until, latest=True)
         return [one for one in found if (one.namespace, one.name) in pairs or
                 (one.resource == "namespaces" and ("", one.name) in pairs)]  # fmt: skip
 
     def _times(self, where: str, until: datetime | None) -> list[str]:
         """When deeds were done that are worth a look, as SQL: where there are too many, the last
         creation and the latest deeds of every object before more of any. Short columns only are
-        read for it: whole rows all over a log of millions would take seconds."""
+        read for it."""
         rows = self.connection.execute(
             f"""SELECT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
             row_number() OVER (PARTITION BY namespace, name, resource, birth ORDER BY stage_at DESC)
             AS turn, birth FROM (SELECT stage_at, namespace, name, resource, {CREATES} AS birth
-            FROM events WHERE {self._conditions(where, None, until)})
+            FROM changes WHERE {self._conditions(where, None, until)})
             WINDOW latest AS (PARTITION BY namespace, name, resource ORDER BY stage_at DESC))
             WHERE age <= {_LATEST} OR (birth AND turn <= {_FIRST})
             GROUP BY stage_at ORDER BY min(least(age, turn)), stage_at DESC LIMIT {_LOOKS}"""
         ).fetchall()
-        return [_literal(at.replace(tzinfo=UTC)) for (at,) in rows]
+        return [_literal(_utc(at)) for (at,) in rows]
 
     def life(self, where: str, until: datetime | None = None) -> list[Deed]:
         """What made, changed and ended the object of ``where``: of each kind of deed the first few
@@ -172,7 +255,7 @@ class Record:
                 SELECT coalesce(namespace, '') AS namespace, verb, subresource, stage_at,
                     {CREATES} AS creates,
                     coalesce(code < 400, true) AS served
-                FROM events WHERE {self._conditions(where, None, until)}
+                FROM changes WHERE {self._conditions(where, None, until)}
             ), born AS (
                 SELECT *, max(stage_at) FILTER (creates AND served)
                     OVER (PARTITION BY namespace) AS birth FROM own
@@ -188,14 +271,14 @@ class Record:
         ).fetchall()
         if not rows:
             return []
-        times = ", ".join(_literal(at.replace(tzinfo=UTC)) for (at,) in rows)
-        return self.find(f"{where} AND stage_at IN ({times})", until=until, latest=True)
+        times = ", ".join(_literal(_utc(at)) for (at,) in rows)
+        return self.changed(f"{where} AND stage_at IN ({times})", until=until, latest=True)
 
     def around(
         self, prefix: str, namespace: str, since: datetime, until: datetime, most: int = _ENOUGH
     ) -> list[Deed]:
         """What was done in a namespace to objects whose name begins so, and to nameless ones."""
-        return self.find(
+        return self.changed(
             f"namespace = {quoted(namespace)} AND {_DONE} AND (name IS NULL OR"
             f" starts_with(name, {quoted(prefix)}))",
             since=since,
@@ -221,15 +304,17 @@ class Record:
         wanted = [one for one in deeds if one.key not in self.bodies]
         for one in wanted:
             self.bodies[one.key] = None
-        for key, request, response in _read(
-            self.connection, wanted, "request_object, response_object"
-        ):
+        for key, request, response in _bodies(self.connection, wanted):
             if self.bodies.get(key) is None:
                 self.bodies[key] = body(request, response)
 
 
 # A watch or an exec may last; forty minutes is what API servers give a watch at most.
 _LONGEST = timedelta(hours=1)
+
+
+def _utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC)
 
 
 def _literal(at: datetime) -> str:
@@ -266,31 +351,45 @@ def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
 def rehearsed(connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> list[Deed]:
     """Deeds, those marked as dry runs of which only the body says so: deletes. (Components make
     no dry runs, and delete all day.)"""
-    doubtful = [
-        one for one in deeds
+    doubtful = {
+        one.key: one
+        for one in deeds
         if one.verb in DELETES and one.served and one.of not in ("node", "control-plane")
-    ]  # fmt: skip
-    asked = "json_extract_string(request_object, '$.dryRun[0]')"
-    dry = {key for key, *said in _read(connection, doubtful, asked) if any(said)}
+    }
+    if not doubtful:
+        return list(deeds)
+    times = sorted(one.answered for one in doubtful.values())
+    # Dry runs are rare, and the engine knows where none is.
+    rows = connection.execute(
+        f"""SELECT {_KEY} FROM changes WHERE dry_run AND verb IN ({_listed(DELETES)})
+        AND stage_at BETWEEN {_literal(times[0])} AND {_literal(times[-1])}"""
+    ).fetchall()
+    dry = {(*who, _utc(at)) for *who, at in rows} & doubtful.keys()
     return [replace(one, dry=True) if one.key in dry else one for one in deeds]
 
 
-def _read(
-    connection: duckdb.DuckDBPyConnection, deeds: Iterable[Deed], columns: str
-) -> Iterator[tuple[Any, ...]]:
-    """The keys of deeds whose bodies were kept, each with these SQL ``columns``."""
+_KEY = """audit_id, coalesce(nullif("user", ''), '<unauthenticated>'),
+    coalesce(received_at, stage_at)"""
+
+
+def _bodies(
+    connection: duckdb.DuckDBPyConnection, deeds: Iterable[Deed]
+) -> Iterator[tuple[Key, str | None, str | None]]:
+    """The keys of deeds whose bodies were kept, each with its request and its answer."""
     kept = [one for one in deeds if one.level != "Metadata"]
     for start in range(0, len(kept), 200):
         some = kept[start : start + 200]
         times = ", ".join(sorted({_literal(one.answered) for one in some}))
+        names = f" AND name IN ({_listed(one.name for one in some)})"
         rows = connection.execute(
-            f"""SELECT audit_id, coalesce(nullif("user", ''), '<unauthenticated>'),
-            coalesce(received_at, stage_at), {columns} FROM events WHERE stage_at IN ({times})
-            AND audit_id IN ({_listed(one.audit_id for one in some)})
-            AND cluster IN ({_listed(one.cluster for one in some)})"""
+            f"""SELECT {_KEY}, request_object, response_object FROM changes
+            WHERE stage_at IN ({times}) AND audit_id IN ({_listed(one.audit_id for one in some)})
+            AND cluster IN ({_listed(one.cluster for one in some)})
+            AND resource IN ({_listed(one.resource for one in some)})
+            {names if all(one.name for one in some) else ""}"""
         ).fetchall()
-        for audit_id, who, at, *told in rows:
-            yield (audit_id, who, at.replace(tzinfo=UTC)), *told
+        for audit_id, who, at, request, response in rows:
+            yield (audit_id, who, _utc(at)), request, response
 
 
 def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> dict[Habit, int]:

@@ -55,22 +55,22 @@ def meets(condition: Expression) -> Callable[[Workload], bool]:
     return lambda one: holds(_fields(one))
 
 
-def foreseen(condition: Expression) -> str:
-    """SQL over events: true at least for one write of each object that ever is like that, and of
-    few others."""
+def foreseen(condition: Expression, *, answered: bool = False) -> str:
+    """SQL over changes: true at least for one write of each object that ever is like that, and of
+    few others. Of those that were ``answered`` with their pod spec, or of the others."""
     match condition:
         case Question():
-            return " OR ".join(_words(condition)) or "true"
+            return " OR ".join(_words(condition, answered)) or "true"
         case Not():
             return "true"
         case And(terms):
             # Two things may have come by two writes: together only what never changes is asked for.
-            fixed = [foreseen(one) for one in terms if _is_fixed(one)]
-            rest = (foreseen(one) for one in terms if not _is_fixed(one))
+            fixed = [foreseen(one, answered=answered) for one in terms if _is_fixed(one)]
+            rest = (foreseen(one, answered=answered) for one in terms if not _is_fixed(one))
             found = [*fixed, next((sql for sql in rest if sql != "true"), "true")]
             return " AND ".join(f"({one})" for one in found)
         case Or(terms):
-            return " OR ".join(f"({foreseen(one)})" for one in terms)
+            return " OR ".join(f"({foreseen(one, answered=answered)})" for one in terms)
 
 
 def _fields(one: Workload) -> Mapping[str, str | Sequence[str]]:
@@ -92,7 +92,7 @@ def _is_fixed(condition: Expression) -> bool:
     return isinstance(condition, Question) and condition.field.name in _FIXED
 
 
-def _words(question: Question) -> Iterator[str]:
+def _words(question: Question, answered: bool) -> Iterator[str]:
     """For each value a test that holds wherever the question does; none where nothing is known."""
     name, texts = question.field.name, [str(value) for value in question.values]
     exact = question.operator == "in" and all(map(_PLAIN.fullmatch, texts))
@@ -104,10 +104,20 @@ def _words(question: Question) -> Iterator[str]:
         elif name in _IN_BODIES:
             # In JSON a slash may be escaped.
             word = max(text.split("/"), key=len)
-            yield f"contains(CAST(annotations AS VARCHAR), {quoted(word)})"
-            yield f"({_JSON_PATCH} AND contains(CAST(request_object AS VARCHAR), {quoted(word)}))"
-            pattern = quoted(_IN_BODIES[name] + re.escape(word))
-            for body in ("request_object", "response_object"):
-                yield f"regexp_matches(CAST({body} AS VARCHAR), {pattern})"
+            yield from _in_spec(name, word) if answered else _in_bodies(name, word)
         else:
             return
+
+
+def _in_spec(name: str, word: str) -> Iterator[str]:
+    spec = "CAST(pod_spec AS VARCHAR)"
+    yield f"""(contains({spec}, {quoted(word)})
+        AND regexp_matches({spec}, {quoted(_IN_BODIES[name] + re.escape(word))}))"""
+
+
+def _in_bodies(name: str, word: str) -> Iterator[str]:
+    yield f"contains(CAST(annotations AS VARCHAR), {quoted(word)})"
+    yield f"({_JSON_PATCH} AND contains(CAST(request_object AS VARCHAR), {quoted(word)}))"
+    pattern = quoted(_IN_BODIES[name] + re.escape(word))
+    for body in ("request_object", "response_object"):
+        yield f"regexp_matches(CAST({body} AS VARCHAR), {pattern})"

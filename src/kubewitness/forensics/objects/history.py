@@ -46,7 +46,7 @@ def history(
     until: datetime | None = None,
     limit: int | None = None,
 ) -> History:
-    """All that the view ``events`` says was done to ``target``, from ``since`` until ``until``;
+    """All that the view ``changes`` says was done to ``target``, from ``since`` until ``until``;
     with ``limit`` the latest so many requests that wrote it or entered it."""
     seen = outline(connection, target, until) if since or limit else None
     began = latest(seen, limit) if seen and limit else None

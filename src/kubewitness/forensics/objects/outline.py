@@ -49,7 +49,7 @@ def outline(
         parameters["until"] = naive(until)
     rows = connection.execute(
         f"""SELECT stage_at, verb, coalesce(subresource, ''), code, coalesce(object_uid, ''),
-            {WHOLE} IS TRUE, level = 'Metadata' IS TRUE FROM events
+            {WHOLE} IS TRUE, level = 'Metadata' IS TRUE FROM changes
         WHERE {where} AND name = $name AND {ANSWERED} AND ({WRITING} OR ({ENTERING}))
         ORDER BY stage_at""",
         parameters,

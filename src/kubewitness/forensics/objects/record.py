@@ -101,13 +101,17 @@ class Record:
 _REASON = """coalesce(json_extract_string(annotations, '$."authorization.k8s.io/reason"'), '')"""
 _NOT_THE_OBJECT = frozenset({"Status", "Scale", "Table", "PartialObjectMetadata", None})
 
-COLUMNS = f"""audit_id, stage_at, verb, coalesce(subresource, '') AS subresource, level,
+_HEAD = f"""audit_id, stage_at, verb, coalesce(subresource, '') AS subresource, level,
     coalesce("user", '') AS "user", coalesce(impersonated_user, '') AS acting_as, source_ips,
     coalesce(user_agent, '') AS user_agent, {_REASON} AS reason, code, stage, request_uri,
-    coalesce(object_uid, '') AS object_uid,
+    coalesce(object_uid, '') AS object_uid"""
+COLUMNS = f"""{_HEAD},
     CAST(request_object AS VARCHAR) AS request, CAST(response_object AS VARCHAR) AS response,
     CASE WHEN contains(CAST(annotations AS VARCHAR), 'patch.webhook.admission.k8s.io')
         THEN CAST(annotations AS VARCHAR) END AS admission"""
+
+BARE = f"{_HEAD}, NULL AS request, NULL AS response, NULL AS admission"
+"""As ``COLUMNS``, without bodies."""
 
 # Enough to tell what began and ended. Writes of one object hardly end at the same instant.
 _FEWEST = """CAST(stage_at AS VARCHAR) AS audit_id, stage_at, verb,
@@ -127,7 +131,7 @@ def records(
     seen: Sequence[Seen] | None = None,
     sources: bool = True,
 ) -> list[Record]:
-    """All that the view ``events`` says of ``target`` until ``until``, in order.
+    """All that the view ``changes`` says of ``target`` until ``until``, in order.
 
     With ``since`` and what was ``seen`` of it (``outline``) little is read of what was before the
     last answer until then that holds the whole object, where there are many: no bodies, and only
@@ -166,7 +170,7 @@ def _read(
         columns, telling = _FEWEST, f"{WRITING} AND {_any_of(only)}"
     # Asked one by one: plain equalities are what lets the engine skip most of a lake.
     named = connection.execute(
-        f"""SELECT {columns} FROM events WHERE {where} AND {ANSWERED}
+        f"""SELECT {columns} FROM changes WHERE {where} AND {ANSWERED}
             AND name = $name AND {telling}""",
         parameters,
     ).fetchall()
@@ -175,7 +179,7 @@ def _read(
         del parameters["name"]
         parameters["first"] = min(row[1] for row in named)
         swept = connection.execute(
-            f"""SELECT {columns} FROM events WHERE {where} AND {ANSWERED}
+            f"""SELECT {columns} FROM changes WHERE {where} AND {ANSWERED}
                 AND verb = 'deletecollection' AND stage_at >= $first""",
             parameters,
         ).fetchall()

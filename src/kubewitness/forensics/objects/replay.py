@@ -202,7 +202,10 @@ def _selected(state: State, record: Record) -> bool | None:
     selector = record.query.get("labelSelector", [""])[0]
     if not selector:
         return True
-    labels = child(state.object, "metadata").get("labels")
+    metadata = child(state.object, "metadata")
+    labels = metadata.get("labels")
+    if labels is None and type(metadata) is dict:
+        labels = {}
     # Of labels that are known in part, nobody can say which are missing.
     return selects(selector, labels) if type(labels) is dict else None
 

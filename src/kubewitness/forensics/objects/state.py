@@ -25,7 +25,8 @@ TWO_LIVES = "These are two objects: the first was deleted, and another of its na
 def states_at(
     connection: duckdb.DuckDBPyConnection, target: Target, times: Sequence[datetime]
 ) -> list[State]:
-    """The state of ``target`` after all that the view ``events`` has of it until each of ``times``.
+    """The state of ``target`` after all that the view ``changes`` has of it until each of
+    ``times``.
 
     Raises ``KubewitnessError`` where nothing was said of it by then.
     """
@@ -44,7 +45,7 @@ def _too_early(
     connection: duckdb.DuckDBPyConnection, target: Target, at: datetime
 ) -> KubewitnessError:
     row = connection.execute(
-        """SELECT min(stage_at) FROM events WHERE cluster = ? AND resource = ? AND api_group = ?
+        """SELECT min(stage_at) FROM changes WHERE cluster = ? AND resource = ? AND api_group = ?
             AND name = ? AND coalesce(nullif(namespace, ?), '') = ''
             AND code < 400 AND verb <> 'get'""",
         [

@@ -44,7 +44,7 @@ def access(
     bound = {one.user for b in held.policy.bindings.values() for one in b.subjects} - {""}
     user = username(text, {*known, *bound})
     groups = known[user].groups if user in known else groups_of(user)
-    done = deeds(connection, user)
+    done = deeds(connection, user, held.policy.restricted)
     acted = impersonations(connection, user)
     return Access(
         cluster,

@@ -19,7 +19,6 @@ import duckdb
 import msgspec
 
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.effect import DRY_RUN
 from kubewitness.forensics.rbac.answer import Knowledge, Source
 from kubewitness.forensics.rbac.manifest import manifests, read, snapshot_of
 from kubewitness.forensics.rbac.policy import GROUP, Binding, Key, Policy, Role
@@ -68,7 +67,8 @@ class Grants:
 
 
 def grants(connection: duckdb.DuckDBPyConnection, *, snapshot: Path | None = None) -> Grants:
-    """What the view ``events`` (of one cluster) and a snapshot, if there is one, tell of its end.
+    """What the views ``events`` and ``changes`` (of one cluster) and a snapshot, if there is one,
+    tell of its end.
 
     A snapshot (``kubectl get clusterroles,clusterrolebindings,roles,rolebindings -A -o yaml``)
     stands for the time that is asked about: what it does not have, there was not.
@@ -146,20 +146,14 @@ class _Told(NamedTuple):
     """What the rest of such a request says."""
 
     uri: str
-    dry_run: bool
     request: str | None
     response: str | None
 
 
 def _logged(connection: duckdb.DuckDBPyConnection) -> _Known:
     """The objects as they were last seen."""
-    for only in ("true", f"NOT {DRY_RUN}"):
-        seen = [_Seen(*row) for row in connection.execute(_SEEN.format(only=only)).fetchall()]
-        told = _told(connection, seen)
-        # A dry run changes nothing. To leave them out at once would mean to read all URIs, which
-        # costs more than the rest, and most often none is in the way.
-        if not any(one.dry_run for one in told.values()):
-            break
+    seen = [_Seen(*row) for row in connection.execute(_SEEN).fetchall()]
+    told = _told(connection, seen)
     known = _Known({})
     unreadable = 0
     for one in sorted(seen, key=lambda one: one.at):
@@ -211,19 +205,20 @@ def _forget(known: _Known, keys: Iterable[Key]) -> None:
 def _told(
     connection: duckdb.DuckDBPyConnection, seen: list[_Seen]
 ) -> dict[tuple[str, str, str, datetime], _Told]:
-    """The rest of these requests. Bodies are most of a lake: they are looked up by time, which
-    tells which few parts of it have to be read."""
+    """The rest of these requests."""
     if not seen:
         return {}
     times = ", ".join(sorted({f"TIMESTAMP {quoted(str(one.at))}" for one in seen}))
     rows = connection.execute(
         f"""SELECT resource, coalesce(namespace, ''), coalesce(name, ''), stage_at, request_uri,
-            {DRY_RUN}, CASE WHEN level = 'Request' THEN CAST(request_object AS VARCHAR) END,
+            CASE WHEN level = 'Request' THEN CAST(request_object AS VARCHAR) END,
             CAST(response_object AS VARCHAR)
-        FROM events WHERE stage_at IN ({times}) AND api_group = {quoted(GROUP)}"""
+        FROM changes WHERE {_OF_RBAC} AND stage_at IN ({times})"""
     ).fetchall()
     return {row[:4]: _Told(*row[4:]) for row in rows}
 
+
+_OF_RBAC = f"api_group = {quoted(GROUP)} AND resource IN ({', '.join(map(quoted, _KINDS))})"
 
 # What an object was last is told by the newest body; a later write without one only says that it
 # is no longer so.
@@ -233,11 +228,11 @@ WITH served AS MATERIALIZED (
         stage_at, CASE WHEN level = 'RequestResponse' THEN 'response_object'
             WHEN level = 'Request' AND verb IN ('create', 'update') THEN 'request_object'
             ELSE '' END AS body
-    FROM events
-    WHERE api_group = {quoted(GROUP)} AND resource IN ({", ".join(map(quoted, _KINDS))})
+    FROM changes
+    WHERE {_OF_RBAC}
         AND (verb IN ('create', 'update', 'patch', 'delete', 'deletecollection')
             OR (verb IN ('get', 'list') AND level = 'RequestResponse'))
-        AND stage = 'ResponseComplete' AND coalesce(code, 200) < 400 AND {{only}}
+        AND stage = 'ResponseComplete' AND coalesce(code, 200) < 400 AND NOT dry_run
 )
 SELECT resource, namespace, name, max(stage_at), arg_max(verb, stage_at), body
 FROM served WHERE verb <> 'list'

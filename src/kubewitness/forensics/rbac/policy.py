@@ -195,6 +195,18 @@ class Policy:
             ):
                 yield from self._aggregated(other.key, seen)
 
+    @property
+    def restricted(self) -> set[tuple[str, str]]:
+        """The (group, resource) of which some rule is about objects by name."""
+        return {
+            (group, resource.partition("/")[0])
+            for role in self.roles.values()
+            for rule in role.rules
+            if rule.names
+            for group in rule.groups
+            for resource in rule.resources
+        }
+
     def permits(self, binding: Binding, asked: Attributes) -> bool:
         """Whether this binding gives its subjects what is asked."""
         return binding.reaches(asked) and any(

@@ -229,7 +229,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, target: Target, span: Span) -> 
                     ELSE 'everywhere' END AS place,
                 (epoch_us(received_at) - {_micros(span.first)}) // {span.slice_width} AS slice,
                 epoch_us(received_at) >= {since} AS recent, received_at
-            FROM events
+            FROM touches
             WHERE resource = {quoted(target.kind.resource)}
                 AND api_group = {quoted(target.kind.group)}
                 AND ((name = {quoted(target.name)} {within})

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import duckdb
 
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.rbac.policy import Attributes, Binding
+from kubewitness.forensics.rbac.least import FEW
+from kubewitness.forensics.rbac.policy import ALL, Attributes, Binding
 from kubewitness.forensics.rbac.reason import DECISION, granted
 from kubewitness.forensics.rbac.reason import SQL as REASON
 
 # Admission (a quota, Pod Security) answers 403, too, to what the authorizer has allowed.
 _REFUSED = f"""(code = 401 OR (code = 403 AND {DECISION} <> 'allow'))"""
+_PERMITTED = f"stage <> 'RequestReceived' AND {_REFUSED} IS NOT TRUE"
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
@@ -30,15 +32,19 @@ class Deed(NamedTuple):
     last: datetime
 
 
-def deeds(connection: duckdb.DuckDBPyConnection, user: str) -> list[Deed]:
-    """What ``user`` was permitted in the view ``events``, most often first.
+def deeds(
+    connection: duckdb.DuckDBPyConnection, user: str, restricted: Collection[tuple[str, str]] = ()
+) -> list[Deed]:
+    """What ``user`` was permitted in the log, most often first.
 
-    Who acts as somebody else is permitted by the other's bindings; its own permission is to
-    impersonate, which the API server asks for before, and says nothing of.
+    Objects have their names where these may matter: where there are few, and of resources that are
+    ``restricted`` (group, resource) by name. Who acts as somebody else is permitted by the other's
+    bindings; its own permission is to impersonate, which the API server asks for before, and says
+    nothing of.
     """
     alike: dict[tuple[Attributes, Binding | None], Deed] = {}
     for others in (False, True):
-        for deed in _requests(connection, user, others=others):
+        for deed in _requests(connection, user, restricted, others=others):
             before = alike.get(deed[:2], deed._replace(requests=0, by_others=0))
             alike[deed[:2]] = deed._replace(
                 requests=before.requests + deed.requests,
@@ -48,30 +54,50 @@ def deeds(connection: duckdb.DuckDBPyConnection, user: str) -> list[Deed]:
     return sorted(alike.values(), key=lambda deed: (-deed.requests, deed.asked))
 
 
-def _requests(connection: duckdb.DuckDBPyConnection, user: str, *, others: bool) -> list[Deed]:
+def _requests(
+    connection: duckdb.DuckDBPyConnection,
+    user: str,
+    restricted: Collection[tuple[str, str]],
+    *,
+    others: bool,
+) -> list[Deed]:
     """Of ``others`` who acted as ``user``, or its own."""
     # a literal, not a parameter: only that is tried on what Parquet says of its pages
+    who = f"impersonated_user = {quoted(user)}" if others else f'"user" = {quoted(user)}'
+    if not others:
+        who += " AND coalesce(impersonated_user, '') = ''"
+    named = " OR ".join(
+        f"(api_group = {quoted(group)} AND resource = {quoted(resource)})"
+        for group, resource in sorted(restricted)
+    )
+    if any(ALL in pair for pair in restricted):
+        named = "true"
     rows = connection.execute(
         f"""WITH own AS (
-            SELECT verb, api_group, coalesce(resource, '') AS resource,
-                coalesce(subresource, '') AS subresource, coalesce(namespace, '') AS namespace,
+            SELECT verb, api_group, resource, coalesce(subresource, '') AS subresource,
+                coalesce(namespace, '') AS namespace,
                 -- a create names nothing when it is authorised: the name is in the body
                 CASE WHEN verb = 'create' AND coalesce(subresource, '') = '' THEN ''
                     ELSE coalesce(name, '') END AS name,
-                CASE WHEN resource IS NULL THEN split_part(request_uri, '?', 1) ELSE '' END AS path,
-                annotations, stage = 'ResponseStarted' AS started, stage_at
-            FROM events
-            WHERE {"impersonated_user" if others else '"user"'} = {quoted(user)}
-                {"" if others else "AND coalesce(impersonated_user, '') = ''"}
-                AND stage <> 'RequestReceived' AND {_REFUSED} IS NOT TRUE
+                '' AS path, annotations, stage = 'ResponseStarted' AS started, stage_at
+            FROM touches WHERE resource IS NOT NULL AND {who} AND {_PERMITTED}
+            UNION ALL
+            SELECT verb, '', '', '', '', '', split_part(request_uri, '?', 1),
+                annotations, stage = 'ResponseStarted', stage_at
+            FROM touches WHERE resource IS NULL AND {who} AND {_PERMITTED}
         ), alike AS (
             SELECT * EXCLUDE (started, stage_at),
                 greatest(count(*) FILTER (started), count(*) FILTER (NOT started)) AS n,
                 max(stage_at) AS last
             FROM own GROUP BY ALL
+        ), counted AS (
+            SELECT *, count(*) OVER (PARTITION BY verb, api_group, resource, subresource,
+                namespace, path, annotations) AS names FROM alike
         )
-        SELECT * EXCLUDE (annotations, n, last), {REASON}, sum(n)::BIGINT, max(last)
-        FROM alike GROUP BY ALL"""
+        SELECT verb, api_group, resource, subresource, namespace,
+            CASE WHEN names <= {FEW} OR {named or "false"} THEN name ELSE '' END AS name,
+            path, {REASON}, sum(n)::BIGINT, max(last)
+        FROM counted GROUP BY ALL"""
     ).fetchall()
     return [
         Deed(
