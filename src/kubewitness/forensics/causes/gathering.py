@@ -10,11 +10,12 @@ from datetime import timedelta
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.attempt import ATTEMPT, attempted
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.delivery import DELIVERY
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import RBAC, rbac, role_of
-from kubewitness.forensics.causes.links import causes
+from kubewitness.forensics.causes.links import causes, leads_back
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.record import Record, any_in
@@ -54,11 +55,11 @@ def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
         _fetch(record, frontier)
         scene = record.scene()
         record.learn_habits(habits(scene, frontier))
+        record.learn_firsts(frontier)
         for one in frontier:
             told[one.key] = causes(scene, one)
-        # How somebody came by a right, or sat down, is a question of its own.
         frontier = [found.cause for one in frontier for found in told[one.key]
-                    if found.kind not in ("session", "permission")]  # fmt: skip
+                    if leads_back(found, one)]  # fmt: skip
     return told
 
 
@@ -160,6 +161,14 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
             until=one.at + _SOON,
             latest=True,
             most=_OWN,
+        )
+    if attempted(one):
+        record.find(
+            f"verb = 'create' AND resource = {quoted(one.resource)} AND name = {quoted(one.name)}"
+            " AND code = 403 AND subresource IS NULL",
+            since=one.at - ATTEMPT,
+            until=one.at,
+            latest=True,
         )
     home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
     stolen = one.of != "control-plane" or network(one.source_ip).scope == "public"

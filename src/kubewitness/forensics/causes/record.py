@@ -18,8 +18,11 @@ from kubewitness.activity.network import learn_proxies
 from kubewitness.activity.principal import UNAUTHENTICATED
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
+from kubewitness.forensics.causes.debut import first_times
 from kubewitness.forensics.causes.deed import COLUMNS, CREATES, Deed, deed
-from kubewitness.forensics.causes.scene import DELETES, PAUSE, SITTING, Habit, Key, Scene
+from kubewitness.forensics.causes.deed import literal as _literal
+from kubewitness.forensics.causes.scene import DELETES, First, Habit, Key, Scene
+from kubewitness.forensics.causes.sitting import PAUSE, SITTING
 from kubewitness.forensics.target import bounds
 
 _READ = "verb IN ('get', 'list', 'watch')"
@@ -59,6 +62,7 @@ class Record:
         self.deeds: dict[Key, Deed] = {}
         self.bodies: dict[Key, Body | None] = {}
         self.habits: dict[Habit, int] = {}
+        self.firsts: dict[Key, tuple[First, ...]] = {}
 
     @cached_property
     def proxies(self) -> frozenset[str]:
@@ -75,7 +79,7 @@ class Record:
     def scene(self) -> Scene:
         """Everything that was asked for so far."""
         start = self.bounds[0] if self.bounds else None
-        return Scene(self.deeds.values(), self.bodies, self.habits, start)
+        return Scene(self.deeds.values(), self.bodies, self.habits, start, self.firsts)
 
     def find(
         self,
@@ -216,6 +220,11 @@ class Record:
         """How often these were done."""
         self.habits |= counted(self.connection, set(habits) - self.habits.keys())
 
+    def learn_firsts(self, deeds: Iterable[Deed]) -> None:
+        """When who did these did the like for the first time."""
+        asked = [one for one in deeds if one.key not in self.firsts]
+        self.firsts |= first_times(self.connection, asked, self.proxies)
+
     def read_bodies(self, deeds: Sequence[Deed]) -> None:
         """Read the bodies of these deeds, where the audit level kept them."""
         wanted = [one for one in deeds if one.key not in self.bodies]
@@ -230,10 +239,6 @@ class Record:
 
 # A watch or an exec may last; forty minutes is what API servers give a watch at most.
 _LONGEST = timedelta(hours=1)
-
-
-def _literal(at: datetime) -> str:
-    return f"TIMESTAMP {quoted(at.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f'))}"
 
 
 def _by(principal: str) -> str:
