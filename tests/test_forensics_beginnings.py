@@ -80,7 +80,8 @@ def test_of_callers_without_a_name_the_address_tells(tmp_path: Path) -> None:
         return event(at(seconds), verb="list", resource="pods", name="", code=401, user=user,
                      source_ips=(address,))  # fmt: skip
 
-    nobody, anonymous = {"groups": []}, {"username": "system:anonymous", "groups": []}
+    nobody: dict[str, Any] = {"groups": []}
+    anonymous = {"username": "system:anonymous", "groups": []}
     others = [knocks(HOUR * n, "192.0.2.1", nobody) for n in range(48)]
     first, last = knocks(48 * HOUR, "192.0.2.9", nobody), knocks(51 * HOUR, "192.0.2.9", anonymous)
     with record_of([*others, first, last], tmp_path) as record:
@@ -220,7 +221,7 @@ def test_questions_for_many_answer_as_for_one(
             assert found.first.turn <= found.run.turn <= one.turn
             assert found.n == 1 or one.at - found.first.at <= PAUSE * (found.n - 1)
         mine = [other for other in deeds if other.principal == one.principal]
-        told = {first.how: first.deed for first in firsts[one.key]}
+        told = {first.how: first.deed or one for first in firsts[one.key]}
         for word, field in _ALIKE.items():
             begun = next(other for other in mine if getattr(other, field) == getattr(one, field))
             assert told.get((f"{word} {getattr(one, field)}",), one) == begun

@@ -131,8 +131,8 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
             return
         if prints or effect.at - deed.at > CERTIFIED or deed.of == "control-plane":
             continue
-        used = scene.first(effect, BEARING)
-        if used is not None and used.at < deed.at:
+        used = scene.first(effect, (*BEARING, effect.credential))
+        if used is not None and used < deed.at:
             continue
         if effect.principal in bearers:
             because = (
@@ -143,7 +143,7 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
             return
         if not bearers:
             known = scene.first(effect, AT_ALL)
-            new = effect.key in scene.firsts and (known is None or known.at >= deed.at)
+            new = effect.key in scene.firsts and (known is None or known >= deed.at)
             because = (
                 f"{deed.name} was approved {span(effect.at - deed.at)} before; the certificate"
                 " itself is not in the log"

@@ -77,15 +77,17 @@ def habit(deed: Deed, before: datetime) -> Habit:
                  deed.namespace, deed.pod, before)  # fmt: skip
 
 
-AT_ALL, BEARING = ("at all",), ("bearing the same credential",)
+AT_ALL, BEARING = ("at all",), ("bearing",)
 
 
 class First(NamedTuple):
     """The first request that was like a later one of the same identity, and ``how``: ("from
-    192.0.2.7",), ("at secrets", "in shop"), ``AT_ALL`` or ``BEARING`` the same credential."""
+    192.0.2.7",), ("at secrets", "in shop"), ``AT_ALL``, (*``BEARING``, its credential). ``deed`` is
+    ``None`` where it was long ago."""
 
-    deed: Deed
+    at: datetime
     how: tuple[str, ...]
+    deed: Deed | None
 
 
 class Scene:
@@ -209,10 +211,10 @@ class Scene:
         """The index of the first deed after a time."""
         return bisect_right(self.deeds, at, key=lambda deed: deed.at)
 
-    def first(self, deed: Deed, how: tuple[str, ...]) -> Deed | None:
-        """The first request that was like a deed in this; ``None`` where that is the deed, or was
-        not asked."""
-        return next((one.deed for one in self.firsts.get(deed.key, ()) if one.how == how), None)
+    def first(self, deed: Deed, how: tuple[str, ...]) -> datetime | None:
+        """When the first request came that was like a deed in this; ``None`` where that is the
+        deed, or was not asked."""
+        return next((one.at for one in self.firsts.get(deed.key, ()) if one.how == how), None)
 
     def forbidden(self, made: Deed) -> Iterator[Deed]:
         """Who was not allowed to make an object of this kind and name before, in whatever
