@@ -6,8 +6,8 @@ DIR: labelled datasets (docs/evaluation.md). Of each, as far as it can be told:
 
 * pods that a controller made, picked at random, as many of each kind of owner: what made them is
   counted from bodies alone, by owner references up to the workload on top and the last write of it
-  that changed its template, its number or its schedule, or, where somebody had just removed another
-  pod of the owner since, that. The chain has to name that very request; asked once with bodies,
+  that changed its template (or patched it, whatever the answer shows), its number or its schedule,
+  or, where somebody had just removed another pod of the owner since, that. The chain has to name that very request; asked once with bodies,
   once as if all had been logged at level Metadata.
 * attacks: asked for the cause of the last of their requests, the chain has to hold the first. Where
   nothing but the same person leads there, and not within one sitting, only the incident knows: of
@@ -211,7 +211,9 @@ def _writes(
     kinds = ", ".join(f"'{kind}'" for kind in OWNERS.values())
     rows = connection.execute(
         f"""SELECT namespace, resource, name, received_at, audit_id, verb,
-            coalesce(subresource, ''), CAST(response_object AS VARCHAR) FROM events
+            coalesce(subresource, ''), CAST(response_object AS VARCHAR),
+            CASE WHEN verb = 'patch' THEN CAST(request_object->'spec'->'template' AS VARCHAR) END
+        FROM events
         WHERE resource IN ({kinds}) AND verb IN ('create', 'update', 'patch') AND code < 400
             AND subresource IS DISTINCT FROM 'status' AND stage = 'ResponseComplete'
         ORDER BY received_at"""
@@ -219,7 +221,7 @@ def _writes(
     writes: dict[Thing, list[Write]] = defaultdict(list)
     above: dict[Thing, Thing] = {}
     before: dict[Thing, tuple[Any, Any]] = {}
-    for namespace, resource, name, at, audit_id, verb, subresource, text in rows:
+    for namespace, resource, name, at, audit_id, verb, subresource, text, asked in rows:
         thing = (namespace, resource, name)
         answer = json.loads(text or "{}")
         meta, spec = answer.get("metadata") or {}, answer.get("spec") or {}
@@ -236,9 +238,20 @@ def _writes(
         fresh = isinstance(observed, int) and meta.get("generation", 0) > observed
         # Of the first write of what was there before the log, the object itself tells.
         changed = new != old if old else subresource == "scale" or fresh
+        # Some answers leave out what was asked of the template, as a restart does.
+        changed = changed or not _shown(json.loads(asked or "null"), spec.get("template"))
         writes[thing].append(Write(at, audit_id, changed or verb == "create"))
         before[thing] = new
     return writes, above
+
+
+def _shown(asked: Any, answer: Any) -> bool:
+    """Whether an answer has what was asked for, of lists all members."""
+    if isinstance(asked, dict) and isinstance(answer, dict):
+        return all(_shown(value, answer.get(key)) for key, value in asked.items())
+    if isinstance(asked, list) and isinstance(answer, list):
+        return all(any(_shown(one, other) for other in answer) for one in asked)
+    return asked is None or bool(asked == answer)
 
 
 if __name__ == "__main__":

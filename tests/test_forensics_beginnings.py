@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from audit_log import Event, event, write
 from forensic_log import at
+from kubewitness.forensics.causes.body import body
 from kubewitness.forensics.causes.chain import cause_of
 from kubewitness.forensics.causes.debut import first_times
 from kubewitness.forensics.causes.graph import Chain, Link, Reach
@@ -229,3 +230,59 @@ def test_questions_for_many_answer_as_for_one(
 
 
 _ALIKE = {"from": "source_ip", "with": "client", "in": "namespace", "at": "resource"}
+
+
+RESTART = {"spec": {"template": {"metadata": {"annotations": {"restartedAt": "now"}}}}}
+
+
+@pytest.mark.parametrize("acted", [True, False], ids=["and it restarts", "and nothing happens"])
+def test_a_restart_that_the_answer_does_not_show_is_told_by_what_its_controller_did(
+    acted: bool, tmp_path: Path
+) -> None:
+    """ada deploys, ben asks for a restart; a pod is made later, as pods are replaced one by one."""
+    template = {"spec": {"containers": [{"name": "web", "image": "web:1"}]}}
+
+    def whole(name: str, uid: str, **fields: Any) -> dict[str, Any]:
+        metadata = {"name": name, "namespace": "shop", "uid": uid, **fields}
+        return {"metadata": metadata, "spec": {"template": template}}
+
+    agent: dict[str, Any] = {"namespace": "shop", "name": "agent", "group": "apps"}
+    answer: dict[str, Any] = {"level": "RequestResponse", "responseObject": whole("agent", "d-1")}
+    deploys = event(at(0), "ada", "create", "daemonsets", code=201,
+                    requestObject=whole("agent", "d-1"), **agent, **answer)  # fmt: skip
+    restarts = event(at(HOUR), "ben", "patch", "daemonsets", requestObject=RESTART, **agent,
+                     **answer)  # fmt: skip
+    controller = "system:serviceaccount:kube-system:daemon-set-controller"
+    goes = event(at(HOUR + 1), controller, "delete", "pods", name="agent-x2x4z")
+    owner = {"kind": "DaemonSet", "name": "agent", "uid": "d-1", "controller": True}
+    comes = whole("agent-b5b6c", "p-1", ownerReferences=[owner])
+    made = event(at(HOUR + 600), controller, "create", "pods", name="agent-b5b6c", code=201,
+                 level="RequestResponse", requestObject=comes, responseObject=comes)  # fmt: skip
+    log = [deploys, restarts, *([goes] if acted else ()), made]
+    with record_of(log, tmp_path) as record:
+        chain = cause_of(record, made["auditID"])
+    assert chain.origin == ("ben" if acted else "ada")
+
+
+@given(
+    st.binary(max_size=60) | st.sampled_from([b'{"spec":{"template":1}}', b'{"spec":"template"}'])
+)
+def test_a_patch_may_be_anything(raw: bytes) -> None:
+    told = body(raw.decode("utf-8", "replace"), None)
+    assert told is None or isinstance(told.patched, bool)
+
+
+@pytest.mark.parametrize(
+    ("request_body", "patched"),
+    [
+        ('{"spec": {"template": {"spec": {}}}}', True),
+        ('[{"op": "replace", "path": "/spec/template/spec/hostPID", "value": true}]', True),
+        ('{"spec": {"replicas": 3}, "metadata": {"labels": {"template": "x"}}}', False),
+        ('{"kind": "Deployment", "metadata": {"uid": "u"}, "spec": {"template": {}}}', False),
+    ],
+)
+def test_a_patch_of_the_template_is_told_from_what_is_applied(
+    request_body: str, patched: bool
+) -> None:
+    told = body(request_body, None)
+    assert (told is not None and told.patched) == patched

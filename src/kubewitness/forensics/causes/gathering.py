@@ -21,6 +21,7 @@ from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import (
     DELIVERED,
+    REACTION,
     TOKEN_LIFE,
     Key,
     Scene,
@@ -202,7 +203,12 @@ def _read(record: Record, deeds: Iterable[Deed]) -> None:
             and one.subresource in ("", "scale", "approval", "status")
         ):
             by_thing[thing(one)].append(one)
-    record.read_bodies(
-        [one for what, own in by_thing.items()
-         for one in own[: _PODS_READ if what[0] == "pods" else _READ]]
-    )  # fmt: skip
+    fresh = [one for what, own in by_thing.items()
+             for one in own[: _PODS_READ if what[0] == "pods" else _READ]
+             if one.key not in record.bodies]  # fmt: skip
+    record.read_bodies(fresh)
+    for one in fresh:
+        told = record.bodies[one.key]
+        if told is not None and told.patched:
+            # Whether its controller did something then.
+            record.around(f"{one.name}-", one.namespace, one.at, one.at + REACTION)
