@@ -7,8 +7,8 @@ DIR: labelled datasets (docs/evaluation.md). Of each, as far as it can be told:
 * pods that a controller made, picked at random, as many of each kind of owner: what made them is
   counted from bodies alone, by owner references up to the workload on top and the last write of it
   that changed its template (or patched it, whatever the answer shows), its number or its schedule,
-  or, where somebody had just removed another pod of the owner since, that. The chain has to name that very request; asked once with bodies,
-  once as if all had been logged at level Metadata.
+  or, where somebody had just removed another pod of the owner since, that. The chain has to name
+  that very request; asked once with bodies, once as if all had been logged at level Metadata.
 * attacks: asked for the cause of the last of their requests, the chain has to hold the first. Where
   nothing but the same person leads there, and not within one sitting, only the incident knows: of
   attacks in the judged part, the incident that tells of the last request, its evidence, its further
