@@ -138,7 +138,7 @@ def _begun(
             source_ips AS addresses, coalesce(namespace, '') AS namespace,
             coalesce(resource, '') AS resource, {borne} AS borne, stage_at,
             coalesce(received_at, stage_at) AS came
-            FROM events WHERE {by} AND stage <> 'RequestReceived')
+            FROM events WHERE {by} AND stage IS DISTINCT FROM 'RequestReceived')
         GROUP BY ALL"""
     ).fetchall()
     begun: dict[tuple[_Identity, _How], _Time] = {}

@@ -68,7 +68,7 @@ def sittings(
             AS asked(number, place, who, address, since, until)
         JOIN (SELECT cluster, coalesce("user", '') AS name, user_agent, source_ips, stage_at,
             coalesce(received_at, stage_at) AS came FROM events
-            WHERE coalesce("user", '') IN ({names}) AND stage <> 'RequestReceived'
+            WHERE coalesce("user", '') IN ({names}) AND stage IS DISTINCT FROM 'RequestReceived'
             AND stage_at >= {literal(min(one.at for one in asked) - SITTING - PAUSE)}
             AND received_at <= {literal(max(one.at for one in asked))})
         ON cluster = place AND name = who AND came BETWEEN since AND until
