@@ -6,9 +6,9 @@ DIR: labelled datasets (docs/evaluation.md). Of each, as far as it can be told:
 
 * pods that a controller made, picked at random, as many of each kind of owner: what made them is
   counted from bodies alone, by owner references up to the workload on top and the last write of it
-  that changed its template, its number or its schedule, or, where somebody had just removed another
-  pod of the owner since, that. The chain has to name that very request; asked once with bodies,
-  once as if all had been logged at level Metadata.
+  that changed its template (or patched it, whatever the answer shows), its number or its schedule,
+  or, where somebody had just removed another pod of the owner since, that. The chain has to name
+  that very request; asked once with bodies, once as if all had been logged at level Metadata.
 * attacks: asked for the cause of the last of their requests, the chain has to hold the first. Where
   nothing but the same person leads there, and not within one sitting, only the incident knows: of
   attacks in the judged part, the incident that tells of the last request, its evidence, its further
@@ -55,14 +55,14 @@ OWNERS = {
     "CronJob": "cronjobs",
 }
 # Of a create that leaves the name to the API server, level Metadata does not tell it.
-_HIDDEN = """
-CREATE OR REPLACE VIEW events AS SELECT * REPLACE (
-    NULL::JSON AS request_object, NULL::JSON AS response_object, 'Metadata' AS level,
+_HIDDEN = """NULL::JSON AS request_object, NULL::JSON AS response_object, 'Metadata' AS level,
     '' AS traits, '' AS images,
     CASE WHEN verb = 'create' AND resource = 'pods' AND subresource IS NULL
         AND request_object IS NOT NULL
         AND json_extract_string(request_object, '$.metadata.name') IS NULL THEN NULL
-    ELSE name END AS name) FROM open_events"""
+    ELSE name END AS name"""
+_TOLD = """NULL::JSON AS metadata, NULL::JSON AS pod_spec, NULL::JSON AS items,
+    dry_run AND contains(request_uri, 'dryRun=') AS dry_run"""
 
 Thing = tuple[str, str, str]
 
@@ -142,14 +142,18 @@ def _pods(name: str, n: int, connection: duckdb.DuckDBPyConnection) -> Iterator[
     rng = random.Random(SEED)
     each = max(1, n // len(kinds))
     chosen = [pod for pods in kinds.values() for pod in rng.sample(pods, min(each, len(pods)))]
-    connection.execute("ALTER VIEW events RENAME TO open_events")
-    for view, told in (
-        ("CREATE VIEW events AS SELECT * FROM open_events", "with bodies"),
-        (_HIDDEN, "as if at level Metadata"),
-    ):
-        connection.execute(view)
+    for hidden, told in ((False, "with bodies"), (True, "as if at level Metadata")):
+        if hidden:
+            _hide(connection)
         right = sum(_names(connection, pod, known[pod]) for pod in chosen)
         yield name, f"pods traced to what made them, {told}", str(right), str(len(chosen))
+
+
+def _hide(connection: duckdb.DuckDBPyConnection) -> None:
+    """Leave in the views what a log at level Metadata would tell."""
+    for view, hidden in (("events", _HIDDEN), ("changes", f"{_HIDDEN}, {_TOLD}")):
+        connection.execute(f"ALTER VIEW {view} RENAME TO open_{view}")
+        connection.execute(f"CREATE VIEW {view} AS SELECT * REPLACE ({hidden}) FROM open_{view}")
 
 
 def _names(connection: duckdb.DuckDBPyConnection, pod: Pod, audit_id: str) -> bool:
@@ -211,7 +215,9 @@ def _writes(
     kinds = ", ".join(f"'{kind}'" for kind in OWNERS.values())
     rows = connection.execute(
         f"""SELECT namespace, resource, name, received_at, audit_id, verb,
-            coalesce(subresource, ''), CAST(response_object AS VARCHAR) FROM events
+            coalesce(subresource, ''), CAST(response_object AS VARCHAR),
+            CASE WHEN verb = 'patch' THEN CAST(request_object->'spec'->'template' AS VARCHAR) END
+        FROM events
         WHERE resource IN ({kinds}) AND verb IN ('create', 'update', 'patch') AND code < 400
             AND subresource IS DISTINCT FROM 'status' AND stage = 'ResponseComplete'
         ORDER BY received_at"""
@@ -219,7 +225,7 @@ def _writes(
     writes: dict[Thing, list[Write]] = defaultdict(list)
     above: dict[Thing, Thing] = {}
     before: dict[Thing, tuple[Any, Any]] = {}
-    for namespace, resource, name, at, audit_id, verb, subresource, text in rows:
+    for namespace, resource, name, at, audit_id, verb, subresource, text, asked in rows:
         thing = (namespace, resource, name)
         answer = json.loads(text or "{}")
         meta, spec = answer.get("metadata") or {}, answer.get("spec") or {}
@@ -236,9 +242,20 @@ def _writes(
         fresh = isinstance(observed, int) and meta.get("generation", 0) > observed
         # Of the first write of what was there before the log, the object itself tells.
         changed = new != old if old else subresource == "scale" or fresh
+        # Some answers leave out what was asked of the template, as a restart does.
+        changed = changed or not _shown(json.loads(asked or "null"), spec.get("template"))
         writes[thing].append(Write(at, audit_id, changed or verb == "create"))
         before[thing] = new
     return writes, above
+
+
+def _shown(asked: Any, answer: Any) -> bool:
+    """Whether an answer has what was asked for, of lists all members."""
+    if isinstance(asked, dict) and isinstance(answer, dict):
+        return all(_shown(value, answer.get(key)) for key, value in asked.items())
+    if isinstance(asked, list) and isinstance(answer, list):
+        return all(any(_shown(one, other) for other in answer) for one in asked)
+    return asked is None or bool(asked == answer)
 
 
 if __name__ == "__main__":

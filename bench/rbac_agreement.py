@@ -63,12 +63,14 @@ def main(logs: list[str]) -> None:
         sys.exit(__doc__)
     counts: Counter[str] = Counter()
     with opened(logs, bodies=True) as (_, connection, intake):
-        connection.execute("ALTER VIEW events RENAME TO every_event")
+        for view in ("event", "change"):
+            connection.execute(f"ALTER VIEW {view}s RENAME TO every_{view}")
         for begin, end in _spans(connection):
-            connection.execute(
-                "CREATE OR REPLACE VIEW events AS SELECT * FROM every_event"
-                f" WHERE stage_at <= TIMESTAMP {quoted(str(begin))}"
-            )
+            for view in ("event", "change"):
+                connection.execute(
+                    f"CREATE OR REPLACE VIEW {view}s AS SELECT * FROM every_{view}"
+                    f" WHERE stage_at <= TIMESTAMP {quoted(str(begin))}"
+                )
             known = grants(connection)
             for row in connection.execute(_DECISIONS, [begin, end]).fetchall():
                 counts[_agreement(known, row)] += row[-1]

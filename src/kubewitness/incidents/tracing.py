@@ -8,7 +8,7 @@ made or allowed what they used. So it costs a small part of an analysis, and goe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,22 +16,24 @@ import duckdb
 import msgspec
 import numpy as np
 
-from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
-from kubewitness.activity.technique import GRAVE
 from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.attempt import ATTEMPT, attempted
 from kubewitness.forensics.causes.chain import drawn_chain, line_to
-from kubewitness.forensics.causes.deed import COLUMNS, INTERACTIVE, Deed, deed
+from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
 from kubewitness.forensics.causes.found import Found
+from kubewitness.forensics.causes.grants import rbac, role_of
 from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.reach import drawn_reach, followed
 from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies, rehearsed
-from kubewitness.forensics.causes.scene import CHANGES, DELETES, TOKEN_LIFE, Habit, Key, Scene
+from kubewitness.forensics.causes.scene import TOKEN_LIFE, Habit, Key, Scene
 from kubewitness.forensics.causes.touched import alike
 from kubewitness.forensics.target import bounds
+from kubewitness.incidents.beginnings import Amid, amid, beginnings, turns
 from kubewitness.incidents.model import Incident
+from kubewitness.incidents.prevention import prevention
 
 # Of each incident: what it is proven by, and as much of what surrounds it.
 _EVIDENCE, _RELATED = 80, 20
@@ -71,8 +73,24 @@ def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident])
     for scene in scenes.values():
         asked |= habits(scene, scene.deeds)
     known |= counted(connection, asked)
+    links = {
+        number: {one.key: causes(scene, one, sittings=False) for one in scene.deeds}
+        for number, scene in scenes.items()
+    }
+    turning = {
+        number: turns(
+            deeds, _line(deeds, _last(incidents[number], deeds), links[number]), links[number]
+        )
+        for number, deeds in own.items()
+    }
+    around.amid = amid(connection, [one for some in turning.values() for one in some], proxies)
+    for number, some in turning.items():
+        scene = _scene(own[number], around, known, start)
+        links[number] |= beginnings(scene, some, links[number])
     return [
-        _told(one, own[number], scenes[number], around.notes) if number in own else one
+        _told(one, own[number], scenes[number], links[number], around.notes)
+        if number in own
+        else one
         for number, one in enumerate(incidents)
     ]
 
@@ -90,9 +108,20 @@ def _own(
         "number": np.array([number for number, _ in pairs], dtype=np.int64),
         "wanted": np.array([audit_id for _, audit_id in pairs], dtype=object),
     }
+    # Of many alike requests an incident names the earliest; its end is that of the latest.
+    ends: dict[str, Any] = {  # noqa: F841
+        "number": np.array([n for n, one in enumerate(incidents) for _ in one.principals], int),
+        "until": np.array(
+            [one.updated_at.replace(tzinfo=None) for one in incidents for _ in one.principals],
+            dtype="datetime64[us]",
+        ),
+        "who": np.array([who for one in incidents for who in one.principals], dtype=object),
+    }
     rows = connection.execute(
         f"SELECT number, {COLUMNS} FROM events JOIN asked ON audit_id = wanted"
-        f" WHERE stage <> 'RequestReceived' OR code IS NULL"
+        f" WHERE stage <> 'RequestReceived' OR code IS NULL UNION ALL"
+        f" SELECT number, {COLUMNS} FROM events JOIN ends ON received_at = until AND"
+        f" coalesce(nullif(\"user\", ''), '<unauthenticated>') = who"
     ).fetchall()
     found: dict[int, dict[Key, Deed]] = defaultdict(dict)
     deeds = rehearsed(connection, [deed(tuple(row), proxies) for _, *row in rows])
@@ -110,8 +139,10 @@ class _Around(msgspec.Struct):
     """What may have led to the incidents' requests or come of them, by cluster and name."""
 
     named: dict[tuple[str, str, str], list[Deed]]
+    forbidden: dict[tuple[str, str, str], list[Deed]]
     used: dict[tuple[str, str], list[Deed]]
     notes: tuple[str, ...] = ()
+    amid: Amid = Amid({}, {}, [], {})
 
 
 def _around(
@@ -121,7 +152,7 @@ def _around(
     bindings, and to what the incidents made; and who used the tokens that they minted."""
     names = {name for one in deeds for _, name in _interesting(one)}
     issued = sorted({one.issued for one in deeds if one.issued})
-    nothing = _Around({}, {})
+    nothing = _Around({}, {}, {})
     if not names and not issued:
         return nothing
     asked: dict[str, Any] = {  # noqa: F841 (DuckDB finds it by its name)
@@ -148,7 +179,7 @@ def _around(
         f" ORDER BY received_at DESC, audit_id LIMIT {_MOST}",
         parameters,
     ).fetchall()
-    around = _Around(defaultdict(list), defaultdict(list))
+    around = _Around(defaultdict(list), defaultdict(list), defaultdict(list))
     if len(rows) == _MOST:
         around.notes = (
             f"Of what surrounds the incidents the latest {_MOST:,} requests were read:"
@@ -161,6 +192,8 @@ def _around(
             around.used[one.cluster, one.credential].append(one)
         elif one.name in names:
             around.named[one.cluster, one.namespace, one.name].append(one)
+            if one.creates and one.refused:
+                around.forbidden[one.cluster, one.resource, one.name].append(one)
     return around
 
 
@@ -172,10 +205,13 @@ def _interesting(one: Deed) -> list[tuple[str, str]]:
         names += [(home, name) for name in family("pods", one.pod)]
     if home and one.credential.startswith("JTI="):
         names.append((home, one.principal.rpartition(":")[2]))
-    kind, _, binding = one.binding.partition(" ")
-    if binding and not binding.startswith("system:"):
-        name, _, place = binding.partition("/") if kind == "RoleBinding" else (binding, "", "")
-        names.append((place, name))
+    names += [
+        (place, name)
+        for _, place, name in filter(None, (rbac(one.binding), role_of(one)))
+        if not name.startswith("system:")
+    ]
+    if attempted(one):
+        names.append((one.namespace, one.name))
     if one.resource in OWNED | OWNERS and one.writes and one.served and one.name:
         names += [(one.namespace, name) for name in family(one.resource, one.name)]
     return names
@@ -195,17 +231,33 @@ def _scene(
                     further[other.key] = other
         for other in around.used.get((cluster, one.issued), ()) if one.issued else ():
             further[other.key] = other
-    mine = {one.key for one in own}
-    everything = [*own, *(one for key, one in further.items() if key not in mine)]
-    return Scene(everything, {}, habits, start)
+        for other in around.forbidden.get((cluster, one.resource, one.name), ()):
+            if attempted(one) and timedelta(0) <= one.at - other.at <= ATTEMPT:
+                further[other.key] = other
+    further |= {one.key: one for one in around.amid.signed if one.cluster == cluster}
+    everything = list((further | {one.key: one for one in own}).values())
+    told = around.amid
+    return Scene(everything, told.bodies, habits, start, told.firsts, told.sittings)
 
 
-def _told(incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence[str]) -> Incident:
-    first = own[0]
-    told = {one.key: causes(scene, one, sittings=one is own[-1]) for one in scene.deeds}
+def _last(incident: Incident, own: Sequence[Deed]) -> Deed:
+    """The last request that proves an incident."""
     proven = set(incident.evidence)
-    last = next((one for one in reversed(own) if one.audit_id in proven), own[-1])
-    chain = drawn_chain(f"incident {incident.id}", _line(first, last, own, told), told, notes=notes)
+    return next(
+        (one for one in reversed(own) if one.audit_id in proven or one.at >= incident.updated_at),
+        own[-1],
+    )
+
+
+def _told(
+    incident: Incident,
+    own: Sequence[Deed],
+    scene: Scene,
+    told: dict[Key, list[Found]],
+    notes: Sequence[str],
+) -> Incident:
+    line = _line(own, _last(incident, own), told)
+    chain = drawn_chain(f"incident {incident.id}", line, told, notes=notes)
     reached = _descendants(own, scene, told)
     reach = drawn_reach(f"incident {incident.id}", alike(own), reached, notes)
     return msgspec.structs.replace(
@@ -213,9 +265,10 @@ def _told(incident: Incident, own: Sequence[Deed], scene: Scene, notes: Sequence
     )
 
 
-def _line(first: Deed, last: Deed, own: Sequence[Deed], told: dict[Key, list[Found]]) -> list[Deed]:
+def _line(own: Sequence[Deed], last: Deed, told: dict[Key, list[Found]]) -> list[Deed]:
     """Back from the first request to who is behind it, and on to the last one over what led from
     one identity to the next."""
+    first = own[0]
     line = line_to(first, told, most=_LINE)
     handed = {found.cause.key for one in own for found in told.get(one.key, ())
               if found.kind in ("token", "entry", "pod", "certificate", "permission")
@@ -247,98 +300,3 @@ def _descendants(
             reached.add(one.key)
             found[one.key] = (one, by)
     return found
-
-
-def prevention(own: Iterable[Deed], person: str = "") -> tuple[str, ...]:
-    """What would have stopped the gravest of this, with the names of what to change."""
-    served = [one for one in own if one.served]
-    if not served:
-        return (
-            "Nothing: the API server refused all of it, but for dry runs."
-            if any(one.dry for one in own)
-            else "Nothing: the API server refused all of it.",
-        )
-    said = [*_grants(served), *_settings(served), *_reachable(served)]
-    said += [advice for applies, advice in _ADVICE if any(applies(one) for one in served)]
-    if not said and person:
-        said.append(f"The log shows no grant to take away: see what {person} is a member of.")
-    return tuple(said)
-
-
-def _grants(served: Sequence[Deed]) -> Iterator[str]:
-    """The bindings that allowed the gravest of it."""
-    bindings: dict[str, dict[str, None]] = defaultdict(dict)
-    for one in sorted(served, key=lambda one: (-one.technique.weight, one.turn)):
-        name = one.binding.partition(" ")[2]
-        if name and one.technique.weight >= 1.0 and not name.startswith("system:"):
-            part = f"/{one.subresource}" if one.subresource else ""
-            bindings[f"{one.binding} (of {one.role})"][f"{one.verb} {one.resource}{part}"] = None
-    for binding, deeds in list(bindings.items())[:2]:
-        yield (
-            f"{binding} allowed {', '.join(list(deeds)[:3])}: grant less, or to fewer;"
-            " 'kubewitness access' shows what else allows it."
-        )
-
-
-# What of events.trait the Pod Security Standard “baseline” forbids.
-_NOT_BASELINE = frozenset(
-    {"privileged", "hostPath", "hostNetwork", "hostPID", "hostIPC", "capabilities"}
-)
-
-
-def _settings(served: Sequence[Deed]) -> Iterator[str]:
-    places = sorted(
-        {one.namespace for one in served if _NOT_BASELINE & set(one.traits.split(", "))}
-    )
-    if any(places):
-        yield (
-            f"Pod Security “baseline” enforced in {', '.join(filter(None, places[:3]))} (label"
-            " pod-security.kubernetes.io/enforce) refuses privileged and host settings."
-        )
-
-
-def _reachable(served: Sequence[Deed]) -> Iterator[str]:
-    outside = [one for one in served if network(one.source_ip).scope == "public"]
-    if outside:
-        addresses = ", ".join(sorted({one.source_ip for one in outside})[:3])
-        yield (
-            "Reaching the API server only from known networks (a firewall, a private endpoint)"
-            f" would have kept {addresses} out."
-        )
-    if any(one.of == "workload" for one in outside):
-        yield (
-            "Tokens bound to their pod and short-lived (projected, minutes to an hour) are of"
-            " little use elsewhere; no long-lived token secrets."
-        )
-
-
-_ADVICE: tuple[tuple[Callable[[Deed], bool], str], ...] = (
-    (
-        lambda one: one.subresource == "token" and one.verb == "create",
-        "create on serviceaccounts/token is the right to be that account: grant it by resourceNames"
-        " only, or to nobody.",
-    ),
-    (
-        lambda one: one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers",
-        "exec, attach and debug containers in production by time-bound grants only, with an"
-        " admission policy that refuses the rest.",
-    ),
-    (
-        lambda one: bool(one.acting_as),
-        "impersonate granted for named users only (resourceNames), never for all.",
-    ),
-    (
-        lambda one: one.of == "anonymous" and bool(one.resource),
-        "--anonymous-auth=false, or no binding of system:anonymous and system:unauthenticated.",
-    ),
-    (
-        lambda one: one.verb in DELETES and one.technique.weight >= GRAVE,
-        "An admission policy that refuses to delete what is labelled as protected, and backups out"
-        " of the cluster's reach.",
-    ),
-    (
-        lambda one: one.group == "admissionregistration.k8s.io" and one.verb in CHANGES,
-        "Webhook configurations changed only by the pipeline that owns them: they see all that is"
-        " written.",
-    ),
-)

@@ -32,7 +32,8 @@ class Application(NamedTuple):
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
     """``template`` is a digest of the pod template (or of the whole spec without ``replicas``),
-    ``unobserved`` whether its controller had not yet seen it as it is then,
+    ``unobserved`` whether its controller had not yet seen it as it is then, ``patched`` whether the
+    request was for nothing but parts of the object, the template among them,
     ``target`` the ``kind name`` an autoscaler scales, ``applications`` the GitOps objects that the
     object says it is managed by, ``grants`` a digest of what a role or binding grants to whom,
     ``fingerprint`` of the certificate in a signing request, and
@@ -43,6 +44,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int | None = None
     template: str = ""
     unobserved: bool | None = None
+    patched: bool = False
     target: str = ""
     applications: tuple[Application, ...] = ()
     grants: str = ""
@@ -86,14 +88,15 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+)-----END C
 
 def body(request: str | None, response: str | None) -> Body | None:
     """What an answer tells, or the request where the answer is no object; ``None`` if neither."""
+    patched = _patched(request)
     for text in (response, request):
         found = _decoded(text)
         if found is not None and found.metadata is not None and found.metadata.uid is not None:
-            return _told(found, found.metadata)
+            return _told(found, found.metadata, patched)
     found = _decoded(request)
     if found is None or found.metadata is None:
-        return None
-    return _told(found, found.metadata)
+        return Body(patched=True) if patched else None
+    return _told(found, found.metadata, patched)
 
 
 def _decoded(text: str | None) -> _Object | None:
@@ -105,7 +108,30 @@ def _decoded(text: str | None) -> _Object | None:
         return None
 
 
-def _told(found: _Object, meta: _Meta) -> Body:
+class _Patch(msgspec.Struct):
+    kind: Any = None
+    spec: dict[str, Any] | None = None
+
+
+class _Operation(msgspec.Struct):
+    path: str = ""
+
+
+def _patched(request: str | None) -> bool:
+    """Whether a request is a patch (of RFC 6902, RFC 7386 or Kubernetes' own kind) of a template.
+    What is applied or replaced is told whole, with its kind."""
+    if not request or "emplate" not in request:
+        return False
+    try:
+        patch = msgspec.json.decode(request, type=_Patch | list[_Operation])
+    except msgspec.MsgspecError:
+        return False
+    if isinstance(patch, list):
+        return any(one.path.startswith(("/spec/template", "/spec/jobTemplate")) for one in patch)
+    return not patch.kind and not {"template", "jobTemplate"}.isdisjoint(patch.spec or ())
+
+
+def _told(found: _Object, meta: _Meta, patched: bool) -> Body:
     spec = found.spec or {}
     status = found.status if isinstance(found.status, dict) else {}
     replicas = spec.get("replicas")
@@ -117,6 +143,7 @@ def _told(found: _Object, meta: _Meta) -> Body:
         replicas=replicas if isinstance(replicas, int) else None,
         template=_digest(spec),
         unobserved=(meta.generation or 0) > observed if isinstance(observed, int) else None,
+        patched=patched,
         target=f"{target.get('kind')} {target.get('name')}" if isinstance(target, dict) else "",
         applications=tuple(_applications(meta)),
         grants=_grants(found),

@@ -9,7 +9,7 @@ from kubewitness.activity.action import action, outcome
 from kubewitness.errors import KubewitnessError
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed
-from kubewitness.forensics.causes.found import Found
+from kubewitness.forensics.causes.found import BESIDE, Found
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
 from kubewitness.forensics.causes.links import doubtful
@@ -206,9 +206,7 @@ def line_to(seed: Deed, told: Mapping[Key, list[Found]], most: int | None = None
         found = [
             one
             for one in told.get(line[-1].key, ())
-            if one.kind not in ("permission", "session")
-            and not doubtful(one)
-            and one.cause.key not in seen
+            if one.kind not in BESIDE and not doubtful(one) and one.cause.key not in seen
         ]
         if not found or (most is not None and len(line) > most):
             return line[::-1]

@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
+import duckdb
 import msgspec
 
 from kubewitness.activity.client import client
@@ -20,6 +21,7 @@ from kubewitness.activity.network import peer_address
 from kubewitness.activity.principal import PrincipalClass, principal_class
 from kubewitness.activity.technique import Technique
 from kubewitness.activity.technique import technique as technique_of
+from kubewitness.events.normalisation import quoted
 
 COLUMNS = (
     "cluster, audit_id, stage_at, coalesce(received_at, stage_at) AS received_at, verb,"
@@ -35,6 +37,12 @@ COLUMNS = (
 CREATES = "((verb = 'create' OR coalesce(code = 201, false)) AND subresource IS NULL)"
 """SQL: whether it made an object, if it was served; applying what is not there makes it, too."""
 
+
+def literal(at: datetime) -> str:
+    """SQL: a time."""
+    return f"TIMESTAMP {quoted(at.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f'))}"
+
+
 READS = frozenset({"get", "list", "watch"})
 INTERACTIVE = frozenset({"exec", "attach", "portforward"})
 _AUTH = "authentication.kubernetes.io"
@@ -45,7 +53,17 @@ _REASON = re.compile(
 
 # The same few texts stand in thousands of events.
 _class = cache(principal_class)
-_program = lru_cache(4096)(client)
+
+
+@lru_cache(4096)
+def program(user_agent: str) -> str:
+    """The program with its release, as ``Deed.client`` has it.
+
+    >>> program("kubectl/v1.33.4 (darwin/arm64) kubernetes/74cdb42")
+    'kubectl 1.33'
+    """
+    product, release, _ = client(user_agent)
+    return " ".join(part for part in (product, release) if part)
 
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +167,6 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
     claims = _mapping(extra)
     notes = _mapping(annotations)
     reason = _REASON.search(str(notes.get("authorization.k8s.io/reason") or ""))
-    product, release, _ = _program(user_agent or "")
     return Deed(
         cluster=cluster,
         audit_id=audit_id,
@@ -166,7 +183,7 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
         uid=uid,
         code=code,
         source_ip=peer_address(source_ips or (), proxies),
-        client=" ".join(part for part in (product, release) if part),
+        client=program(user_agent or ""),
         credential=_claim(claims, f"{_AUTH}/credential-id") or _claim(claims, "accessKeyId"),
         pod=_claim(claims, f"{_AUTH}/pod-name"),
         pod_uid=_claim(claims, f"{_AUTH}/pod-uid"),
@@ -179,6 +196,17 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
         traits=traits,
         dry="dryRun" in parse_qs(uri.partition("?")[2]),
     )
+
+
+def deeds_at(
+    connection: duckdb.DuckDBPyConnection, answered: Collection[datetime], proxies: Collection[str]
+) -> list[Deed]:
+    """What was answered at these very times, of whatever cluster, in the order of time."""
+    if not answered:
+        return []
+    times = ", ".join(literal(at) for at in sorted(answered))
+    rows = connection.execute(f"SELECT {COLUMNS} FROM events WHERE stage_at IN ({times})")
+    return sorted((deed(row, proxies) for row in rows.fetchall()), key=lambda one: one.turn)
 
 
 @lru_cache(4096)

@@ -23,12 +23,20 @@ KINDS: dict[str, str] = {
     "entry": "somebody got into the pod before its service account did this",
     "permission": "a binding or role that was changed allowed it",
     "delivery": "a GitOps controller applied what somebody had declared",
+    "attempt": "the same had been forbidden before, to another or elsewhere",
     "session": "the same identity from the same place, before",
+    "debut": "the same identity was new there, or at such things",
 }
 
 
 EVEN = 0.5
 """As likely as not."""
+
+
+AMID = frozenset({"session", "debut"})
+"""Kinds of link to what a deed was done amid."""
+BESIDE = AMID | {"attempt", "permission"}
+"""Kinds of link to what neither did it nor had it done."""
 
 
 class Found(NamedTuple):

@@ -10,16 +10,18 @@ from datetime import timedelta
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.attempt import ATTEMPT, attempted
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.delivery import DELIVERY
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import RBAC, rbac, role_of
-from kubewitness.forensics.causes.links import causes
+from kubewitness.forensics.causes.links import causes, leads_back
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import (
     DELIVERED,
+    REACTION,
     TOKEN_LIFE,
     Key,
     Scene,
@@ -54,11 +56,11 @@ def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
         _fetch(record, frontier)
         scene = record.scene()
         record.learn_habits(habits(scene, frontier))
+        record.learn_firsts(frontier)
         for one in frontier:
             told[one.key] = causes(scene, one)
-        # How somebody came by a right, or sat down, is a question of its own.
         frontier = [found.cause for one in frontier for found in told[one.key]
-                    if found.kind not in ("session", "permission")]  # fmt: skip
+                    if leads_back(found, one)]  # fmt: skip
     return told
 
 
@@ -161,6 +163,14 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
             latest=True,
             most=_OWN,
         )
+    if attempted(one):
+        record.find(
+            f"verb = 'create' AND resource = {quoted(one.resource)} AND name = {quoted(one.name)}"
+            " AND code = 403 AND subresource IS NULL",
+            since=one.at - ATTEMPT,
+            until=one.at,
+            latest=True,
+        )
     home, name = account_namespace(one.principal), one.principal.rpartition(":")[2]
     stolen = one.of != "control-plane" or network(one.source_ip).scope == "public"
     if one.credential.startswith("JTI=") and home and stolen:
@@ -193,7 +203,12 @@ def _read(record: Record, deeds: Iterable[Deed]) -> None:
             and one.subresource in ("", "scale", "approval", "status")
         ):
             by_thing[thing(one)].append(one)
-    record.read_bodies(
-        [one for what, own in by_thing.items()
-         for one in own[: _PODS_READ if what[0] == "pods" else _READ]]
-    )  # fmt: skip
+    fresh = [one for what, own in by_thing.items()
+             for one in own[: _PODS_READ if what[0] == "pods" else _READ]
+             if one.key not in record.bodies]  # fmt: skip
+    record.read_bodies(fresh)
+    for one in fresh:
+        told = record.bodies[one.key]
+        if told is not None and told.patched:
+            # Whether its controller did something then.
+            record.around(f"{one.name}-", one.namespace, one.at, one.at + REACTION)

@@ -98,6 +98,11 @@ def _maker(scene: Scene, what: Thing, effect: Deed) -> tuple[Deed, float, str] |
         if deed.key not in changes or (revision and deed.subresource == "scale"):
             continue
         changed = changes[deed.key]
+        if changed is False and not unknown and _patched(scene, deed):
+            how = (
+                f"the controller acted {span(effect.at - deed.at)} after this patch of the template"
+            )
+            return deed, _BY_NAME, how
         if changed:
             if not unknown:
                 return deed, 1.0, ""
@@ -112,6 +117,12 @@ def _maker(scene: Scene, what: Thing, effect: Deed) -> tuple[Deed, float, str] |
     sure = 0.9 if wait <= REACTION else 0.7 if reacted else 0.5
     how = f"the controller acted {span(wait)} after this change; bodies that would show what it"
     return likely, sure, f"{how} changed are not in the log"
+
+
+def _patched(scene: Scene, change: Deed) -> bool:
+    """Whether a patch of the template had an effect that its answer does not show."""
+    told = scene.body(change)
+    return told is not None and told.patched and _reaction(scene, change)
 
 
 def _reaction(scene: Scene, change: Deed) -> bool:

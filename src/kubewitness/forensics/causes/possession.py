@@ -12,6 +12,8 @@ from kubewitness.activity.principal import account_namespace
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.found import Found, span
 from kubewitness.forensics.causes.scene import (
+    AT_ALL,
+    BEARING,
     SIGNING,
     Habit,
     Scene,
@@ -129,6 +131,9 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
             return
         if prints or effect.at - deed.at > CERTIFIED or deed.of == "control-plane":
             continue
+        used = scene.first(effect, (*BEARING, effect.credential))
+        if used is not None and used < deed.at:
+            continue
         if effect.principal in bearers:
             because = (
                 f"{deed.name}, a certificate for {effect.principal}, was approved"
@@ -137,11 +142,14 @@ def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
             yield Found(deed, "certificate", False, 0.9, because)
             return
         if not bearers:
+            known = scene.first(effect, AT_ALL)
+            new = effect.key in scene.firsts and (known is None or known >= deed.at)
             because = (
                 f"{deed.name} was approved {span(effect.at - deed.at)} before; the certificate"
                 " itself is not in the log"
             )
-            yield Found(deed, "certificate", False, 0.4, because)
+            because += f", nor {effect.principal} before that" if new else ""
+            yield Found(deed, "certificate", False, 0.7 if new else 0.4, because)
             return
 
 

@@ -17,7 +17,7 @@ from kubewitness.events.change import READING
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
-from kubewitness.forensics.causes.found import Found
+from kubewitness.forensics.causes.found import AMID, Found
 from kubewitness.forensics.causes.grants import RBAC
 from kubewitness.forensics.causes.graph import Reach
 from kubewitness.forensics.causes.links import causes, doubtful
@@ -250,7 +250,7 @@ def descendants(
 
 def followed(found: Found) -> bool:
     """Whether an effect was caused, and not only near, or what a program does by itself."""
-    return found.kind != "session" and not doubtful(found)
+    return found.kind not in AMID | {"attempt"} and not doubtful(found)
 
 
 def _gravest(deeds: Iterable[Deed]) -> list[Deed]:

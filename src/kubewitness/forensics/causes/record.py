@@ -20,8 +20,10 @@ from kubewitness.activity.technique import technique
 from kubewitness.events.change import READING
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
-from kubewitness.forensics.causes.deed import COLUMNS, CREATES, Deed, deed
-from kubewitness.forensics.causes.scene import DELETES, PAUSE, SITTING, Habit, Key, Scene
+from kubewitness.forensics.causes.debut import first_times
+from kubewitness.forensics.causes.deed import COLUMNS, CREATES, Deed, deed, literal
+from kubewitness.forensics.causes.scene import DELETES, First, Habit, Key, Scene
+from kubewitness.forensics.causes.sitting import PAUSE, SITTING
 from kubewitness.forensics.causes.touched import MOST_NAMES, Alike
 from kubewitness.forensics.target import bounds
 
@@ -62,6 +64,7 @@ class Record:
         self.deeds: dict[Key, Deed] = {}
         self.bodies: dict[Key, Body | None] = {}
         self.habits: dict[Habit, int] = {}
+        self.firsts: dict[Key, tuple[First, ...]] = {}
 
     @cached_property
     def proxies(self) -> frozenset[str]:
@@ -78,7 +81,7 @@ class Record:
     def scene(self) -> Scene:
         """Everything that was asked for so far."""
         start = self.bounds[0] if self.bounds else None
-        return Scene(self.deeds.values(), self.bodies, self.habits, start)
+        return Scene(self.deeds.values(), self.bodies, self.habits, start, self.firsts)
 
     def find(
         self,
@@ -100,7 +103,7 @@ class Record:
             return []
         if len(times) <= _TIMES:
             # Wide columns are read where something was found, and nowhere else.
-            literals = {_literal(_utc(at)) for (at,) in times}
+            literals = {literal(_utc(at)) for (at,) in times}
             conditions += f" AND stage_at IN ({', '.join(sorted(literals))})"
         rows = self.connection.execute(
             f"SELECT {COLUMNS} FROM events WHERE {conditions} {ordered}"
@@ -180,7 +183,7 @@ class Record:
             ranked.append((turns[tuple(what)], -technique(*what).weight, number))
             turns[tuple(what)] += 1
         chosen = {rows[number][0] for *_, number in sorted(ranked)[:most]}
-        times = ", ".join(sorted(_literal(_utc(at)) for at in chosen))
+        times = ", ".join(sorted(literal(_utc(at)) for at in chosen))
         found = self.changed(f"{where} AND stage_at IN ({times})", since=since, until=until)
         return found, len(rows)
 
@@ -201,10 +204,10 @@ class Record:
         end = min((at for at in (until, self._until) if at is not None), default=None)
         # The engine knows between which stage times a part lies; a request ends after it came.
         if since is not None:
-            conditions.append(f"stage_at >= {_literal(since)}")
+            conditions.append(f"stage_at >= {literal(since)}")
         if end is not None:
-            conditions.append(f"received_at <= {_literal(end)}")
-            conditions.append(f"stage_at <= {_literal(end + _LONGEST)}")
+            conditions.append(f"received_at <= {literal(end)}")
+            conditions.append(f"stage_at <= {literal(end + _LONGEST)}")
         return " AND ".join(conditions)
 
     def named(
@@ -245,7 +248,7 @@ class Record:
             WHERE age <= {_LATEST} OR (birth AND turn <= {_FIRST})
             GROUP BY stage_at ORDER BY min(least(age, turn)), stage_at DESC LIMIT {_LOOKS}"""
         ).fetchall()
-        return [_literal(_utc(at)) for (at,) in rows]
+        return [literal(_utc(at)) for (at,) in rows]
 
     def life(self, where: str, until: datetime | None = None) -> list[Deed]:
         """What made, changed and ended the object of ``where``: of each kind of deed the first few
@@ -271,7 +274,7 @@ class Record:
         ).fetchall()
         if not rows:
             return []
-        times = ", ".join(_literal(_utc(at)) for (at,) in rows)
+        times = ", ".join(literal(_utc(at)) for (at,) in rows)
         return self.changed(f"{where} AND stage_at IN ({times})", until=until, latest=True)
 
     def around(
@@ -299,6 +302,11 @@ class Record:
         """How often these were done."""
         self.habits |= counted(self.connection, set(habits) - self.habits.keys())
 
+    def learn_firsts(self, deeds: Iterable[Deed]) -> None:
+        """When who did these did the like for the first time."""
+        asked = [one for one in deeds if one.key not in self.firsts]
+        self.firsts |= first_times(self.connection, asked, self.proxies)
+
     def read_bodies(self, deeds: Sequence[Deed]) -> None:
         """Read the bodies of these deeds, where the audit level kept them."""
         wanted = [one for one in deeds if one.key not in self.bodies]
@@ -315,10 +323,6 @@ _LONGEST = timedelta(hours=1)
 
 def _utc(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC)
-
-
-def _literal(at: datetime) -> str:
-    return f"TIMESTAMP {quoted(at.astimezone(UTC).strftime('%Y-%m-%d %H:%M:%S.%f'))}"
 
 
 def _by(principal: str) -> str:
@@ -362,7 +366,7 @@ def rehearsed(connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> l
     # Dry runs are rare, and the engine knows where none is.
     rows = connection.execute(
         f"""SELECT {_KEY} FROM changes WHERE dry_run AND verb IN ({_listed(DELETES)})
-        AND stage_at BETWEEN {_literal(times[0])} AND {_literal(times[-1])}"""
+        AND stage_at BETWEEN {literal(times[0])} AND {literal(times[-1])}"""
     ).fetchall()
     dry = {(*who, _utc(at)) for *who, at in rows} & doubtful.keys()
     return [replace(one, dry=True) if one.key in dry else one for one in deeds]
@@ -379,7 +383,7 @@ def _bodies(
     kept = [one for one in deeds if one.level != "Metadata"]
     for start in range(0, len(kept), 200):
         some = kept[start : start + 200]
-        times = ", ".join(sorted({_literal(one.answered) for one in some}))
+        times = ", ".join(sorted({literal(one.answered) for one in some}))
         names = f" AND name IN ({_listed(one.name for one in some)})"
         rows = connection.execute(
             f"""SELECT {_KEY}, request_object, response_object FROM changes
@@ -398,7 +402,7 @@ def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> d
     if not asked:
         return {}
     values = ", ".join(
-        f"({number}, {', '.join(quoted(text) for text in one[:-1])}, {_literal(one.before)})"
+        f"({number}, {', '.join(quoted(text) for text in one[:-1])}, {literal(one.before)})"
         for number, one in enumerate(asked)
     )
     # The engine leaves out what these names rule out before it joins.
@@ -409,7 +413,7 @@ def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> d
             coalesce(subresource, '') AS subresource, coalesce(namespace, '') AS namespace,
             CAST(extra AS VARCHAR) AS extra, received_at FROM events
             WHERE "user" IN ({_listed(one.principal for one in asked)})
-            AND received_at < {_literal(max(one.before for one in asked))})
+            AND received_at < {literal(max(one.before for one in asked))})
         ON cluster = place AND "user" = who AND verb = what AND resource = kind
             AND subresource = part AND namespace = home AND received_at < before
             AND contains(extra, '"' || pod || '"')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import msgspec
 from kubewitness.forensics.causes.body import Body
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.owner import candidates
+from kubewitness.forensics.causes.sitting import Sitting, began
 
 Key = tuple[str, str, datetime]
 Thing = tuple[str, str, str]
@@ -39,9 +40,8 @@ AUTOSCALERS, SIGNING = "horizontalpodautoscalers", "certificatesigningrequests"
 STEERING = DELIVERED | {AUTOSCALERS, SIGNING}
 # A controller sees a change by a watch and reacts within this time, unless it is far behind.
 REACTION = timedelta(seconds=5)
-# Who makes no request for this long has got up; who makes one within it all day is a program.
-PAUSE = timedelta(minutes=30)
-SITTING = timedelta(hours=6)
+
+_FORBIDDEN = 403
 
 # Kubernetes mints tokens for at most this long unless the API server is told otherwise.
 TOKEN_LIFE = timedelta(days=2)
@@ -77,18 +77,25 @@ def habit(deed: Deed, before: datetime) -> Habit:
                  deed.namespace, deed.pod, before)  # fmt: skip
 
 
-class Sitting(NamedTuple):
-    """What one identity did from one place with one program without a long pause."""
+AT_ALL, BEARING = ("at all",), ("bearing",)
 
-    first: Deed
-    n: int
+
+class First(NamedTuple):
+    """The first request that was like a later one of the same identity, and ``how``: ("from
+    192.0.2.7",), ("at secrets", "in shop"), ``AT_ALL``, (*``BEARING``, its credential). ``deed`` is
+    ``None`` where it was long ago."""
+
+    at: datetime
+    how: tuple[str, ...]
+    deed: Deed | None
 
 
 class Scene:
     """Indexes over deeds; nothing here asks the log.
 
     ``habits`` counts how often the like was done before, as far as that was asked, and may be
-    filled later; ``start`` is where the log begins.
+    filled later, as may ``firsts``, the first times of a deed; ``start`` is where the log begins.
+    ``sittings`` are those that the deeds alone do not tell.
     """
 
     def __init__(
@@ -97,7 +104,11 @@ class Scene:
         bodies: Mapping[Key, Body | None],
         habits: Mapping[Habit, int],
         start: datetime | None,
+        firsts: Mapping[Key, Sequence[First]] | None = None,
+        sittings: Mapping[Key, Sitting | None] | None = None,
     ) -> None:
+        self.firsts = {} if firsts is None else firsts
+        self._sittings = {} if sittings is None else sittings
         self.rivals: dict[Key, int] = {}
         self.deeds = self._named(sorted(deeds, key=lambda deed: deed.turn))
         self.bodies = bodies
@@ -107,10 +118,13 @@ class Scene:
         self._of: dict[Thing, list[Deed]] = defaultdict(list)
         self._siblings: dict[tuple[str, str], list[Deed]] = defaultdict(list)
         self._kinds: dict[str, list[Deed]] = defaultdict(list)
+        self._forbidden: dict[tuple[str, str], list[Deed]] = defaultdict(list)
         self.issued: dict[str, Deed] = {}
         self.uids: dict[str, Thing] = {}
         for deed in self.deeds:
             self._by[deed.principal, deed.source_ip, deed.client].append(deed)
+            if deed.creates and deed.name and deed.code == _FORBIDDEN:
+                self._forbidden[deed.resource, deed.name].append(deed)
             if not deed.served or not deed.writes:
                 continue
             if deed.resource in STEERING:
@@ -197,6 +211,17 @@ class Scene:
         """The index of the first deed after a time."""
         return bisect_right(self.deeds, at, key=lambda deed: deed.at)
 
+    def first(self, deed: Deed, how: tuple[str, ...]) -> datetime | None:
+        """When the first request came that was like a deed in this; ``None`` where that is the
+        deed, or was not asked."""
+        return next((one.at for one in self.firsts.get(deed.key, ()) if one.how == how), None)
+
+    def forbidden(self, made: Deed) -> Iterator[Deed]:
+        """Who was not allowed to make an object of this kind and name before, in whatever
+        namespace, the latest first."""
+        tried = self._forbidden.get((made.resource, made.name), ())
+        yield from (deed for deed in reversed(tried) if deed.turn < made.turn)
+
     def habit(self, deed: Deed, before: datetime) -> int | None:
         """How often the like was done before a time; ``None`` where that was not asked."""
         return self._habits.get(habit(deed, before))
@@ -207,13 +232,12 @@ class Scene:
 
     def sitting(self, deed: Deed) -> Sitting | None:
         """In which the deed was done; ``None`` for what never pauses."""
+        if deed.key in self._sittings:
+            return self._sittings[deed.key]
         own = self._by[deed.principal, deed.source_ip, deed.client]
-        first = last = bisect_right(own, deed.at, key=lambda one: one.at) - 1
-        while first > 0 and own[first].at - own[first - 1].at <= PAUSE:
-            first -= 1
-            if deed.at - own[first].at > SITTING:
-                return None
-        return Sitting(own[first], last - first + 1) if first >= 0 else None
+        last = bisect_right(own, deed.at, key=lambda one: one.at) - 1
+        found = began(own, last, lambda one: one.at) if last >= 0 else None
+        return Sitting(*found) if found else None
 
     def _changes(self, what: Thing) -> dict[Key, bool | None]:
         """For each change of an object, whether it changed what makes its children (template or
