@@ -5,6 +5,7 @@ credential, were amid; and the certificates that may be behind it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 import duckdb
 import msgspec
@@ -58,14 +59,17 @@ def turns(
 
 
 def amid(
-    connection: duckdb.DuckDBPyConnection, asked: Sequence[Deed], proxies: frozenset[str]
+    connection: duckdb.DuckDBPyConnection,
+    asked: Sequence[Deed],
+    proxies: frozenset[str],
+    start: datetime | None,
 ) -> Amid:
-    """In a few questions for all of them."""
+    """In a few questions for all of them; ``start`` is where the log begins."""
     signed = _signed(connection, [one for one in asked if _certified(one)], proxies)
     record = Record(connection)
     record.read_bodies(signed)
     return Amid(
-        first_times(connection, asked, proxies),
+        first_times(connection, asked, proxies, start),
         sittings(connection, asked, proxies),
         signed,
         record.bodies,

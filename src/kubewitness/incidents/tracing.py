@@ -23,12 +23,13 @@ from kubewitness.forensics.causes.chain import drawn_chain, line_to
 from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import rbac, role_of
+from kubewitness.forensics.causes.habit import Habit, counted
 from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.reach import drawn_reach, followed
-from kubewitness.forensics.causes.record import any_in, counted, learnt_proxies, rehearsed
-from kubewitness.forensics.causes.scene import TOKEN_LIFE, Habit, Key, Scene
+from kubewitness.forensics.causes.record import any_in, learnt_proxies, rehearsed
+from kubewitness.forensics.causes.scene import TOKEN_LIFE, Key, Scene
 from kubewitness.forensics.causes.touched import alike
 from kubewitness.forensics.target import bounds
 from kubewitness.incidents.beginnings import Amid, amid, beginnings, turns
@@ -83,7 +84,8 @@ def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident])
         )
         for number, deeds in own.items()
     }
-    around.amid = amid(connection, [one for some in turning.values() for one in some], proxies)
+    asked_of = [one for some in turning.values() for one in some]
+    around.amid = amid(connection, asked_of, proxies, start)
     for number, some in turning.items():
         scene = _scene(own[number], around, known, start)
         links[number] |= beginnings(scene, some, links[number])

@@ -12,7 +12,7 @@ import duckdb
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import UNAUTHENTICATED
 from kubewitness.events.normalisation import quoted
-from kubewitness.forensics.causes.deed import Deed, deeds_at, program
+from kubewitness.forensics.causes.deed import Deed, deeds_at, literal, program
 from kubewitness.forensics.causes.found import Found, span
 from kubewitness.forensics.causes.scene import AT_ALL, BEARING, First, Key, Scene
 
@@ -22,6 +22,7 @@ _RECENT = timedelta(days=7)
 _ANONYMOUS = "system:anonymous"
 _NAMELESS = ("", UNAUTHENTICATED, _ANONYMOUS)
 _SUREST = 0.9
+_PROBED = timedelta(hours=12)
 
 
 def asked_for(one: Deed) -> bool:
@@ -57,17 +58,29 @@ def _fresh(scene: Scene, first: First, effect: Deed) -> bool:
 
 
 def first_times(
-    connection: duckdb.DuckDBPyConnection, deeds: Iterable[Deed], proxies: Collection[str] = ()
+    connection: duckdb.DuckDBPyConnection,
+    deeds: Iterable[Deed],
+    proxies: Collection[str] = (),
+    start: datetime | None = None,
 ) -> dict[Key, tuple[First, ...]]:
     """When the identity of each deed did the like for the first time in the view ``events``, as
-    far as it is asked for, without what was this very deed. Two questions for all."""
+    far as it is asked for, without what was this very deed. Three questions for all.
+
+    With the ``start`` of the log, what had been usual before it could be ``debut`` is left out.
+    """
     asked = [one for one in deeds if asked_for(one)]
     found: dict[Key, tuple[First, ...]] = {one.key: () for one in asked}
     if not asked:
         return found
-    begun = _begun(connection, asked)
+    usual = _usual(connection, asked, start) if start is not None else set()
+    wanted = {
+        one.key: [how for how in _alike(one) if (_identity(one), how) not in usual] for one in asked
+    }
+    begun = _begun(connection, [one for one in asked if wanted[one.key]])
     times = {
-        one.key: [(how, time) for how in _alike(one) if (time := begun.get((_identity(one), how)))]
+        one.key: [
+            (how, time) for how in wanted[one.key] if (time := begun.get((_identity(one), how)))
+        ]
         for one in asked
     }
     answered = {
@@ -103,8 +116,8 @@ def _alike(one: Deed) -> Iterator[_How]:
         return
     yield (f"with {one.client}",)
     yield from _things(one.resource, one.namespace)
-    yield AT_ALL
     if _certified(one):
+        yield AT_ALL
         yield (*BEARING, one.credential)
 
 
@@ -114,10 +127,23 @@ def _things(resource: str, namespace: str) -> list[_How]:
     return list(dict.fromkeys(how for how in (what, there, what + there) if how))
 
 
+def _usual(
+    connection: duckdb.DuckDBPyConnection, asked: Sequence[Deed], start: datetime
+) -> set[tuple[_Identity, _How]]:
+    """What was done in the hours before any of them could have been new, see ``_fresh``."""
+    end = min(one.at - min(_RECENT, (one.at - start) / 2) for one in asked)
+    seen = _begun(connection, asked, (end - _PROBED, end)) if end > start else {}
+    return {key for key in seen if key[1][:1] not in (AT_ALL, BEARING)}
+
+
 def _begun(
-    connection: duckdb.DuckDBPyConnection, asked: Sequence[Deed]
+    connection: duckdb.DuckDBPyConnection,
+    asked: Sequence[Deed],
+    within: tuple[datetime, datetime] | None = None,
 ) -> dict[tuple[_Identity, _How], _Time]:
-    """For each identity and way to be alike the first time in the whole log."""
+    """For each identity and way to be alike the first time in the whole log, or in a part."""
+    if not asked:
+        return {}
     names = sorted({_named(one.principal) for one in asked})
     names += [_ANONYMOUS] if "" in names else []
     by = f'"user" IN ({", ".join(quoted(name) for name in names)})'
@@ -131,6 +157,8 @@ def _begun(
     )
     # Claims are long, and few bear certificates.
     borne = f"CASE {bears} ELSE '' END" if bears else "''"
+    if within is not None:
+        by += f" AND stage_at >= {literal(within[0])} AND stage_at < {literal(within[1])}"
     rows = connection.execute(
         f"""SELECT cluster, name, agent, addresses, namespace, resource, borne, min(came),
             arg_min(stage_at, came)

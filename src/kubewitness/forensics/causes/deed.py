@@ -7,7 +7,7 @@ matter, see ``forensics.body``.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
@@ -196,6 +196,11 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
         traits=traits,
         dry="dryRun" in parse_qs(uri.partition("?")[2]),
     )
+
+
+def listed(texts: Iterable[str]) -> str:
+    """SQL: texts for IN."""
+    return ", ".join(quoted(text) for text in sorted(set(texts)))
 
 
 def deeds_at(

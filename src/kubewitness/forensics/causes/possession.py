@@ -11,14 +11,13 @@ from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
 from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
 from kubewitness.forensics.causes.found import Found, span
+from kubewitness.forensics.causes.habit import Habit, habit
 from kubewitness.forensics.causes.scene import (
     AT_ALL,
     BEARING,
     SIGNING,
-    Habit,
     Scene,
     Thing,
-    habit,
     thing,
 )
 

@@ -23,7 +23,7 @@ from kubewitness.forensics.causes.graph import Reach
 from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, habits
-from kubewitness.forensics.causes.record import Record, any_in
+from kubewitness.forensics.causes.record import Near, Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
     about,
@@ -40,6 +40,7 @@ from kubewitness.forensics.rbac.policy import GROUP
 from kubewitness.forensics.rbac.principals import username, usernames
 from kubewitness.forensics.target import Target, find, only_cluster
 
+_ENTERED = INTERACTIVE | {"ephemeralcontainers"}
 _STEPS = INTERACTIVE | {"ephemeralcontainers", "approval", "eviction", "binding"}
 _STEERED = OWNED | OWNERS | {"namespaces", "serviceaccounts"}
 _ROUNDS = 6
@@ -299,32 +300,23 @@ def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: set[_Family]
             families[_Family(one.namespace, min(names, key=len))].append(one)
     _fetch_minted(record, minted)
     _fetch_permitted(record, allowing)
-    near = []
+    named, entered = [], []
     for what, deeds in families.items():
         if not any(what.namespace == known.namespace and what.prefix.startswith(known.prefix)
                    for known in asked):  # fmt: skip
             asked.add(what)
-            near += _fetch_family(record, what, deeds)
+            begin, end = min(one.at for one in deeds), max(one.at for one in deeds)
+            named.append(Near(*what, begin, end + _AT_ONCE))
+            if any(one.subresource in _ENTERED for one in deeds):
+                entered.append(Near(*what, begin, end + ENTRY))
+            elif any(one.verb in CHANGES for one in deeds):
+                entered.append(named[-1])
+    record.borne(entered)
+    near = record.near(named)
     record.read_bodies(
         [one for one in (*frontier, *near) if one.resource in OWNED | OWNERS and one.served
          and one.verb in CHANGES and one.subresource in ("", "scale")][:_BODIES]
     )  # fmt: skip
-
-
-def _fetch_family(record: Record, what: _Family, deeds: Sequence[Deed]) -> list[Deed]:
-    begin, end = min(one.at for one in deeds), max(one.at for one in deeds)
-    entered = any(one.subresource in INTERACTIVE or one.subresource == "ephemeralcontainers"
-                  for one in deeds)  # fmt: skip
-    if entered or any(one.verb in CHANGES for one in deeds):
-        prefix = quoted(f"system:serviceaccount:{what.namespace}:")
-        record.find(
-            f'starts_with("user", {prefix})'
-            f" AND contains(CAST(extra AS VARCHAR), {quoted(chr(34) + what.prefix)})",
-            since=begin,
-            until=end + (ENTRY if entered else _AT_ONCE),
-            most=500,
-        )
-    return record.around(what.prefix, what.namespace, begin, end + _AT_ONCE, 1000)
 
 
 def _fetch_minted(record: Record, deeds: Sequence[Deed]) -> None:

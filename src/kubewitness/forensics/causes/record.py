@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import NamedTuple
 
 import duckdb
 from msgspec.structs import replace
@@ -21,8 +22,17 @@ from kubewitness.events.change import READING
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body, body
 from kubewitness.forensics.causes.debut import first_times
-from kubewitness.forensics.causes.deed import COLUMNS, CREATES, Deed, deed, literal
-from kubewitness.forensics.causes.scene import DELETES, First, Habit, Key, Scene
+from kubewitness.forensics.causes.deed import (
+    COLUMNS,
+    CREATES,
+    Deed,
+    deed,
+    deeds_at,
+    listed,
+    literal,
+)
+from kubewitness.forensics.causes.habit import Habit, counted
+from kubewitness.forensics.causes.scene import DELETES, First, Key, Scene
 from kubewitness.forensics.causes.sitting import PAUSE, SITTING
 from kubewitness.forensics.causes.touched import MOST_NAMES, Alike
 from kubewitness.forensics.target import bounds
@@ -39,8 +49,18 @@ _LOOKS = 400
 BIRTHS = 50
 """Of the objects of one name so many are told apart."""
 _SAMPLE = 20_000
+_EACH = 500
 # Of more the engine makes a join, for which it reads everything.
 _TIMES = 1000
+
+
+class Near(NamedTuple):
+    """Objects in a namespace whose names begin alike, for some time."""
+
+    namespace: str
+    prefix: str
+    since: datetime
+    until: datetime
 
 
 class Record:
@@ -222,10 +242,10 @@ class Record:
         pairs = set(names)
         if not pairs:
             return []
-        where = f"name IN ({_listed(name for _, name in pairs)}) AND {_DONE}"
+        where = f"name IN ({listed(name for _, name in pairs)}) AND {_DONE}"
         places = {place for place, _ in pairs}
         if "" not in places:
-            where += f" AND namespace IN ({_listed(places)})"
+            where += f" AND namespace IN ({listed(places)})"
         if since is None:
             times = self._times(where, until)
             if not times:
@@ -277,17 +297,57 @@ class Record:
         times = ", ".join(literal(_utc(at)) for (at,) in rows)
         return self.changed(f"{where} AND stage_at IN ({times})", until=until, latest=True)
 
-    def around(
-        self, prefix: str, namespace: str, since: datetime, until: datetime, most: int = _ENOUGH
-    ) -> list[Deed]:
+    def around(self, prefix: str, namespace: str, since: datetime, until: datetime) -> list[Deed]:
         """What was done in a namespace to objects whose name begins so, and to nameless ones."""
-        return self.changed(
-            f"namespace = {quoted(namespace)} AND {_DONE} AND (name IS NULL OR"
-            f" starts_with(name, {quoted(prefix)}))",
-            since=since,
-            until=until,
-            most=most,
+        return self.near([Near(namespace, prefix, since, until)])
+
+    def near(self, several: Sequence[Near]) -> list[Deed]:
+        """What was done near each: to its objects, and to nameless ones."""
+        return self._of_each(
+            several,
+            "changes",
+            f"""SELECT *, received_at AS came FROM changes WHERE {_DONE}
+            AND namespace IN ({listed(one.namespace for one in several)})""",
+            "namespace = home AND (name IS NULL OR starts_with(name, prefix))",
         )
+
+    def borne(self, several: Sequence[Near]) -> list[Deed]:
+        """What was done with tokens of the pods near each."""
+        return self._of_each(
+            several,
+            "events",
+            """SELECT *, received_at AS came, split_part("user", ':', 3) AS place FROM touches
+            WHERE starts_with("user", 'system:serviceaccount:')""",
+            "place = home AND contains(CAST(extra AS VARCHAR), '\"' || prefix)",
+        )
+
+    def _of_each(self, several: Sequence[Near], view: str, among: str, belongs: str) -> list[Deed]:
+        """The first few deeds of each in a view: found by narrow columns in one question for all,
+        and read where they are."""
+        if not several:
+            return []
+        values = ", ".join(
+            f"({number}, {quoted(one.namespace)}, {quoted(one.prefix)}, {literal(one.since)},"
+            f" {literal(one.until)})"
+            for number, one in enumerate(several)
+        )
+        since, until = min(one.since for one in several), max(one.until for one in several)
+        rows = self.connection.execute(
+            f"""SELECT stage_at FROM (VALUES {values}) AS asked(number, home, prefix, first, last)
+            JOIN ({among} AND {self._conditions("true", since, until)})
+                ON {belongs} AND stage_at >= first AND came <= last
+            QUALIFY row_number() OVER (PARTITION BY number ORDER BY came, stage_at) <= {_EACH}"""
+        ).fetchall()
+        times = sorted({_utc(at) for (at,) in rows})
+        found = []
+        for start in range(0, len(times), _TIMES):
+            some = times[start : start + _TIMES]
+            if view == "events":
+                found += deeds_at(self.connection, some, self.proxies)
+            else:
+                where = f"stage_at IN ({', '.join(map(literal, some))})"
+                found += self.changed(where, since=some[0], until=until)
+        return self._known(rehearsed(self.connection, found) if view == "events" else found)
 
     def sitting(self, one: Deed) -> list[Deed]:
         """What the same identity did from the same place before, without a long pause."""
@@ -305,7 +365,8 @@ class Record:
     def learn_firsts(self, deeds: Iterable[Deed]) -> None:
         """When who did these did the like for the first time."""
         asked = [one for one in deeds if one.key not in self.firsts]
-        self.firsts |= first_times(self.connection, asked, self.proxies)
+        start = self.bounds[0] if self.bounds else None
+        self.firsts |= first_times(self.connection, asked, self.proxies, start)
 
     def read_bodies(self, deeds: Sequence[Deed]) -> None:
         """Read the bodies of these deeds, where the audit level kept them."""
@@ -330,10 +391,6 @@ def _by(principal: str) -> str:
     if principal == UNAUTHENTICATED:
         return "coalesce(\"user\", '') = ''"
     return f'"user" = {quoted(principal)}'
-
-
-def _listed(texts: Iterable[str]) -> str:
-    return ", ".join(quoted(text) for text in sorted(set(texts)))
 
 
 def any_in(column: str, ids: Iterable[str]) -> str:
@@ -365,7 +422,7 @@ def rehearsed(connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> l
     times = sorted(one.answered for one in doubtful.values())
     # Dry runs are rare, and the engine knows where none is.
     rows = connection.execute(
-        f"""SELECT {_KEY} FROM changes WHERE dry_run AND verb IN ({_listed(DELETES)})
+        f"""SELECT {_KEY} FROM changes WHERE dry_run AND verb IN ({listed(DELETES)})
         AND stage_at BETWEEN {literal(times[0])} AND {literal(times[-1])}"""
     ).fetchall()
     dry = {(*who, _utc(at)) for *who, at in rows} & doubtful.keys()
@@ -384,39 +441,13 @@ def _bodies(
     for start in range(0, len(kept), 200):
         some = kept[start : start + 200]
         times = ", ".join(sorted({literal(one.answered) for one in some}))
-        names = f" AND name IN ({_listed(one.name for one in some)})"
+        names = f" AND name IN ({listed(one.name for one in some)})"
         rows = connection.execute(
             f"""SELECT {_KEY}, request_object, response_object FROM changes
-            WHERE stage_at IN ({times}) AND audit_id IN ({_listed(one.audit_id for one in some)})
-            AND cluster IN ({_listed(one.cluster for one in some)})
-            AND resource IN ({_listed(one.resource for one in some)})
+            WHERE stage_at IN ({times}) AND audit_id IN ({listed(one.audit_id for one in some)})
+            AND cluster IN ({listed(one.cluster for one in some)})
+            AND resource IN ({listed(one.resource for one in some)})
             {names if all(one.name for one in some) else ""}"""
         ).fetchall()
         for audit_id, who, at, request, response in rows:
             yield (audit_id, who, _utc(at)), request, response
-
-
-def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> dict[Habit, int]:
-    """How often each was done in the view ``events``, in one question for all."""
-    asked = list(habits)
-    if not asked:
-        return {}
-    values = ", ".join(
-        f"({number}, {', '.join(quoted(text) for text in one[:-1])}, {literal(one.before)})"
-        for number, one in enumerate(asked)
-    )
-    # The engine leaves out what these names rule out before it joins.
-    rows = connection.execute(
-        f"""SELECT number, count(*) FROM (VALUES {values}) AS asked(number, place, who, what, kind,
-            part, home, pod, before)
-        JOIN (SELECT cluster, "user", verb, coalesce(resource, '') AS resource,
-            coalesce(subresource, '') AS subresource, coalesce(namespace, '') AS namespace,
-            CAST(extra AS VARCHAR) AS extra, received_at FROM events
-            WHERE "user" IN ({_listed(one.principal for one in asked)})
-            AND received_at < {literal(max(one.before for one in asked))})
-        ON cluster = place AND "user" = who AND verb = what AND resource = kind
-            AND subresource = part AND namespace = home AND received_at < before
-            AND contains(extra, '"' || pod || '"')
-        GROUP BY number"""
-    ).fetchall()
-    return dict.fromkeys(asked, 0) | {asked[number]: n for number, n in rows}

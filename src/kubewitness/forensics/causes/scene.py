@@ -13,6 +13,7 @@ import msgspec
 
 from kubewitness.forensics.causes.body import Body
 from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.habit import Habit, habit
 from kubewitness.forensics.causes.owner import candidates
 from kubewitness.forensics.causes.sitting import Sitting, began
 
@@ -56,25 +57,6 @@ def schedules(deed: Deed) -> bool:
     """Whether the scheduler speaks of a pod: it bound it, or says why it cannot yet."""
     waits = deed.subresource == "status" and deed.of == "control-plane"
     return deed.resource == "pods" and (deed.subresource == "binding" or waits)
-
-
-class Habit(NamedTuple):
-    """What somebody does from a pod: asked for is how often it was done ``before`` a time."""
-
-    cluster: str
-    principal: str
-    verb: str
-    resource: str
-    subresource: str
-    namespace: str
-    pod: str
-    before: datetime
-
-
-def habit(deed: Deed, before: datetime) -> Habit:
-    """Of which a deed may be an instance."""
-    return Habit(deed.cluster, deed.principal, deed.verb, deed.resource, deed.subresource,
-                 deed.namespace, deed.pod, before)  # fmt: skip
 
 
 AT_ALL, BEARING = ("at all",), ("bearing",)
