@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -551,6 +551,26 @@ def test_a_namespace_that_is_emptied_leaves_no_workloads(tmp_path: Path) -> None
     swept = write_of(4, "deletecollection", name="")
     with log(tmp_path, CREATED, swept) as connection:
         assert inventory(connection, at(5)).workloads == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "created"),
+    [
+        ("2026-03-01T22:00:00Z", datetime(2026, 3, 1, 22, tzinfo=UTC)),
+        ("2026-03-01T22:00:00", None),
+        ("9999-12-31T23:59:59-14:00", None),
+        ("yesterday", None),
+        (7, None),
+    ],
+)
+def test_a_workload_from_before_the_log_says_when_it_was_created(
+    told: object, created: datetime | None, tmp_path: Path
+) -> None:
+    answer = deployment()
+    answer["metadata"]["creationTimestamp"] = told
+    with log(tmp_path, write_of(3, "update", deployment(), answer)) as connection:
+        (one,) = inventory(connection, at(5)).workloads
+    assert one.created_at == created
 
 
 def test_workloads_of_a_log_without_bodies_are_listed_as_not_known(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ WORKLOAD = f"""(resource IN ({", ".join(f"'{resource}'" for resource in WORKLOAD
 
 METADATA = (
     *("name", "uid", "resourceVersion", "ownerReferences", "labels", "finalizers"),
-    *("deletionTimestamp", "deletionGracePeriodSeconds"),
+    *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
 )
 """What of an object's metadata says what it is, and whether it still is."""
 

@@ -37,7 +37,6 @@ _SURE = 0.9
 _BY_PLAN = frozenset({"namespace-controller", "generic-garbage-collector"})
 _SIBLINGS = timedelta(seconds=60)
 _NEAR = timedelta(seconds=10)
-_OWN = 500
 # Bodies are large: that many of the latest of one object say what it changed from and to.
 _READ, _PODS_READ = 8, 2
 _TELLING = OWNED | OWNERS | RBAC | {"horizontalpodautoscalers", "certificatesigningrequests"}
@@ -57,6 +56,7 @@ def ancestors(record: Record, seeds: Sequence[Deed]) -> dict[Key, list[Found]]:
         scene = record.scene()
         record.learn_habits(habits(scene, frontier))
         record.learn_firsts(frontier)
+        record.learn_sittings(frontier)
         for one in frontier:
             told[one.key] = causes(scene, one)
         frontier = [found.cause for one in frontier for found in told[one.key]
@@ -149,22 +149,15 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
         kinds = ", ".join(quoted(kind) for kind in sorted(DELIVERED))
         written = f"resource IN ({kinds}) AND verb IN ('create', 'update', 'patch')"
         mine = f'"user" = {quoted(one.principal)}'
-        record.changed(
-            f"{written} AND subresource IS NULL AND NOT {mine}",
-            since=one.at - DELIVERY,
-            until=one.at,
-            latest=True,
-        )
         # Who tells the status of such objects is their controller.
         record.changed(
-            f"{written} AND (subresource IS NULL OR subresource = 'status') AND {mine}",
+            f"{written} AND (subresource IS NULL OR (subresource = 'status' AND {mine}))",
             since=one.at - DELIVERY,
             until=one.at + _SOON,
             latest=True,
-            most=_OWN,
         )
     if attempted(one):
-        record.find(
+        record.changed(
             f"verb = 'create' AND resource = {quoted(one.resource)} AND name = {quoted(one.name)}"
             " AND code = 403 AND subresource IS NULL",
             since=one.at - ATTEMPT,
@@ -188,7 +181,6 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
             since=one.at - TOKEN_LIFE,
             until=one.at,
         )
-    record.sitting(one)
     return near
 
 

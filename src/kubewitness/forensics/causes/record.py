@@ -33,7 +33,7 @@ from kubewitness.forensics.causes.deed import (
 )
 from kubewitness.forensics.causes.habit import Habit, counted
 from kubewitness.forensics.causes.scene import DELETES, First, Key, Scene
-from kubewitness.forensics.causes.sitting import PAUSE, SITTING
+from kubewitness.forensics.causes.sitting import Sitting, sittings
 from kubewitness.forensics.causes.touched import MOST_NAMES, Alike
 from kubewitness.forensics.target import bounds
 
@@ -85,6 +85,7 @@ class Record:
         self.bodies: dict[Key, Body | None] = {}
         self.habits: dict[Habit, int] = {}
         self.firsts: dict[Key, tuple[First, ...]] = {}
+        self.sittings: dict[Key, Sitting | None] = {}
 
     @cached_property
     def proxies(self) -> frozenset[str]:
@@ -101,7 +102,9 @@ class Record:
     def scene(self) -> Scene:
         """Everything that was asked for so far."""
         start = self.bounds[0] if self.bounds else None
-        return Scene(self.deeds.values(), self.bodies, self.habits, start, self.firsts)
+        return Scene(
+            self.deeds.values(), self.bodies, self.habits, start, self.firsts, self.sittings
+        )
 
     def find(
         self,
@@ -349,15 +352,6 @@ class Record:
                 found += self.changed(where, since=some[0], until=until)
         return self._known(rehearsed(self.connection, found) if view == "events" else found)
 
-    def sitting(self, one: Deed) -> list[Deed]:
-        """What the same identity did from the same place before, without a long pause."""
-        return self.find(
-            _by(one.principal),
-            since=one.at - SITTING - PAUSE,
-            until=one.at,
-            latest=True,
-        )
-
     def learn_habits(self, habits: Iterable[Habit]) -> None:
         """How often these were done."""
         self.habits |= counted(self.connection, set(habits) - self.habits.keys())
@@ -367,6 +361,11 @@ class Record:
         asked = [one for one in deeds if one.key not in self.firsts]
         start = self.bounds[0] if self.bounds else None
         self.firsts |= first_times(self.connection, asked, self.proxies, start)
+
+    def learn_sittings(self, deeds: Iterable[Deed]) -> None:
+        """What else who did these did in the same sitting."""
+        asked = [one for one in deeds if one.key not in self.sittings]
+        self.sittings |= sittings(self.connection, asked, self.proxies)
 
     def read_bodies(self, deeds: Sequence[Deed]) -> None:
         """Read the bodies of these deeds, where the audit level kept them."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import duckdb
 
 from kubewitness.forensics.objects import podspec
 from kubewitness.forensics.objects.condition import ANYTHING, meets
 from kubewitness.forensics.objects.history import owner, subject
-from kubewitness.forensics.objects.knowledge import Open, Unknown
+from kubewitness.forensics.objects.knowledge import Open, Unknown, child
 from kubewitness.forensics.objects.model import Holding, Holdings, Inventory, Workload
 from kubewitness.forensics.objects.record import Record
 from kubewitness.forensics.objects.replay import State, replayed, state_after
@@ -90,7 +90,7 @@ def _workload(target: Target, state: State) -> Workload:
         life=state.life,
         uid=state.uid,
         existence=state.existence,
-        created_at=state.begun,
+        created_at=state.begun or _created(state),
         images=podspec.images(spec),
         service_account=account if isinstance(account, str) else "",
         secrets=podspec.mounted(spec, "secret"),
@@ -99,6 +99,16 @@ def _workload(target: Target, state: State) -> Workload:
         owner=owner(state),
         unknown="" if whole and not isinstance(node, Unknown) else NOT_KNOWABLE,
     )
+
+
+def _created(state: State) -> datetime | None:
+    """When it was, as the object itself tells; its creation need not be in the log."""
+    told = child(state.object, "metadata").get("creationTimestamp")
+    try:
+        at = datetime.fromisoformat(told) if isinstance(told, str) else None
+        return at.astimezone(UTC) if at is not None and at.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _place(one: Workload) -> tuple[str, str, str, str]:

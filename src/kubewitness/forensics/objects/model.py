@@ -120,8 +120,9 @@ class Difference(Struct, frozen=True):
 class Workload(Struct, frozen=True):
     """A pod or a workload controller, and what it runs, mounts and is.
 
-    ``created_at`` is ``None`` where its creation is not in the log; ``unknown`` says why the lists
-    may be incomplete, '' where they are not; ``owner`` is its controller.
+    ``created_at`` is ``None`` where neither its creation is in the log nor any answer tells;
+    ``unknown`` says why the lists may be incomplete, '' where they are not; ``owner`` is its
+    controller.
     """
 
     subject: Subject

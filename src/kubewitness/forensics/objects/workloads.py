@@ -28,6 +28,7 @@ from kubewitness.query.expression import Expression
 
 # A deletion may take a while: of what was deleted so shortly before, bodies tell if it was gone.
 _TERMINATING = timedelta(minutes=10)
+_LATELY = timedelta(hours=6)
 # Of more values at once the engine makes a join, for which it reads everything.
 _MOST = 1000
 
@@ -57,21 +58,22 @@ def there(
 ) -> Lives:
     """The workloads that may be there at ``at``, from the last answer on that holds them whole."""
     within = _within(cluster, namespace)
+    deleted = "max(stage_at) FILTER (verb = 'delete')"
     rows = connection.execute(
-        f"""SELECT {_KEY}, max(stage_at), arg_max({WHOLE} IS TRUE, stage_at)
-        FROM changes WHERE {within} AND name <> '' AND stage_at <= {_time(at)}
+        f"""SELECT {_KEY}, max(stage_at) FROM changes WHERE {within} AND name <> ''
+            AND stage_at <= {_time(at)}
             AND (superseded_at IS NULL OR superseded_at > {_time(at)})
-        GROUP BY ALL HAVING NOT arg_max(verb = 'delete', stage_at)
+        GROUP BY ALL HAVING {deleted} IS DISTINCT FROM max(stage_at)
             OR max(stage_at) > {_time(at - _TERMINATING)}"""
     ).fetchall()
-    last = {_Key(*key): (_utc(when), whole) for *key, when, whole in rows}
+    last = {_Key(*key): _utc(when) for *key, when in rows}
     told: dict[_Key, list[Record]] = {}
-    for times in _batches(when for when, whole in last.values() if whole):
+    for times in _batches(last.values()):
         for key, one in _answers(connection, f"{within} AND {WRITTEN} AND {times}"):
-            if last.get(key) == (one.at, True):
+            if last.get(key) == one.at:
                 told[key] = [one]
     asked = _lives(connection, within, last.keys() - told.keys(), at)
-    since = {key: last[key][0] for key in told}
+    since = {key: last[key] for key in told}
     since |= {key: min(one.at for one in own) for key, own in asked.items()}
     yield from _swept(connection, within, told | asked, since)
 
@@ -108,32 +110,40 @@ def _lives(
     found: dict[_Key, list[Record]] = defaultdict(list)
     for some in _chunks(sorted({key.name for key in keys})):
         own = f"{within} AND {WRITTEN} AND name IN ({_listed(some)})"
-        since = {} if at is None else _since(connection, own, at)
-        times = {when for key, whens in since.items() if key in keys for when in whens}
+        wanted = {key for key in keys if key.name in set(some)}
+        since = {} if at is None else _since(connection, f"{within} AND {WRITTEN}", at, wanted)
+        times = {when for whens in since.values() for when in whens}
         for when in ("true",) if at is None else _batches(times):
             for key, one in _written(connection, f"{own} AND {when}"):
-                if key in keys and (at is None or one.at in since[key]):
+                if key in wanted and (at is None or one.at in since.get(key, ())):
                     found[key].append(one)
     return found
 
 
 def _since(
-    connection: duckdb.DuckDBPyConnection, own: str, at: datetime
+    connection: duckdb.DuckDBPyConnection, where: str, at: datetime, wanted: Set[_Key]
 ) -> dict[_Key, set[datetime]]:
     """When objects were written until ``at``, from the last answer on that holds them whole, or
-    their beginning, or the end of what had the name before."""
-    rows = connection.execute(
-        f"""SELECT {_KEY}, stage_at, {WHOLE} IS TRUE, {BEGINS}, verb = 'delete' FROM changes
-        WHERE {own} AND stage_at <= {_time(at)} ORDER BY stage_at"""
-    ).fetchall()
-    writes: dict[_Key, list[tuple[Any, ...]]] = defaultdict(list)
-    for row in rows:
-        writes[_Key(*row[:5])].append((_utc(row[5]), *row[6:]))
-    found = {}
-    for key, own_writes in writes.items():
-        whole, begun, ended = ([one[0] for one in own_writes if one[n]] for n in (1, 2, 3))
-        first = next(iter([*whole[-1:], *begun[-1:], *ended[-2:-1], own_writes[0][0]]))
-        found[key] = {when for when, *_ in own_writes if when >= first}
+    their beginning, or the end of what had the name before: mostly not long ago."""
+    found: dict[_Key, set[datetime]] = {}
+    for since in (at - _LATELY, EARLIEST):
+        left = {key.name for key in wanted - found.keys()}
+        if not left:
+            break
+        rows = connection.execute(
+            f"""SELECT {_KEY}, stage_at, {WHOLE} IS TRUE, {BEGINS}, verb = 'delete' FROM changes
+            WHERE {where} AND name IN ({_listed(left)})
+                AND stage_at BETWEEN {_time(since)} AND {_time(at)} ORDER BY stage_at"""
+        ).fetchall()
+        writes: dict[_Key, list[tuple[Any, ...]]] = defaultdict(list)
+        for row in rows:
+            writes[_Key(*row[:5])].append((_utc(row[5]), *row[6:]))
+        for key, times in writes.items():
+            whole, begun, ended = ([one[0] for one in times if one[n]] for n in (1, 2, 3))
+            known = [*whole[-1:], *begun[-1:], *ended[-2:-1]]
+            if known or since == EARLIEST:
+                first = next(iter(known), times[0][0])
+                found.setdefault(key, {when for when, *_ in times if when >= first})
     return found
 
 
