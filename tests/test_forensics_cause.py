@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from audit_log import Event, event, quiet_days, stolen_credential, write
 from conftest import Command
 from forensic_log import POD, RS, at, certified, collected, rollout, stolen_token
+from kubewitness.activity.owner import candidates, family
 from kubewitness.analysis import analyze
 from kubewitness.errors import KubewitnessError
 from kubewitness.forensics.causes.body import body
 from kubewitness.forensics.causes.chain import cause_of
 from kubewitness.forensics.causes.graph import Chain, Reach
-from kubewitness.forensics.causes.owner import candidates, family
 from kubewitness.forensics.causes.reach import reach_of
 from kubewitness.forensics.causes.record import Record
 from kubewitness.inquiry import opened

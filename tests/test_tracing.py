@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from audit_log import Event, event, write
 from evaluate_fixtures import incident
-from forensic_log import at
+from forensic_log import CONTROLLER, at, rollout
 from kubewitness.forensics.causes.graph import Chain
+from kubewitness.incidents.model import Incident
 from kubewitness.incidents.tracing import traced
 from kubewitness.inquiry import opened
 
@@ -20,13 +21,18 @@ HOUR = 3600
 
 def chain_of(events: Sequence[Event], own: Sequence[Event], folder: Path, **told: Any) -> Chain:
     """What an incident of ``own`` among ``events`` is traced to."""
+    found = told_of(events, own, folder, **told)
+    assert found.cause is not None
+    return found.cause
+
+
+def told_of(events: Sequence[Event], own: Sequence[Event], folder: Path, **told: Any) -> Incident:
     log = write(folder / "audit.log", events)
     with opened([log], bodies=True) as (_, connection, _):
         (cluster,) = connection.execute("SELECT any_value(cluster) FROM events").fetchall()[0]
         known = incident(evidence=tuple(one["auditID"] for one in own))
         (found,) = traced(connection, [replace(known, cluster=cluster, **told)])
-    assert found.cause is not None
-    return found.cause
+    return found
 
 
 def ids(chain: Chain) -> set[str]:
@@ -100,3 +106,18 @@ def test_an_incident_goes_back_to_who_had_the_certificate_signed(tmp_path: Path)
     assert {asked["auditID"], approved["auditID"]} <= ids(stolen)
     assert stolen.origin == "eve"
     assert caused(usual, "certificate") == set()
+
+
+def test_what_controllers_did_is_explained_by_who_had_them_do_it(tmp_path: Path) -> None:
+    log = rollout()
+    deployed, pod = log[0], log[2]
+    asked = told_of(log, [pod], tmp_path)
+    assert any("yes, ada did “create deployments.apps” (web in shop)" in one
+               for one in asked.considered)  # fmt: skip
+    alone = event(at(5), CONTROLLER + "generic-garbage-collector", "delete", "secrets", name="x")
+    unknown = told_of([*log, alone], [alone], tmp_path)
+    assert any(
+        one.startswith("Machinery at its work: cannot be told") for one in unknown.considered
+    )
+    person = told_of(log, [deployed], tmp_path)
+    assert not any("Machinery" in one for one in person.considered)

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from kubewitness.activity.attribution import attribute
 from kubewitness.activity.component import component
 from kubewitness.activity.issuer import follow_issues, name_issuers
 from kubewitness.activity.technique import GRAVE, SYSTEM_NAMESPACES, technique
@@ -230,14 +231,16 @@ FROM timed
 def load(connection: duckdb.DuckDBPyConnection, cluster: str, *, salt: int = 0) -> ActivityTable:
     """Make the table ``activity`` of one cluster from ``activities`` and load its ids.
 
-    Rows are numbered in order of time. New columns: ``row``, ``slice``, ``same`` (a hash of what
-    makes it the same activity), ``actor`` (who), ``habit`` (whose habits count), ``place``,
-    ``kind`` and ``home`` (the namespace, the resource and a service account's own namespace, or
-    ``YOUNG``), ``hours``, ``issuer`` (of the token, see ``activity.issuer``), ``component`` (the
-    stock component that is believed to have done this, or '') and ``region`` (where that is, as it
-    can be said of any cluster: cluster, own, kube-system or elsewhere). ``node`` is also that of a
-    kubelet.
+    Whoever wrote a workload has first the settings of what controllers made of it
+    (``activity.attribution``). Rows are numbered in order of time. New columns: ``row``, ``slice``,
+    ``same`` (a hash of what makes it the same activity), ``actor`` (who), ``habit`` (whose habits
+    count), ``place``, ``kind`` and ``home`` (the namespace, the resource and a service account's
+    own namespace, or ``YOUNG``), ``hours``, ``issuer`` (of the token, see ``activity.issuer``),
+    ``component`` (the stock component that is believed to have done this, or '') and ``region``
+    (where that is, as it can be said of any cluster: cluster, own, kube-system or elsewhere).
+    ``node`` is also that of a kubelet.
     """
+    attribute(connection, cluster)
     bounds = connection.execute(
         "SELECT epoch_us(min(first)), epoch_us(max(last)) FROM activities WHERE cluster = ?",
         [cluster],

@@ -117,13 +117,23 @@ def bounds(
     row = connection.execute(f"SELECT min(date), max(date) FROM events WHERE true{own}").fetchone()
     if not row or row[0] is None:
         return None
-    first, last = (
-        connection.execute(
-            f"SELECT {which}(stage_at) FROM events WHERE date = DATE '{day}'{own}"
-        ).fetchall()[0][0]
-        for which, day in zip(("min", "max"), row, strict=True)
-    )
+    days = " OR ".join(f"date = DATE '{day}'" for day in row)
+    first, last = connection.execute(
+        f"SELECT min(stage_at), max(stage_at) FROM events WHERE ({days}){own}"
+    ).fetchall()[0]
     return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+
+
+def one_log(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, datetime]:
+    """The one cluster of the view ``events`` and its first and last time.
+
+    Raises ``KubewitnessError`` where there are several clusters, or no events at all.
+    """
+    cluster = only_cluster(connection)
+    known = bounds(connection)
+    if known is None:
+        raise KubewitnessError("no events", remedy="give a PATH to audit logs, or another --lake")
+    return cluster, *known
 
 
 def last_event(connection: duckdb.DuckDBPyConnection) -> datetime:

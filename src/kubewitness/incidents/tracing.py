@@ -16,6 +16,8 @@ import duckdb
 import msgspec
 import numpy as np
 
+from kubewitness.activity.action import action
+from kubewitness.activity.owner import OWNED, OWNERS, family
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.attempt import ATTEMPT, attempted
@@ -25,7 +27,6 @@ from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import rbac, role_of
 from kubewitness.forensics.causes.habit import Habit, counted
 from kubewitness.forensics.causes.links import causes, doubtful
-from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.reach import drawn_reach, followed
 from kubewitness.forensics.causes.record import any_in, learnt_proxies, rehearsed
@@ -35,6 +36,7 @@ from kubewitness.forensics.target import bounds
 from kubewitness.incidents.beginnings import Amid, amid, beginnings, turns
 from kubewitness.incidents.model import Incident
 from kubewitness.incidents.prevention import prevention
+from kubewitness.incidents.wording import named
 
 # Of each incident: what it is proven by, and as much of what surrounds it.
 _EVIDENCE, _RELATED = 80, 20
@@ -263,7 +265,26 @@ def _told(
     reached = _descendants(own, scene, told)
     reach = drawn_reach(f"incident {incident.id}", alike(own), reached, notes)
     return msgspec.structs.replace(
-        incident, cause=chain, reach=reach, prevention=prevention(own, chain.person)
+        incident,
+        cause=chain,
+        reach=reach,
+        prevention=prevention(own, chain.person),
+        considered=(*incident.considered, *_machinery(own, line)),
+    )
+
+
+def _machinery(own: Sequence[Deed], line: Sequence[Deed]) -> tuple[str, ...]:
+    """For what only controllers and kubelets did: whether somebody is known who had them do it."""
+    if any(one.of not in ("control-plane", "node") for one in own):
+        return ()
+    began = line[0]
+    if began.of in ("control-plane", "node"):
+        return ("Machinery at its work: cannot be told; nobody is seen who had it do this.",)
+    what = action(began.verb, began.kind, began.subresource, began.path)
+    where = f" in {began.namespace}" if began.namespace else ""
+    return (
+        f"Machinery at its work: yes, {named(began.principal)} did “{what}” ({began.name}{where})"
+        " before, which had it do this; whether that was to be is the question.",
     )
 
 

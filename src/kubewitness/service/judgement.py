@@ -193,7 +193,11 @@ def _with_cause(incident: Incident, known: Incident | None) -> Incident:
     if known is None or not incident.alert:
         return incident
     return msgspec.structs.replace(
-        incident, cause=known.cause, reach=known.reach, prevention=known.prevention
+        incident,
+        cause=known.cause,
+        reach=known.reach,
+        prevention=known.prevention,
+        considered=known.considered,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from kubewitness.activity.network import network
+from kubewitness.activity.owner import OWNED, OWNERS, family
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.attempt import ATTEMPT, attempted
@@ -16,7 +17,6 @@ from kubewitness.forensics.causes.delivery import DELIVERY
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import RBAC, rbac, role_of
 from kubewitness.forensics.causes.links import causes, leads_back
-from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.record import Record, any_in
 from kubewitness.forensics.causes.scene import (

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from kubewitness.activity.owner import OWNED, candidates
 from kubewitness.forensics.causes.body import Owner
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.found import Found, span
-from kubewitness.forensics.causes.owner import OWNED, candidates
 from kubewitness.forensics.causes.scene import (
     AUTOSCALERS,
     CHANGES,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from kubewitness.activity.owner import OWNED, OWNERS, family
 from kubewitness.activity.principal import principal_class
 from kubewitness.errors import KubewitnessError
 from kubewitness.events.change import READING
@@ -21,7 +22,6 @@ from kubewitness.forensics.causes.found import AMID, Found
 from kubewitness.forensics.causes.grants import RBAC
 from kubewitness.forensics.causes.graph import Reach
 from kubewitness.forensics.causes.links import causes, doubtful
-from kubewitness.forensics.causes.owner import OWNED, OWNERS, family
 from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, habits
 from kubewitness.forensics.causes.record import Near, Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from kubewitness.activity.owner import candidates
 from kubewitness.forensics.causes.body import Body
 from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.habit import Habit, habit
-from kubewitness.forensics.causes.owner import candidates
 from kubewitness.forensics.causes.sitting import Sitting, began
 
 Key = tuple[str, str, datetime]

@@ -27,7 +27,7 @@ from kubewitness.forensics.rbac.policy import (
 )
 from kubewitness.forensics.rbac.principals import principals, username
 from kubewitness.forensics.rbac.usage import Deed, deeds, impersonations
-from kubewitness.forensics.rbac.who import bounds
+from kubewitness.forensics.target import one_log
 
 
 def access(
@@ -38,7 +38,7 @@ def access(
 
     Raises ``KubewitnessError`` where nobody, or several, are meant.
     """
-    cluster, first, last = bounds(connection)
+    cluster, first, last = one_log(connection)
     known = principals(connection)
     held = grants(connection, snapshot=snapshot)
     bound = {one.user for b in held.policy.bindings.values() for one in b.subjects} - {""}

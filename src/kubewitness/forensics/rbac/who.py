@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from kubewitness.activity.table import DAY, slice_width
-from kubewitness.errors import KubewitnessError
-from kubewitness.forensics import target as targets
 from kubewitness.forensics.causes.record import learnt_proxies
 from kubewitness.forensics.rbac.ability import able
 from kubewitness.forensics.rbac.answer import Who
 from kubewitness.forensics.rbac.grants import grants
 from kubewitness.forensics.rbac.principals import principals
 from kubewitness.forensics.rbac.touching import Span, touches
-from kubewitness.forensics.target import Target, find
+from kubewitness.forensics.target import Target, find, one_log
 from kubewitness.times import Moment
 
 
@@ -33,7 +30,7 @@ def who(
     Raises ``KubewitnessError`` where nothing is known of it, or it is not clear which is meant.
     """
     target = find(connection, text, namespace=namespace)
-    cluster, first, last = bounds(connection)
+    cluster, first, last = one_log(connection)
     begin = since.at(last) if since else None
     width = slice_width(int((last - first).total_seconds() * 1e6))
     span = Span(first, begin, last, width)
@@ -59,18 +56,6 @@ def who(
         granted.knowledge,
         tuple(_notes(target)),
     )
-
-
-def bounds(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, datetime]:
-    """The one cluster of the view ``events`` and its first and last time.
-
-    Raises ``KubewitnessError`` where there are several clusters, or no events at all.
-    """
-    cluster = targets.only_cluster(connection)
-    known = targets.bounds(connection)
-    if known is None:
-        raise KubewitnessError("no events", remedy="give a PATH to audit logs, or another --lake")
-    return cluster, *known
 
 
 def _notes(target: Target) -> list[str]:
