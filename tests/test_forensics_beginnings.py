@@ -118,6 +118,90 @@ def test_what_was_done_in_one_go_has_a_beginning_of_its_own(tmp_path: Path) -> N
     }
 
 
+def sessions(record: Record, effect: Event) -> list[tuple[str, str]]:
+    """The first request of each sitting in which another was made, and what is said of it."""
+    chain = cause_of(record, effect["auditID"])
+    return [(chain.steps[one.cause].audit_id, one.because) for one in links(chain, "session")]
+
+
+def stages(one: Event) -> list[Event]:
+    """A request that is logged when it comes, when it starts and when it ends."""
+    came = {**one, "stage": "RequestReceived", "stageTimestamp": one["requestReceivedTimestamp"]}
+    came = {key: value for key, value in came.items() if key != "responseStatus"}
+    return [came, {**one, "stage": "ResponseStarted"},
+            {**one, "stageTimestamp": event(at(9 * DAY))["stageTimestamp"]}]  # fmt: skip
+
+
+def test_an_address_that_a_client_claims_is_not_where_it_came_from(tmp_path: Path) -> None:
+    """eve's client writes ada's address into X-Forwarded-For; with her credential, too."""
+
+    def from_afar(seconds: float, who: str, *addresses: str) -> Event:
+        return event(at(seconds), who, "list", "pods", name="", source_ips=addresses)
+
+    work = [event(at(HOUR * n), who, "list", "pods", name="") for who in ("ada", "eve", "ben")
+            for n in range(48)]  # fmt: skip
+    ports = [event(at(60 * n), f"u{n}", source_ips=("10.9.0.1",)) for n in range(30)]
+    claimed = from_afar(47 * HOUR, "eve", "192.0.2.9", "203.0.113.5")
+    begun, stolen = (
+        from_afar(49 * HOUR, "eve", "192.0.2.9"),
+        from_afar(50 * HOUR, "eve", "192.0.2.9"),
+    )
+    forged = [from_afar(50 * HOUR - 60 * n, "ada", "192.0.2.7", "203.0.113.5") for n in range(1, 9)]
+    own = from_afar(50 * HOUR, "ada", "192.0.2.7")
+    with record_of([*work, *ports, claimed, begun, *forged, stolen, own], tmp_path) as record:
+        new = cause_of(record, stolen["auditID"])
+        sat = sessions(Record(record.connection), own)
+    assert [cause for cause, _, _ in causes(new, "debut")] == [begun["auditID"]]
+    assert sat == []
+
+
+def test_another_program_at_the_same_address_cuts_no_sitting_short(tmp_path: Path) -> None:
+    own = [event(at(600 * n), "ada", name=f"w-{n}") for n in range(19)]
+    other = [event(at(600 * 18 - 1300 + n), "ada", client="k9s/0.3") for n in range(1200)]
+    with record_of([*own, *other], tmp_path) as record:
+        (sat,) = sessions(record, own[-1])
+        busy = sessions(Record(record.connection), other[-1])
+    assert sat[0] == own[0]["auditID"]
+    assert sat[1].startswith("19 requests")
+    assert busy == [], "who makes a thousand is a program"
+
+
+def test_a_request_at_three_stages_is_one_of_a_sitting(tmp_path: Path) -> None:
+    gets_in = event(at(0), "ada", "create", "pods", subresource="exec", code=101)
+    looks = event(at(60), "ada", "list", "pods", name="")
+    with record_of([*stages(gets_in), looks], tmp_path) as record:
+        ((first, because), *_) = sessions(record, looks)
+    assert (first, because[:11]) == (gets_in["auditID"], "2 requests ")
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_two_requests_at_one_instant_the_one_that_is_alike_is_the_first(
+    swapped: bool, tmp_path: Path
+) -> None:
+    both = [event(at(48 * HOUR), "ada", "get", "deployments", group="apps", auditID="a"),
+            event(at(48 * HOUR), "ada", "list", "pods", namespace="bank", name="", auditID="b"),
+            event(at(48 * HOUR), "ada", "get", "deployments", group="apps", auditID="c",
+                  stageTimestamp=event(at(48 * HOUR + 1))["stageTimestamp"])]  # fmt: skip
+    with record_of([*WORK, *(both[::-1] if swapped else both), TAKE], tmp_path) as record:
+        chain = cause_of(record, TAKE["auditID"])
+    assert [cause for cause, _, _ in causes(chain, "debut")] == ["b"]
+
+
+def test_an_account_whose_token_names_no_pod_has_a_new_address_each_time(tmp_path: Path) -> None:
+    def acts(seconds: float, address: str) -> Event:
+        return event(at(seconds), "system:serviceaccount:shop:old", "list", "configmaps", name="",
+                     source_ips=(address,), client="api/v1")  # fmt: skip
+
+    usual = [acts(HOUR * n, "10.1.1.1") for n in range(48)]
+    moved = [acts(HOUR * n, "10.1.1.2") for n in range(48, 52)]
+    stolen = [acts(HOUR * n, "203.0.113.9") for n in range(52, 54)]
+    with record_of([*usual, *moved, *stolen], tmp_path) as record:
+        own = cause_of(record, moved[-1]["auditID"])
+        thief = cause_of(record, stolen[-1]["auditID"])
+    assert causes(own, "debut") == []
+    assert [cause for cause, _, _ in causes(thief, "debut")] == [stolen[0]["auditID"]]
+
+
 def made(seconds: float, who: str, namespace: str, code: int = 201, name: str = "tool-x7") -> Event:
     return event(at(seconds), who, "create", "pods", namespace=namespace, name=name, code=code)
 
@@ -126,12 +210,20 @@ def made(seconds: float, who: str, namespace: str, code: int = 201, name: str = 
     ("before", "tried"),
     [
         (made(40, "sam", "stage", 403), True),
+        ({**made(40, "sam", "stage", 403), "verb": "patch"}, True),
         (made(40, "sam", "stage", 409), False),
         (made(40, "sam", "stage", 403, name="tool-x8"), False),
         (made(-3700, "sam", "stage", 403), False),
         (made(40, "owen", "shop", 403), False),
     ],
-    ids=["another may not", "it is there", "another name", "long ago", "who may try again"],
+    ids=[
+        "another may not",
+        "who applies it neither",
+        "it is there",
+        "another name",
+        "long ago",
+        "who may try again",
+    ],
 )
 def test_who_was_forbidden_the_same_before_is_told(
     before: Event, tried: bool, tmp_path: Path
@@ -216,7 +308,8 @@ def test_questions_for_many_answer_as_for_one(
         sat = sittings(record.connection, deeds, ())
         firsts = first_times(record.connection, deeds)
         start = min(one.at for one in deeds)
-        recent = first_times(record.connection, deeds, (), start)
+        starts = {one.cluster: start for one in deeds}
+        recent = first_times(record.connection, deeds, (), starts)
     for one in deeds:
         assert sat[one.key] == alone.sitting(one)
         found = sat[one.key]

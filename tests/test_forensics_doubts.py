@@ -83,6 +83,20 @@ def test_another_pod_of_a_longer_name_is_no_habit(tmp_path: Path) -> None:
     assert "never seen from this pod before" in link.because
 
 
+def test_what_is_logged_at_each_stage_was_done_once(tmp_path: Path) -> None:
+    watch = from_pod(0, "watch")
+    came = {
+        **watch,
+        "stage": "RequestReceived",
+        "stageTimestamp": watch["requestReceivedTimestamp"],
+    }
+    start = {**watch, "stage": "ResponseStarted"}
+    again = from_pod(3660, "watch")
+    with record_of([came, start, watch, entered(3600), again], tmp_path) as record:
+        (link,) = links(cause_of(record, again["auditID"]), "entry")
+    assert "seen once before" in link.because
+
+
 ROBOT = "system:serviceaccount:shop:robot"
 
 

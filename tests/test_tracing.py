@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,16 @@ from kubewitness.inquiry import opened
 HOUR = 3600
 
 
-def chain_of(events: Sequence[Event], own: Sequence[Event], folder: Path, **told: Any) -> Chain:
+def chain_of(events: Sequence[Event], own: Sequence[Event], folder: Path, /, **told: Any) -> Chain:
     """What an incident of ``own`` among ``events`` is traced to."""
     found = told_of(events, own, folder, **told)
     assert found.cause is not None
     return found.cause
 
 
-def told_of(events: Sequence[Event], own: Sequence[Event], folder: Path, **told: Any) -> Incident:
+def told_of(
+    events: Sequence[Event], own: Sequence[Event], folder: Path, /, **told: Any
+) -> Incident:
     log = write(folder / "audit.log", events)
     with opened([log], bodies=True) as (_, connection, _):
         (cluster,) = connection.execute("SELECT any_value(cluster) FROM events").fetchall()[0]
@@ -88,18 +92,114 @@ def test_an_incident_tells_how_a_right_was_just_given(tmp_path: Path) -> None:
     assert {look["auditID"], give["auditID"]} <= ids(chain)
 
 
-def test_an_incident_goes_back_to_who_had_the_certificate_signed(tmp_path: Path) -> None:
+def bears(seconds: float, who: str, fingerprint: str, **fields: Any) -> Event:
+    extra = {"authentication.kubernetes.io/credential-id": [f"X509SHA256={fingerprint}"]}
+    user = {"username": who, "groups": [], "extra": extra}
+    done: dict[str, Any] = {"verb": "list", "resource": "secrets", "name": "",
+                            "source_ips": ("192.0.2.9",)}  # fmt: skip
+    return event(at(seconds), user=user, **{**done, **fields})
+
+
+def signed(seconds: float, name: str, who: str = "", *bearers: tuple[str, str]) -> list[Event]:
+    """A certificate is requested, and approved a second later, by ``who`` or these bearers of
+    certificates."""
     signing: dict[str, Any] = {"resource": "certificatesigningrequests", "namespace": "",
-                               "group": "certificates.k8s.io", "name": "ops"}  # fmt: skip
+                               "group": "certificates.k8s.io", "name": name}  # fmt: skip
+    asks: dict[str, Any] = {"verb": "create", "code": 201, **signing}
+    approves: dict[str, Any] = {"verb": "update", "subresource": "approval", **signing}
+    if not bearers:
+        return [event(at(seconds), who, **asks), event(at(seconds + 1), who, **approves)]
+    first, last = bearers[0], bearers[-1]
+    return [bears(seconds, *first, **asks), bears(seconds + 1, *last, **approves)]
 
-    def bears(seconds: float, who: str, fingerprint: str) -> Event:
-        extra = {"authentication.kubernetes.io/credential-id": [f"X509SHA256={fingerprint}"]}
-        user = {"username": who, "groups": [], "extra": extra}
-        return event(at(seconds), verb="list", resource="secrets", name="", user=user,
-                     source_ips=("192.0.2.9",))  # fmt: skip
 
-    asked = event(at(10), "eve", "create", code=201, **signing)
-    approved = event(at(11), "eve", "update", subresource="approval", **signing)
+def test_who_approves_with_a_certificate_of_old_did_not_get_it_by_another(tmp_path: Path) -> None:
+    """carol approved what bob had requested, a little before admin approved one of her own."""
+    usual = [bears(600 * n, "admin", "old") for n in range(40)]
+    others = signed(24000, "b1", "", ("bob", "bb"), ("carol", "cc"))
+    own = signed(24100, "ops", "", ("admin", "old"))
+    stolen = bears(24200, "ops", "new")
+    chain = chain_of([*usual, *others, *own, stolen], [stolen], tmp_path)
+    assert (chain.origin, chain.person) == ("admin", "admin")
+    assert not ids(chain) & {one["auditID"] for one in others}
+
+
+def test_that_an_approval_came_before_is_not_enough_for_the_line(tmp_path: Path) -> None:
+    """zoe was there before, and her certificate is new: it may have been renewed elsewhere."""
+    approved = signed(600, "b1", "bob")
+    renewed = bears(700, "zoe", "new")
+    chain = chain_of([bears(0, "zoe", "old"), *approved, renewed], [renewed], tmp_path)
+    assert caused(chain, "certificate") == {one["auditID"] for one in approved}
+    assert chain.origin == "zoe"
+
+
+def test_an_approval_is_found_among_many_and_what_was_not_read_is_said(tmp_path: Path) -> None:
+    """Machinery, refusals and what another bearer had signed take no place of it."""
+    kubelets = "system:serviceaccount:kube-system:certificate-controller"
+    own = signed(10, "ops", "eve")
+    machinery = [one for n in range(60) for one in signed(20 + n, f"csr-{n}", kubelets)]
+    refused = [{**one, "auditID": f"r-{n}", "responseStatus": {"code": 403}}
+               for n in range(120) for one in signed(20 + n, f"r-{n}", "mia")[:1]]  # fmt: skip
+    stolen = bears(300, "ops", "new")
+    later = [one for n in range(101) for one in signed(310 + n, f"later-{n}", "ben")]
+    other = bears(500, "ivy", "newer")
+    log = [*own, *machinery, *refused, stolen, *later, other]
+    alone, both = chain_of(log, [stolen], tmp_path), chain_of(log, [stolen, other], tmp_path)
+    assert alone.origin == both.origin == "eve"
+    assert not any("requested or approved" in note for note in alone.notes)
+    assert any("the latest 100 were read" in note for note in both.notes)
+
+
+def test_what_a_signer_answers_says_which_certificate_it_was(tmp_path: Path) -> None:
+    """The approval of the one that was borne is not the latest."""
+    body = b"a certificate"
+    pem = "-----BEGIN CERTIFICATE-----\n" + base64.b64encode(body).decode()
+    pem += "\n-----END CERTIFICATE-----\n"
+    answer = {"kind": "CertificateSigningRequest", "metadata": {"name": "ops", "uid": "u"},
+              "status": {"certificate": base64.b64encode(pem.encode()).decode()}}  # fmt: skip
+    issued = event(at(12), "system:serviceaccount:kube-system:certificate-controller", "update",
+                   "certificatesigningrequests", subresource="status", name="ops", namespace="",
+                   group="certificates.k8s.io", level="RequestResponse",
+                   responseObject=answer)  # fmt: skip
+    own, other = signed(10, "ops", "eve"), signed(30, "tea", "ben")
+    stolen = bears(60, "ops", hashlib.sha256(body).hexdigest())
+    chain = chain_of([*own, issued, *other, stolen], [stolen], tmp_path)
+    assert chain.origin == "eve"
+    assert all(one.certain for one in chain.links if one.kind == "certificate")
+
+
+def test_an_incident_is_asked_about_where_its_evidence_ends(tmp_path: Path) -> None:
+    """What is only near it, by somebody else, is not what it ends with."""
+    work = [event(at(HOUR * n), "ada", "get", "deployments", group="apps") for n in range(48)]
+    early = event(at(47 * HOUR + 1), "ben", "get", "secrets", namespace="bank", name="z")
+    look = event(at(48 * HOUR), "ada", "list", "pods", namespace="bank", name="")
+    take = event(at(53 * HOUR), "ada", "get", "secrets", namespace="bank", name="db")
+    later = event(at(53 * HOUR + 50), "ben", "get", "pods", name="q")
+    chain = chain_of([*work, early, look, take, later], [early, take], tmp_path,
+                     events=(later["auditID"],), updated_at=at(53 * HOUR))  # fmt: skip
+    assert look["auditID"] in caused(chain, "debut")
+
+
+def test_each_cluster_has_a_log_that_begins_at_a_time_of_its_own(tmp_path: Path) -> None:
+    """What is new in a log that is three hours old may be older than that."""
+    lake = tmp_path / "lake"
+    long = [event(at(HOUR * n), "zed") for n in range(60)]
+    look = event(at(48 * HOUR), "ada", "list", "pods", namespace="bank", name="")
+    take = event(at(50 * HOUR), "ada", "get", "secrets", namespace="bank", name="db")
+    short = [event(at(47 * HOUR), "ada", "get", "configmaps"), look, take]
+    for cluster, events in (("long", long), ("short", short)):
+        log = write(tmp_path / f"{cluster}.log", events)
+        with opened([log], lake=lake, cluster=cluster):
+            pass
+    with opened([], lake=lake) as (_, connection, _):
+        known = replace(incident(evidence=(take["auditID"],)), cluster="short")
+        (found,) = traced(connection, [known])
+    assert found.cause is not None
+    assert caused(found.cause, "debut") == set()
+
+
+def test_an_incident_goes_back_to_who_had_the_certificate_signed(tmp_path: Path) -> None:
+    asked, approved = signed(10, "ops", "eve")
     before, old, new = bears(0, "ben", "a"), bears(60, "ben", "a"), bears(62, "ops", "b")
     log = [before, asked, approved, old, new]
     stolen, usual = chain_of(log, [new], tmp_path), chain_of(log, [old], tmp_path)

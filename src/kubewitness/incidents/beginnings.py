@@ -4,15 +4,18 @@ credential, were amid; and the certificates that may be behind it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import duckdb
 import msgspec
 
+from kubewitness.activity.principal import principal_class
+from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.body import Body
 from kubewitness.forensics.causes.debut import asked_for, first_times
-from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed, literal
+from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed, listed, literal
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.links import causes, doubtful, leads_back
 from kubewitness.forensics.causes.possession import CERTIFIED
@@ -20,8 +23,9 @@ from kubewitness.forensics.causes.record import Record
 from kubewitness.forensics.causes.scene import SIGNING, First, Key, Scene
 from kubewitness.forensics.causes.sitting import Sitting, sittings
 
-# So many of the latest signing requests are read.
+# So many of the latest signing requests and approvals before each bearer are read.
 _SIGNED = 100
+_ISSUED = 3
 
 
 class Amid(msgspec.Struct, frozen=True):
@@ -31,19 +35,31 @@ class Amid(msgspec.Struct, frozen=True):
     sittings: dict[Key, Sitting | None]
     signed: list[Deed]
     bodies: dict[Key, Body | None]
+    crowded: frozenset[Key]
+    """Who bore a certificate when more had been signed than was read."""
+
+    def notes(self, asked: Iterable[Deed]) -> tuple[str, ...]:
+        """What was not read for these."""
+        if not any(one.key in self.crowded for one in asked):
+            return ()
+        return (
+            f"Of the certificates requested or approved within the day before the latest {_SIGNED}"
+            " were read: 'kubewitness cause AUDITID' may know of earlier ones.",
+        )
 
 
 def turns(
-    own: Sequence[Deed], line: Iterable[Deed], links: Mapping[Key, list[Found]]
+    own: Sequence[Deed], last: Deed, line: Iterable[Deed], links: Mapping[Key, list[Found]]
 ) -> list[Deed]:
-    """Which requests to ask what they were done amid: the first and the last of an incident, the
-    first with each certificate, and what others did that led to those on the line."""
+    """Which requests to ask what they were done amid: the first of an incident and the ``last``
+    that proves it, the first with each certificate, and what others did that led to those on the
+    line."""
     mine = {one.key for one in own}
     certified: dict[str, Deed] = {}
     for one in own:
         if _certified(one):
             certified.setdefault(one.credential, one)
-    found = {one.key: one for one in (own[0], own[-1], *certified.values()) if asked_for(one)}
+    found = {one.key: one for one in (own[0], last, *certified.values()) if asked_for(one)}
     frontier, seen = list(line), set(mine)
     while frontier:
         effect = frontier.pop()
@@ -62,17 +78,20 @@ def amid(
     connection: duckdb.DuckDBPyConnection,
     asked: Sequence[Deed],
     proxies: frozenset[str],
-    start: datetime | None,
+    starts: Mapping[str, datetime],
 ) -> Amid:
-    """In a few questions for all of them; ``start`` is where the log begins."""
-    signed = _signed(connection, [one for one in asked if _certified(one)], proxies)
+    """In a few questions for all of them; ``starts`` is where the log of each cluster begins."""
+    signed, crowded = _signed(connection, [one for one in asked if _certified(one)], proxies)
     record = Record(connection)
     record.read_bodies(signed)
+    # Who had a certificate signed may have borne one that was.
+    bearing = [*asked, *(one for one in signed if _certified(one))]
     return Amid(
-        first_times(connection, asked, proxies, start),
+        first_times(connection, bearing, proxies, starts),
         sittings(connection, asked, proxies),
         signed,
         record.bodies,
+        crowded,
     )
 
 
@@ -97,17 +116,42 @@ def _certified(one: Deed) -> bool:
 
 def _signed(
     connection: duckdb.DuckDBPyConnection, bearers: Sequence[Deed], proxies: frozenset[str]
-) -> list[Deed]:
-    """Who requested and approved certificates within the day before some were borne; that nodes
-    ask for their own is how they join."""
+) -> tuple[list[Deed], frozenset[Key]]:
+    """Who requested and approved certificates within the day before some were borne, and what was
+    issued; and before which bearers there was more. That nodes get their own is how they join."""
     if not bearers:
-        return []
+        return [], frozenset()
     since = min(one.at for one in bearers) - CERTIFIED
     until = max(one.at for one in bearers)
+    signing = f"""FROM events WHERE resource = {quoted(SIGNING)}
+        AND verb IN ('create', 'update', 'patch') AND (code IS NULL OR code < 400)
+        AND stage IS DISTINCT FROM 'RequestReceived'
+        AND stage_at >= {literal(since)} AND received_at <= {literal(until)}"""
+    writers = connection.execute(f"""SELECT DISTINCT coalesce("user", '') {signing}""").fetchall()
+    people = [who for (who,) in writers if principal_class(who) not in ("node", "control-plane")]
+    if not people:
+        return [], frozenset()
+    days = ", ".join(
+        f"({number}, {quoted(one.cluster)}, {literal(one.at - CERTIFIED)}, {literal(one.at)})"
+        for number, one in enumerate(bearers)
+    )
     rows = connection.execute(
-        f"""SELECT {COLUMNS} FROM events WHERE resource = '{SIGNING}'
-        AND verb IN ('create', 'update', 'patch') AND NOT starts_with("user", 'system:node:')
-        AND stage_at >= {literal(since)} AND received_at <= {literal(until)}
-        ORDER BY received_at DESC LIMIT {_SIGNED}"""
+        f"""SELECT number, signing.* FROM (VALUES {days}) AS asked(number, place, since, until)
+        JOIN (SELECT {COLUMNS} {signing} AND coalesce("user", '') IN ({listed(people)})) AS signing
+        ON cluster = place AND received_at BETWEEN since AND until
+        QUALIFY row_number() OVER (PARTITION BY number, subresource
+            ORDER BY received_at DESC, audit_id) <= {_SIGNED}"""
     ).fetchall()
-    return [deed(row, proxies) for row in rows]
+    found = [(number, deed(tuple(row), proxies)) for number, *row in rows]
+    read = Counter((number, one.subresource) for number, one in found)
+    crowded = frozenset(bearers[number].key for (number, _), n in read.items() if n == _SIGNED)
+    signed = {one.key: one for _, one in found}
+    # The certificate itself is in what its signer writes.
+    issued = connection.execute(
+        f"""SELECT {COLUMNS} {signing} AND subresource = 'status' AND level <> 'Metadata'
+        AND name IN ({listed(one.name for one in signed.values())})
+        QUALIFY row_number() OVER (PARTITION BY cluster, name
+            ORDER BY received_at DESC, audit_id) <= {_ISSUED}"""
+    ).fetchall()
+    signed |= {one.key: one for one in (deed(row, proxies) for row in issued)}
+    return list(signed.values()), crowded

@@ -30,7 +30,7 @@ from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.reach import drawn_reach, followed
 from kubewitness.forensics.causes.record import any_in, learnt_proxies, rehearsed
-from kubewitness.forensics.causes.scene import TOKEN_LIFE, Key, Scene
+from kubewitness.forensics.causes.scene import TOKEN_LIFE, Key, Scene, forbidden
 from kubewitness.forensics.causes.touched import alike
 from kubewitness.forensics.target import bounds
 from kubewitness.incidents.beginnings import Amid, amid, beginnings, turns
@@ -68,11 +68,14 @@ def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident])
     proxies = learnt_proxies(connection)
     own = _own(connection, incidents, proxies)
     around = _around(connection, [one for deeds in own.values() for one in deeds], proxies)
-    span = bounds(connection)
-    start = span[0] if span else None
+    starts = {
+        cluster: span[0]
+        for cluster in {one.cluster for one in incidents}
+        if (span := bounds(connection, cluster))
+    }
     known: dict[Habit, int] = {}
     asked: set[Habit] = set()
-    scenes = {number: _scene(deeds, around, known, start) for number, deeds in own.items()}
+    scenes = {number: _scene(deeds, around, known, starts) for number, deeds in own.items()}
     for scene in scenes.values():
         asked |= habits(scene, scene.deeds)
     known |= counted(connection, asked)
@@ -80,19 +83,24 @@ def traced(connection: duckdb.DuckDBPyConnection, incidents: Sequence[Incident])
         number: {one.key: causes(scene, one, sittings=False) for one in scene.deeds}
         for number, scene in scenes.items()
     }
-    turning = {
-        number: turns(
-            deeds, _line(deeds, _last(incidents[number], deeds), links[number]), links[number]
-        )
-        for number, deeds in own.items()
-    }
+    turning: dict[int, list[Deed]] = {}
+    for number, deeds in own.items():
+        last = _last(incidents[number], deeds)
+        line = _line(deeds, last, links[number])
+        turning[number] = turns(deeds, last, line, links[number])
     asked_of = [one for some in turning.values() for one in some]
-    around.amid = amid(connection, asked_of, proxies, start)
+    around.amid = amid(connection, asked_of, proxies, starts)
     for number, some in turning.items():
-        scene = _scene(own[number], around, known, start)
+        scene = _scene(own[number], around, known, starts)
         links[number] |= beginnings(scene, some, links[number])
     return [
-        _told(one, own[number], scenes[number], links[number], around.notes)
+        _told(
+            one,
+            own[number],
+            scenes[number],
+            links[number],
+            (*around.notes, *around.amid.notes(turning[number])),
+        )
         if number in own
         else one
         for number, one in enumerate(incidents)
@@ -146,7 +154,7 @@ class _Around(msgspec.Struct):
     forbidden: dict[tuple[str, str, str], list[Deed]]
     used: dict[tuple[str, str], list[Deed]]
     notes: tuple[str, ...] = ()
-    amid: Amid = Amid({}, {}, [], {})
+    amid: Amid = Amid({}, {}, [], {}, frozenset())
 
 
 def _around(
@@ -196,7 +204,7 @@ def _around(
             around.used[one.cluster, one.credential].append(one)
         elif one.name in names:
             around.named[one.cluster, one.namespace, one.name].append(one)
-            if one.creates and one.refused:
+            if forbidden(one):
                 around.forbidden[one.cluster, one.resource, one.name].append(one)
     return around
 
@@ -222,17 +230,20 @@ def _interesting(one: Deed) -> list[tuple[str, str]]:
 
 
 def _scene(
-    own: Sequence[Deed], around: _Around, habits: Mapping[Habit, int], start: datetime | None
+    own: Sequence[Deed],
+    around: _Around,
+    habits: Mapping[Habit, int],
+    starts: Mapping[str, datetime],
 ) -> Scene:
     """The requests of an incident with what may have led to them or come of them."""
     cluster = own[0].cluster
     further: dict[Key, Deed] = {}
     end = own[-1].at + _AFTER
+    for place, name in {what for one in own for what in _interesting(one)}:
+        for other in around.named.get((cluster, place, name), ()):
+            if other.at <= end:
+                further[other.key] = other
     for one in own:
-        for place, name in _interesting(one):
-            for other in around.named.get((cluster, place, name), ()):
-                if other.at <= end:
-                    further[other.key] = other
         for other in around.used.get((cluster, one.issued), ()) if one.issued else ():
             further[other.key] = other
         for other in around.forbidden.get((cluster, one.resource, one.name), ()):
@@ -241,14 +252,18 @@ def _scene(
     further |= {one.key: one for one in around.amid.signed if one.cluster == cluster}
     everything = list((further | {one.key: one for one in own}).values())
     told = around.amid
-    return Scene(everything, told.bodies, habits, start, told.firsts, told.sittings)
+    return Scene(everything, told.bodies, habits, starts.get(cluster), told.firsts, told.sittings)
 
 
 def _last(incident: Incident, own: Sequence[Deed]) -> Deed:
-    """The last request that proves an incident."""
-    proven = set(incident.evidence)
+    """The last request that proves an incident: what is only near it may come later."""
+    proven, until = set(incident.evidence), (incident.updated_at, incident.principals)
     return next(
-        (one for one in reversed(own) if one.audit_id in proven or one.at >= incident.updated_at),
+        (
+            one
+            for one in reversed(own)
+            if one.audit_id in proven or (one.at == until[0] and one.principal in until[1])
+        ),
         own[-1],
     )
 

@@ -4,13 +4,14 @@ at a kind of resource. Where that is not long ago, whatever brought it there beg
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from kubewitness.activity.network import network
-from kubewitness.activity.principal import UNAUTHENTICATED
+from kubewitness.activity.network import network, peer_address
+from kubewitness.activity.principal import UNAUTHENTICATED, account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed, deeds_at, literal, program
 from kubewitness.forensics.causes.found import Found, span
@@ -61,22 +62,23 @@ def first_times(
     connection: duckdb.DuckDBPyConnection,
     deeds: Iterable[Deed],
     proxies: Collection[str] = (),
-    start: datetime | None = None,
+    starts: Mapping[str, datetime] | None = None,
 ) -> dict[Key, tuple[First, ...]]:
     """When the identity of each deed did the like for the first time in the view ``events``, as
     far as it is asked for, without what was this very deed. Three questions for all.
 
-    With the ``start`` of the log, what had been usual before it could be ``debut`` is left out.
+    With the ``starts`` of the log, by cluster, what had been usual before it could be ``debut`` is
+    left out.
     """
     asked = [one for one in deeds if asked_for(one)]
     found: dict[Key, tuple[First, ...]] = {one.key: () for one in asked}
     if not asked:
         return found
-    usual = _usual(connection, asked, start) if start is not None else set()
+    usual = _usual(connection, asked, proxies, starts) if starts else set()
     wanted = {
         one.key: [how for how in _alike(one) if (_identity(one), how) not in usual] for one in asked
     }
-    begun = _begun(connection, [one for one in asked if wanted[one.key]])
+    begun = _begun(connection, [one for one in asked if wanted[one.key]], proxies)
     times = {
         one.key: [
             (how, time) for how in wanted[one.key] if (time := begun.get((_identity(one), how)))
@@ -86,12 +88,13 @@ def first_times(
     answered = {
         stage for one in asked for _, (at, stage) in times[one.key] if one.at - at <= _RECENT
     }
-    known: dict[tuple[_Identity, datetime], Deed] = {}
+    known: dict[tuple[_Identity, _Time], list[Deed]] = defaultdict(list)
     for one in deeds_at(connection, answered, proxies):
-        known.setdefault((_identity(one), one.at), one)
+        known[_identity(one), (one.at, one.answered)].append(one)
     for one in asked:
         firsts = [
-            First(at, how, known.get((_identity(one), at))) for how, (at, _) in times[one.key]
+            First(time[0], how, _like(how, known.get((_identity(one), time), ())))
+            for how, time in times[one.key]
         ]
         found[one.key] = tuple(
             first for first in firsts if first.deed is None or first.deed.key != one.key
@@ -108,8 +111,8 @@ _Time = tuple[datetime, datetime]
 
 def _alike(one: Deed) -> Iterator[_How]:
     """In what others of the same identity may be like a deed."""
-    # Each pod has an address of its own.
-    wanders = one.pod and network(one.source_ip).scope == "private"
+    # Each pod has an address of its own, also where its token does not name it.
+    wanders = account_namespace(one.principal) and network(one.source_ip).scope == "private"
     if one.source_ip and not wanders:
         yield (f"from {one.source_ip}",)
     if one.principal in _NAMELESS:
@@ -121,6 +124,11 @@ def _alike(one: Deed) -> Iterator[_How]:
         yield (*BEARING, one.credential)
 
 
+def _like(how: _How, deeds: Iterable[Deed]) -> Deed | None:
+    """Of what came and was answered at one time the first that is like another in this."""
+    return next((one for one in deeds if how in _alike(one)), None)
+
+
 def _things(resource: str, namespace: str) -> list[_How]:
     what = (f"at {resource}",) if resource else ()
     there = (f"in {namespace}",) if namespace else ()
@@ -128,17 +136,21 @@ def _things(resource: str, namespace: str) -> list[_How]:
 
 
 def _usual(
-    connection: duckdb.DuckDBPyConnection, asked: Sequence[Deed], start: datetime
+    connection: duckdb.DuckDBPyConnection,
+    asked: Sequence[Deed],
+    proxies: Collection[str],
+    starts: Mapping[str, datetime],
 ) -> set[tuple[_Identity, _How]]:
     """What was done in the hours before any of them could have been new, see ``_fresh``."""
-    end = min(one.at - min(_RECENT, (one.at - start) / 2) for one in asked)
-    seen = _begun(connection, asked, (end - _PROBED, end)) if end > start else {}
+    end = min(one.at - min(_RECENT, (one.at - starts[one.cluster]) / 2) for one in asked)
+    seen = _begun(connection, asked, proxies, (end - _PROBED, end))
     return {key for key in seen if key[1][:1] not in (AT_ALL, BEARING)}
 
 
 def _begun(
     connection: duckdb.DuckDBPyConnection,
     asked: Sequence[Deed],
+    proxies: Collection[str],
     within: tuple[datetime, datetime] | None = None,
 ) -> dict[tuple[_Identity, _How], _Time]:
     """For each identity and way to be alike the first time in the whole log, or in a part."""
@@ -160,8 +172,8 @@ def _begun(
     if within is not None:
         by += f" AND stage_at >= {literal(within[0])} AND stage_at < {literal(within[1])}"
     rows = connection.execute(
-        f"""SELECT cluster, name, agent, addresses, namespace, resource, borne, min(came),
-            arg_min(stage_at, came)
+        f"""SELECT cluster, name, agent, addresses, namespace, resource, borne,
+            min((came, stage_at))
         FROM (SELECT cluster, coalesce("user", '') AS name, coalesce(user_agent, '') AS agent,
             source_ips AS addresses, coalesce(namespace, '') AS namespace,
             coalesce(resource, '') AS resource, {borne} AS borne, stage_at,
@@ -170,9 +182,10 @@ def _begun(
         GROUP BY ALL"""
     ).fetchall()
     begun: dict[tuple[_Identity, _How], _Time] = {}
-    for cluster, name, agent, addresses, namespace, resource, borne, *some in rows:
-        came, stage = (at.replace(tzinfo=UTC) for at in some)
-        alike: list[_How] = [(f"from {address}",) for address in addresses or ()]
+    for cluster, name, agent, addresses, namespace, resource, borne, times in rows:
+        came, stage = (at.replace(tzinfo=UTC) for at in times)
+        # Whatever else stands among the addresses, the client may have made up.
+        alike: list[_How] = [(f"from {peer_address(addresses or (), proxies)}",)]
         alike += [(f"with {program(agent)}",), AT_ALL, *_things(resource, namespace)]
         alike.append((*BEARING, borne))
         for how in alike:

@@ -158,8 +158,8 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
         )
     if attempted(one):
         record.changed(
-            f"verb = 'create' AND resource = {quoted(one.resource)} AND name = {quoted(one.name)}"
-            " AND code = 403 AND subresource IS NULL",
+            f"verb IN ('create', 'patch') AND resource = {quoted(one.resource)}"
+            f" AND name = {quoted(one.name)} AND code = 403 AND subresource IS NULL",
             since=one.at - ATTEMPT,
             until=one.at,
             latest=True,

@@ -38,7 +38,8 @@ _RULING = {
 
 
 def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> dict[Habit, int]:
-    """How often each was done in the view ``touches``, in one question for all."""
+    """How often each was done in the view ``touches``, in one question for all; what is logged
+    when it starts and when it ends counts once."""
     asked = list(habits)
     if not asked:
         return {}
@@ -47,16 +48,21 @@ def counted(connection: duckdb.DuckDBPyConnection, habits: Iterable[Habit]) -> d
         for number, one in enumerate(asked)
     )
     # The engine leaves out what these rule out before it joins.
-    ruled = [f"received_at < {literal(max(one.before for one in asked))}"]
+    ruled = [
+        f"received_at < {literal(max(one.before for one in asked))}",
+        "stage IS DISTINCT FROM 'RequestReceived'",
+    ]
     for column, field in _RULING.items():
         if all(texts := [getattr(one, field) for one in asked]):
             ruled.append(f"{column} IN ({listed(texts)})")
     rows = connection.execute(
-        f"""SELECT number, count(*) FROM (VALUES {values}) AS asked(number, place, who, what, kind,
-            part, home, pod, before)
+        f"""SELECT number, greatest(count(*) FILTER (started), count(*) FILTER (NOT started))
+        FROM (VALUES {values})
+            AS asked(number, place, who, what, kind, part, home, pod, before)
         JOIN (SELECT cluster, "user", verb, coalesce(resource, '') AS resource,
             coalesce(subresource, '') AS subresource, coalesce(namespace, '') AS namespace,
-            CAST(extra AS VARCHAR) AS extra, received_at
+            CAST(extra AS VARCHAR) AS extra, received_at,
+            coalesce(stage = 'ResponseStarted', false) AS started
             FROM touches WHERE {" AND ".join(ruled)})
         ON cluster = place AND "user" = who AND verb = what AND resource = kind
             AND subresource = part AND namespace = home AND received_at < before

@@ -44,8 +44,9 @@ def causes(scene: Scene, effect: Deed, *, sittings: bool = True) -> list[Found]:
 
 
 def doubtful(found: Found) -> bool:
-    """Whether it is likelier that a program did it by itself than that somebody had it done."""
-    return found.kind in ("entry", "delivery") and found.confidence < EVEN
+    """Whether it is likelier that a program did it by itself than that somebody had it done, or
+    that another certificate was used."""
+    return found.kind in ("entry", "delivery", "certificate") and found.confidence < EVEN
 
 
 def leads_back(found: Found, effect: Deed) -> bool:

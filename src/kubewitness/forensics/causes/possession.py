@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from kubewitness.activity.network import network
 from kubewitness.activity.principal import account_namespace
-from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
+from kubewitness.forensics.causes.deed import Deed
 from kubewitness.forensics.causes.found import Found, span
 from kubewitness.forensics.causes.habit import Habit, habit
 from kubewitness.forensics.causes.scene import (
@@ -18,6 +18,7 @@ from kubewitness.forensics.causes.scene import (
     SIGNING,
     Scene,
     Thing,
+    born,
     thing,
 )
 
@@ -34,7 +35,7 @@ def credential(scene: Scene, effect: Deed) -> Iterator[Found]:
         yield Found(minted, "token", True, 1.0, because)
     if effect.pod and effect.of == "workload":
         yield from _in_pod(scene, effect)
-    if effect.credential.startswith("X509SHA256=") and effect.of not in ("node", "control-plane"):
+    if _bears(effect):
         yield from _certificate(scene, effect)
 
 
@@ -52,21 +53,8 @@ def entries(scene: Scene, effect: Deed) -> list[Deed]:
     into an earlier pod of that name."""
     if not effect.pod or effect.of != "workload":
         return []
-    lived = takewhile(lambda deed: not _born(deed), scene.before(_pod_of(effect), effect.at))
-    return [
-        deed
-        for deed in lived
-        if (deed.subresource in INTERACTIVE or deed.subresource == "ephemeralcontainers")
-        and deed.subresource != "portforward"
-        and deed.of not in ("node", "control-plane")
-        and effect.at - deed.at <= ENTRY
-    ]
-
-
-def _born(deed: Deed) -> bool:
-    """Whether a pod of a name began with this deed, or the one before it had ended."""
-    over = deed.verb == "delete" and deed.of == "node"
-    return deed.creates or deed.subresource == "binding" or over
+    earlier = scene.lives(_pod_of(effect), effect.at)
+    return list(takewhile(lambda deed: not born(deed) and effect.at - deed.at <= ENTRY, earlier))
 
 
 def habits(scene: Scene, effects: Iterable[Deed]) -> set[Habit]:
@@ -80,7 +68,6 @@ def _pod_of(effect: Deed) -> Thing:
 
 
 def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
-    pod = _pod_of(effect)
     entered = entries(scene, effect)
     if entered:
         wait, first = effect.at - entered[0].at, entered[-1].at
@@ -91,7 +78,7 @@ def _in_pod(scene: Scene, effect: Deed) -> Iterator[Found]:
         yield Found(entered[0], "entry", False, sure, because)
     outside = network(effect.source_ip).scope == "public"
     away = "; it was used from an outside address, so not by the pod itself" if outside else ""
-    for deed in scene.before(pod, effect.at):
+    for deed in scene.lives(_pod_of(effect), effect.at):
         if deed.creates or deed.subresource == "binding":
             same = effect.pod_uid and scene.uid(deed) == effect.pod_uid
             because = f"the token is that of pod {effect.pod}"
@@ -117,39 +104,65 @@ def _unusual(before: int, wait: timedelta, span: timedelta) -> float:
     return round(min(0.95, max(0.05, math.exp(-expected))), 2)
 
 
+def certified(scene: Scene, effects: Iterable[Deed]) -> list[Deed]:
+    """Of what first times have to be asked before ``certificate`` can be told: what was done with
+    a certificate within the day after somebody had one approved."""
+    return [
+        one
+        for one in effects
+        if _bears(one) and any(_approves(deed, one) for deed in scene.steering((SIGNING,), one.at))
+    ]
+
+
+def _bears(effect: Deed) -> bool:
+    """Whether it was done with a certificate that somebody may have had approved."""
+    return effect.credential.startswith("X509SHA256=") and effect.of not in (
+        "node",
+        "control-plane",
+    )
+
+
+def _approves(deed: Deed, effect: Deed) -> bool:
+    """Whether somebody approved a certificate within the day before."""
+    lately = effect.at - deed.at <= CERTIFIED
+    return deed.subresource == "approval" and lately and deed.of != "control-plane"
+
+
 def _certificate(scene: Scene, effect: Deed) -> Iterator[Found]:
+    """The approval of the certificate itself; where none is known, the latest that may be it."""
+    guessed: Found | None = None
     for deed in scene.steering((SIGNING,), effect.at):
         if deed.subresource != "approval":
             continue
         bodies = [body for other in scene.of(thing(deed)) if (body := scene.body(other))]
         prints = {body.fingerprint for body in bodies} - {""}
-        bearers = {body.bearer for body in bodies} - {""}
         if effect.credential in prints:
             because = f"fingerprint of the certificate in {deed.name}"
             yield Found(deed, "certificate", True, 1.0, because)
             return
-        if prints or effect.at - deed.at > CERTIFIED or deed.of == "control-plane":
-            continue
-        used = scene.first(effect, (*BEARING, effect.credential))
-        if used is not None and used < deed.at:
-            continue
-        if effect.principal in bearers:
-            because = (
-                f"{deed.name}, a certificate for {effect.principal}, was approved"
-                f" {span(effect.at - deed.at)} before"
-            )
-            yield Found(deed, "certificate", False, 0.9, because)
-            return
-        if not bearers:
-            known = scene.first(effect, AT_ALL)
-            new = effect.key in scene.firsts and (known is None or known >= deed.at)
-            because = (
-                f"{deed.name} was approved {span(effect.at - deed.at)} before; the certificate"
-                " itself is not in the log"
-            )
-            because += f", nor {effect.principal} before that" if new else ""
-            yield Found(deed, "certificate", False, 0.7 if new else 0.4, because)
-            return
+        if guessed is None and not prints and _approves(deed, effect):
+            guessed = _approved(scene, effect, deed, {body.bearer for body in bodies} - {""})
+    if guessed is not None:
+        yield guessed
+
+
+def _approved(scene: Scene, effect: Deed, deed: Deed, bearers: set[str]) -> Found | None:
+    """Whether a certificate that was not logged may be that of an effect."""
+    used = scene.first(effect, (*BEARING, effect.credential))
+    if used is not None and used < deed.at:
+        return None
+    wait = span(effect.at - deed.at)
+    if effect.principal in bearers:
+        because = f"{deed.name}, a certificate for {effect.principal}, was approved {wait} before"
+        return Found(deed, "certificate", False, 0.9, because)
+    # Nothing but that it came soon after: another certificate may have been in use for long.
+    if bearers or effect.key not in scene.firsts:
+        return None
+    known = scene.first(effect, AT_ALL)
+    new = known is None or known >= deed.at
+    because = f"{deed.name} was approved {wait} before; the certificate itself is not in the log"
+    because += f", nor {effect.principal} before that" if new else ""
+    return Found(deed, "certificate", False, 0.7 if new else 0.4, because)
 
 
 def signing(scene: Scene, effect: Deed) -> Iterator[Found]:

@@ -22,7 +22,7 @@ from kubewitness.forensics.causes.found import AMID, Found
 from kubewitness.forensics.causes.grants import RBAC
 from kubewitness.forensics.causes.graph import Reach
 from kubewitness.forensics.causes.links import causes, doubtful
-from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, habits
+from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, certified, habits
 from kubewitness.forensics.causes.record import Near, Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
@@ -235,6 +235,7 @@ def descendants(
         begin = scene.first_after(min(one.at for one in frontier))
         later = [one for one in scene.deeds[begin:] if one.key not in reached and not own(one)]
         record.learn_habits(habits(scene, later))
+        record.learn_firsts(certified(scene, later))
         fresh: list[Deed] = []
         for effect in later:
             led = causes(scene, effect, sittings=False)

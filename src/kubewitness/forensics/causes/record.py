@@ -359,8 +359,8 @@ class Record:
     def learn_firsts(self, deeds: Iterable[Deed]) -> None:
         """When who did these did the like for the first time."""
         asked = [one for one in deeds if one.key not in self.firsts]
-        start = self.bounds[0] if self.bounds else None
-        self.firsts |= first_times(self.connection, asked, self.proxies, start)
+        starts = {one.cluster: self.bounds[0] for one in asked} if self.bounds else None
+        self.firsts |= first_times(self.connection, asked, self.proxies, starts)
 
     def learn_sittings(self, deeds: Iterable[Deed]) -> None:
         """What else who did these did in the same sitting."""

@@ -53,6 +53,24 @@ def thing(deed: Deed) -> Thing:
     return (deed.resource, "" if deed.resource == "namespaces" else deed.namespace, deed.name)
 
 
+def forbidden(deed: Deed) -> bool:
+    """Whether somebody was not allowed to make an object; applying what is not there patches it."""
+    makes = deed.verb in ("create", "patch") and not deed.subresource
+    return makes and bool(deed.name) and deed.code == _FORBIDDEN
+
+
+def born(deed: Deed) -> bool:
+    """Whether a pod of a name began with this deed, or the one before it had ended."""
+    over = deed.verb == "delete" and deed.of == "node"
+    return deed.creates or deed.subresource == "binding" or over
+
+
+def enters(deed: Deed) -> bool:
+    """Whether somebody got into a pod."""
+    inside = deed.subresource in ("exec", "attach", "ephemeralcontainers")
+    return inside and deed.of not in ("node", "control-plane")
+
+
 def schedules(deed: Deed) -> bool:
     """Whether the scheduler speaks of a pod: it bound it, or says why it cannot yet."""
     waits = deed.subresource == "status" and deed.of == "control-plane"
@@ -98,6 +116,7 @@ class Scene:
         self._start = start
         self._by: dict[tuple[str, str, str], list[Deed]] = defaultdict(list)
         self._of: dict[Thing, list[Deed]] = defaultdict(list)
+        self._lives: dict[Thing, list[Deed]] = defaultdict(list)
         self._siblings: dict[tuple[str, str], list[Deed]] = defaultdict(list)
         self._kinds: dict[str, list[Deed]] = defaultdict(list)
         self._forbidden: dict[tuple[str, str], list[Deed]] = defaultdict(list)
@@ -105,7 +124,7 @@ class Scene:
         self.uids: dict[str, Thing] = {}
         for deed in self.deeds:
             self._by[deed.principal, deed.source_ip, deed.client].append(deed)
-            if deed.creates and deed.name and deed.code == _FORBIDDEN:
+            if forbidden(deed):
                 self._forbidden[deed.resource, deed.name].append(deed)
             if not deed.served or not deed.writes:
                 continue
@@ -113,6 +132,8 @@ class Scene:
                 self._kinds[deed.resource].append(deed)
             if deed.resource and deed.name:
                 self._of[thing(deed)].append(deed)
+            if deed.resource == "pods" and (born(deed) or enters(deed)):
+                self._lives[thing(deed)].append(deed)
             if deed.issued:
                 self.issued[deed.issued] = deed
             uid = self.uid(deed)
@@ -150,8 +171,12 @@ class Scene:
 
     def before(self, what: Thing, at: datetime) -> Iterator[Deed]:
         """What was done to an object before a time, the latest first."""
-        deeds = self.of(what)
-        yield from reversed(deeds[: bisect_left(deeds, at, key=lambda deed: deed.at)])
+        yield from _before(self.of(what), at)
+
+    def lives(self, pod: Thing, at: datetime) -> Iterator[Deed]:
+        """Which pods of a name began or ended and who got into them before a time, the latest
+        first."""
+        yield from _before(self._lives.get(pod, ()), at)
 
     def steering(self, kinds: Iterable[str], at: datetime) -> list[Deed]:
         """What was done to all objects of these kinds before a time, the latest first."""
@@ -247,3 +272,8 @@ class Scene:
                 template = told.template or template
                 replicas = told.replicas if told.replicas is not None else replicas
         return found
+
+
+def _before(deeds: Sequence[Deed], at: datetime) -> Iterator[Deed]:
+    end = bisect_left(deeds, at, key=lambda deed: deed.at)
+    yield from (deeds[number] for number in range(end - 1, -1, -1))

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import duckdb
 
+from kubewitness.activity.network import peer_address
 from kubewitness.activity.principal import UNAUTHENTICATED
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.deed import Deed, deeds_at, literal, program
@@ -22,6 +23,10 @@ _IN_ONE_GO = timedelta(minutes=1)
 _MOST = 1000
 
 _Key = tuple[str, str, datetime]
+_Place = tuple[str, str, str, str]
+"""Cluster, principal, address and program."""
+_Time = tuple[datetime, datetime]
+"""When something was received, and when it was answered."""
 _Any = TypeVar("_Any")
 
 
@@ -64,21 +69,25 @@ def sittings(
     )
     names = ", ".join(quoted(name) for name in sorted({_name(one) for one in asked}))
     rows = connection.execute(
-        f"""SELECT number, user_agent, came, stage_at FROM (VALUES {values})
-            AS asked(number, place, who, address, since, until)
-        JOIN (SELECT cluster, coalesce("user", '') AS name, user_agent, source_ips, stage_at,
-            coalesce(received_at, stage_at) AS came FROM events
+        f"""SELECT number, user_agent, source_ips, came, min(stage_at) AS stage
+        FROM (VALUES {values}) AS asked(number, place, who, address, since, until)
+        JOIN (SELECT cluster, coalesce("user", '') AS name, user_agent, source_ips, audit_id,
+            stage_at, coalesce(received_at, stage_at) AS came FROM events
             WHERE coalesce("user", '') IN ({names}) AND stage IS DISTINCT FROM 'RequestReceived'
             AND stage_at >= {literal(min(one.at for one in asked) - SITTING - PAUSE)}
             AND received_at <= {literal(max(one.at for one in asked))})
         ON cluster = place AND name = who AND came BETWEEN since AND until
             AND list_contains(source_ips, address)
-        QUALIFY row_number() OVER (PARTITION BY number ORDER BY came DESC) <= {_MOST}
-        ORDER BY number, came"""
+        GROUP BY number, user_agent, source_ips, audit_id, came
+        QUALIFY row_number() OVER (
+            PARTITION BY number, user_agent, source_ips ORDER BY came DESC) <= {_MOST}
+        ORDER BY number, came, stage, audit_id"""
     ).fetchall()
-    times: dict[int, list[tuple[datetime, datetime]]] = defaultdict(list)
-    for number, agent, came, stage in rows:
-        if program(agent or "") == asked[number].client:
+    times: dict[int, list[_Time]] = defaultdict(list)
+    for number, agent, addresses, came, stage in rows:
+        one = asked[number]
+        # Whatever else stands among the addresses, the client may have made up.
+        if (program(agent or ""), peer_address(addresses, proxies)) == (one.client, one.source_ip):
             times[number].append((came.replace(tzinfo=UTC), stage.replace(tzinfo=UTC)))
     told = {
         number: sitting
@@ -87,17 +96,19 @@ def sittings(
         and (sitting := began(own, len(own) - 1, lambda one: one[0])) is not None
     }
     wanted = {stage for first, _, run in told.values() for _, stage in (first, run)}
-    known: dict[tuple[str, str, str, datetime], Deed] = {}
+    known: dict[tuple[_Place, _Time], Deed] = {}
     for one in deeds_at(connection, wanted, proxies):
-        known.setdefault((one.cluster, one.principal, one.source_ip, one.at), one)
+        known.setdefault((_place(one), (one.at, one.answered)), one)
     for number, (first, n, run) in told.items():
         one = asked[number]
-        ends = [
-            known.get((one.cluster, one.principal, one.source_ip, came)) for came, _ in (first, run)
-        ]
-        if ends[0] is not None and ends[1] is not None:
-            found[one.key] = Sitting(ends[0], n, ends[1])
+        begin, go = (known.get((_place(one), time)) for time in (first, run))
+        if begin is not None and go is not None:
+            found[one.key] = Sitting(begin, n, go)
     return found
+
+
+def _place(one: Deed) -> _Place:
+    return (one.cluster, one.principal, one.source_ip, one.client)
 
 
 def _name(one: Deed) -> str:
