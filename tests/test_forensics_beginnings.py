@@ -158,12 +158,15 @@ def test_an_address_that_a_client_claims_is_not_where_it_came_from(tmp_path: Pat
 def test_another_program_at_the_same_address_cuts_no_sitting_short(tmp_path: Path) -> None:
     own = [event(at(600 * n), "ada", name=f"w-{n}") for n in range(19)]
     other = [event(at(600 * 18 - 1300 + n), "ada", client="k9s/0.3") for n in range(1200)]
-    with record_of([*own, *other], tmp_path) as record:
+    later = [event(at(600 * 18 + 2400 + n), "ada", client="k9s/0.3", name="x") for n in range(3)]
+    with record_of([*own, *other, *later], tmp_path) as record:
         (sat,) = sessions(record, own[-1])
         busy = sessions(Record(record.connection), other[-1])
+        (again,) = sessions(Record(record.connection), later[-1])
     assert sat[0] == own[0]["auditID"]
     assert sat[1].startswith("19 requests")
     assert busy == [], "who makes a thousand is a program"
+    assert again[1].startswith("3 requests"), "after a pause it is another sitting"
 
 
 def test_a_request_at_three_stages_is_one_of_a_sitting(tmp_path: Path) -> None:

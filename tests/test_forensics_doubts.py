@@ -83,6 +83,22 @@ def test_another_pod_of_a_longer_name_is_no_habit(tmp_path: Path) -> None:
     assert "never seen from this pod before" in link.because
 
 
+@pytest.mark.parametrize(("hours", "told"), [(11, True), (13, False)])
+def test_what_is_done_to_a_pod_meanwhile_hides_nobody_who_got_in(
+    hours: int, told: bool, tmp_path: Path
+) -> None:
+    labels = [event(at(60 + n), "ada", "patch", name="api-0") for n in range(50)]
+    placed = event(at(30), "system:kube-scheduler", "create", "pods", subresource="binding",
+                   name="api-0", code=201)  # fmt: skip
+    before, entry = entered(10, "mia"), entered(60)
+    new = from_pod(60 + 3600 * hours, "get", "secrets", name="db")
+    chain = traced_of([before, placed, entry, *labels, new], [new], tmp_path).cause
+    assert chain is not None
+    assert {chain.steps[one.cause].principal for one in links(chain, "entry")} == (
+        {"eve"} if told else set()
+    )
+
+
 def test_what_is_logged_at_each_stage_was_done_once(tmp_path: Path) -> None:
     watch = from_pod(0, "watch")
     came = {

@@ -134,19 +134,21 @@ def test_that_an_approval_came_before_is_not_enough_for_the_line(tmp_path: Path)
 
 
 def test_an_approval_is_found_among_many_and_what_was_not_read_is_said(tmp_path: Path) -> None:
-    """Machinery, refusals and what another bearer had signed take no place of it."""
+    """Machinery, what is not approved and what another bearer had signed take no place of it."""
     kubelets = "system:serviceaccount:kube-system:certificate-controller"
     own = signed(10, "ops", "eve")
     machinery = [one for n in range(60) for one in signed(20 + n, f"csr-{n}", kubelets)]
+    asked = [signed(20 + n, f"r-{n}", "mia")[0] for n in range(120)]
     refused = [{**one, "auditID": f"r-{n}", "responseStatus": {"code": 403}}
-               for n in range(120) for one in signed(20 + n, f"r-{n}", "mia")[:1]]  # fmt: skip
+               for n in range(120) for one in signed(150 + n, f"r-{n}", "mia")[1:]]  # fmt: skip
     stolen = bears(300, "ops", "new")
     later = [one for n in range(101) for one in signed(310 + n, f"later-{n}", "ben")]
     other = bears(500, "ivy", "newer")
-    log = [*own, *machinery, *refused, stolen, *later, other]
+    log = [*own, *machinery, *asked, *refused, stolen, *later, other]
     alone, both = chain_of(log, [stolen], tmp_path), chain_of(log, [stolen, other], tmp_path)
     assert alone.origin == both.origin == "eve"
-    assert not any("requested or approved" in note for note in alone.notes)
+    assert {one["auditID"] for one in own} <= ids(alone)
+    assert not any("were read" in note for note in alone.notes)
     assert any("the latest 100 were read" in note for note in both.notes)
 
 

@@ -23,9 +23,8 @@ from kubewitness.forensics.causes.record import Record
 from kubewitness.forensics.causes.scene import SIGNING, First, Key, Scene
 from kubewitness.forensics.causes.sitting import Sitting, sittings
 
-# So many of the latest signing requests and approvals before each bearer are read.
-_SIGNED = 100
-_ISSUED = 3
+# So many of the latest approvals before each bearer are read, and of what else was done to each.
+_APPROVED, _EACH = 100, 10
 
 
 class Amid(msgspec.Struct, frozen=True):
@@ -36,15 +35,15 @@ class Amid(msgspec.Struct, frozen=True):
     signed: list[Deed]
     bodies: dict[Key, Body | None]
     crowded: frozenset[Key]
-    """Who bore a certificate when more had been signed than was read."""
+    """Who bore a certificate when more had been approved than was read."""
 
     def notes(self, asked: Iterable[Deed]) -> tuple[str, ...]:
         """What was not read for these."""
         if not any(one.key in self.crowded for one in asked):
             return ()
         return (
-            f"Of the certificates requested or approved within the day before the latest {_SIGNED}"
-            " were read: 'kubewitness cause AUDITID' may know of earlier ones.",
+            f"Of the certificates approved within the day before the latest {_APPROVED} were read:"
+            " 'kubewitness cause AUDITID' may know of earlier ones.",
         )
 
 
@@ -117,8 +116,9 @@ def _certified(one: Deed) -> bool:
 def _signed(
     connection: duckdb.DuckDBPyConnection, bearers: Sequence[Deed], proxies: frozenset[str]
 ) -> tuple[list[Deed], frozenset[Key]]:
-    """Who requested and approved certificates within the day before some were borne, and what was
-    issued; and before which bearers there was more. That nodes get their own is how they join."""
+    """Who approved certificates within the day before some were borne, who had requested them and
+    what was issued; and before which bearers there were more. That nodes get their own is how they
+    join."""
     if not bearers:
         return [], frozenset()
     since = min(one.at for one in bearers) - CERTIFIED
@@ -127,7 +127,8 @@ def _signed(
         AND verb IN ('create', 'update', 'patch') AND (code IS NULL OR code < 400)
         AND stage IS DISTINCT FROM 'RequestReceived'
         AND stage_at >= {literal(since)} AND received_at <= {literal(until)}"""
-    writers = connection.execute(f"""SELECT DISTINCT coalesce("user", '') {signing}""").fetchall()
+    approving = f"{signing} AND subresource = 'approval'"
+    writers = connection.execute(f"""SELECT DISTINCT coalesce("user", '') {approving}""").fetchall()
     people = [who for (who,) in writers if principal_class(who) not in ("node", "control-plane")]
     if not people:
         return [], frozenset()
@@ -136,22 +137,22 @@ def _signed(
         for number, one in enumerate(bearers)
     )
     rows = connection.execute(
-        f"""SELECT number, signing.* FROM (VALUES {days}) AS asked(number, place, since, until)
-        JOIN (SELECT {COLUMNS} {signing} AND coalesce("user", '') IN ({listed(people)})) AS signing
-        ON cluster = place AND received_at BETWEEN since AND until
-        QUALIFY row_number() OVER (PARTITION BY number, subresource
-            ORDER BY received_at DESC, audit_id) <= {_SIGNED}"""
+        f"""SELECT number, approved.* FROM (VALUES {days}) AS asked(number, place, since, until)
+        JOIN (SELECT {COLUMNS} {approving} AND coalesce("user", '') IN ({listed(people)}))
+            AS approved ON cluster = place AND received_at BETWEEN since AND until
+        QUALIFY row_number() OVER (
+            PARTITION BY number ORDER BY received_at DESC, audit_id) <= {_APPROVED}"""
     ).fetchall()
     found = [(number, deed(tuple(row), proxies)) for number, *row in rows]
-    read = Counter((number, one.subresource) for number, one in found)
-    crowded = frozenset(bearers[number].key for (number, _), n in read.items() if n == _SIGNED)
-    signed = {one.key: one for _, one in found}
-    # The certificate itself is in what its signer writes.
-    issued = connection.execute(
-        f"""SELECT {COLUMNS} {signing} AND subresource = 'status' AND level <> 'Metadata'
-        AND name IN ({listed(one.name for one in signed.values())})
-        QUALIFY row_number() OVER (PARTITION BY cluster, name
-            ORDER BY received_at DESC, audit_id) <= {_ISSUED}"""
+    if not found:
+        return [], frozenset()
+    read = Counter(number for number, _ in found)
+    crowded = frozenset(bearers[number].key for number, n in read.items() if n == _APPROVED)
+    rows = connection.execute(
+        f"""SELECT {COLUMNS} {signing} AND name IN ({listed(one.name for _, one in found)})
+        AND (subresource IS NULL OR subresource = 'status')
+        QUALIFY row_number() OVER (PARTITION BY cluster, name, subresource
+            ORDER BY received_at DESC, audit_id) <= {_EACH}"""
     ).fetchall()
-    signed |= {one.key: one for one in (deed(row, proxies) for row in issued)}
-    return list(signed.values()), crowded
+    signed = [one for _, one in found] + [deed(row, proxies) for row in rows]
+    return list({one.key: one for one in signed}.values()), crowded

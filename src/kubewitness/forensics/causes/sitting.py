@@ -92,8 +92,8 @@ def sittings(
     told = {
         number: sitting
         for number, own in times.items()
-        if len(own) < _MOST
-        and (sitting := began(own, len(own) - 1, lambda one: one[0])) is not None
+        if (sitting := began(own, len(own) - 1, lambda one: one[0])) is not None
+        and sitting[1] < _MOST
     }
     wanted = {stage for first, _, run in told.values() for _, stage in (first, run)}
     known: dict[tuple[_Place, _Time], Deed] = {}
