@@ -20,8 +20,8 @@ from kubewitness.events.columns import EARLIEST, LATEST
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.effect import BEGINS
 from kubewitness.forensics.kind import of
-from kubewitness.forensics.objects.condition import foreseen
-from kubewitness.forensics.objects.outline import ANSWERED, WHOLE, naive
+from kubewitness.forensics.objects.condition import foreseen, in_bodies
+from kubewitness.forensics.objects.outline import ANSWERED, naive
 from kubewitness.forensics.objects.record import BARE, COLUMNS, Record, in_order, record
 from kubewitness.forensics.target import Target
 from kubewitness.query.expression import Expression
@@ -33,6 +33,9 @@ _LATELY = timedelta(hours=6)
 _MOST = 1000
 
 _Value = TypeVar("_Value")
+
+_BODIED = """(level IS DISTINCT FROM 'Metadata'
+    AND coalesce(subresource, '') IN ('', 'ephemeralcontainers'))"""
 
 Lives = Iterator[tuple[Target, list[Record]]]
 """Objects, each with its requests in the order in which they took effect."""
@@ -58,12 +61,12 @@ def there(
 ) -> Lives:
     """The workloads that may be there at ``at``, from the last answer on that holds them whole."""
     within = _within(cluster, namespace)
-    deleted = "max(stage_at) FILTER (verb = 'delete')"
+    last_write, deleted = (f"max(stage_at) FILTER (verb {sign} 'delete')" for sign in ("<>", "="))
     rows = connection.execute(
         f"""SELECT {_KEY}, max(stage_at) FROM changes WHERE {within} AND name <> ''
             AND stage_at <= {_time(at)}
             AND (superseded_at IS NULL OR superseded_at > {_time(at)})
-        GROUP BY ALL HAVING {deleted} IS DISTINCT FROM max(stage_at)
+        GROUP BY ALL HAVING {deleted} IS NULL OR {last_write} >= {deleted}
             OR max(stage_at) > {_time(at - _TERMINATING)}"""
     ).fetchall()
     last = {_Key(*key): _utc(when) for *key, when in rows}
@@ -71,7 +74,7 @@ def there(
     for times in _batches(last.values()):
         for key, one in _answers(connection, f"{within} AND {WRITTEN} AND {times}"):
             if last.get(key) == one.at:
-                told[key] = [one]
+                told.setdefault(key, []).append(one)
     asked = _lives(connection, within, last.keys() - told.keys(), at)
     since = {key: last[key] for key in told}
     since |= {key: min(one.at for one in own) for key, own in asked.items()}
@@ -88,13 +91,13 @@ def ever(
     """The workloads that may have met ``condition`` at some time, with all that was done to
     them."""
     within = _within(cluster, namespace)
+    # The engine reads no bodies where none can tell.
+    bodied = _BODIED if in_bodies(condition) else "true"
     rows = connection.execute(
         f"""SELECT DISTINCT {_KEY} FROM changes WHERE {within} AND {WRITTEN} AND name <> ''
             AND pod_spec IS NOT NULL AND ({foreseen(condition, answered=True)})
         UNION SELECT DISTINCT {_KEY} FROM changes WHERE {within} AND {WRITTEN} AND name <> ''
-            AND verb <> 'delete' AND level <> 'Metadata' AND pod_spec IS NULL
-            AND coalesce(subresource, '') IN ('', 'ephemeralcontainers')
-            AND ({foreseen(condition)})"""
+            AND verb <> 'delete' AND pod_spec IS NULL AND {bodied} AND ({foreseen(condition)})"""
     ).fetchall()
     found = _lives(connection, within, {_Key(*key) for key in rows})
     yield from _swept(connection, within, found, dict.fromkeys(found, EARLIEST))
@@ -131,7 +134,8 @@ def _since(
         if not left:
             break
         rows = connection.execute(
-            f"""SELECT {_KEY}, stage_at, {WHOLE} IS TRUE, {BEGINS}, verb = 'delete' FROM changes
+            f"""SELECT {_KEY}, stage_at, pod_spec IS NOT NULL AND verb <> 'delete', {BEGINS},
+                verb = 'delete' FROM changes
             WHERE {where} AND name IN ({_listed(left)})
                 AND stage_at BETWEEN {_time(since)} AND {_time(at)} ORDER BY stage_at"""
         ).fetchall()
@@ -140,9 +144,9 @@ def _since(
             writes[_Key(*row[:5])].append((_utc(row[5]), *row[6:]))
         for key, times in writes.items():
             whole, begun, ended = ([one[0] for one in times if one[n]] for n in (1, 2, 3))
-            known = [*whole[-1:], *begun[-1:], *ended[-2:-1]]
+            known = [*whole[-1:], *begun[-1:]]
             if known or since == EARLIEST:
-                first = next(iter(known), times[0][0])
+                first = next(iter((*known, *ended[-2:-1])), times[0][0])
                 found.setdefault(key, {when for when, *_ in times if when >= first})
     return found
 
