@@ -8,7 +8,7 @@ so.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any, NamedTuple, TypeVar
@@ -21,7 +21,7 @@ from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.effect import BEGINS
 from kubewitness.forensics.kind import of
 from kubewitness.forensics.objects.condition import foreseen, in_bodies
-from kubewitness.forensics.objects.outline import ANSWERED, naive
+from kubewitness.forensics.objects.outline import ANSWERED, WHOLE, naive
 from kubewitness.forensics.objects.record import BARE, COLUMNS, Record, in_order, record
 from kubewitness.forensics.target import Target
 from kubewitness.query.expression import Expression
@@ -31,6 +31,7 @@ _TERMINATING = timedelta(minutes=10)
 _LATELY = timedelta(hours=6)
 # Of more values at once the engine makes a join, for which it reads everything.
 _MOST = 1000
+_FEW = 16
 
 _Value = TypeVar("_Value")
 
@@ -112,7 +113,7 @@ def _lives(
     """What was written of each object; with ``at`` only what tells how it was then."""
     found: dict[_Key, list[Record]] = defaultdict(list)
     for some in _chunks(sorted({key.name for key in keys})):
-        own = f"{within} AND {WRITTEN} AND name IN ({_listed(some)})"
+        own = f"{within} AND {WRITTEN} AND {_named(some)}"
         wanted = {key for key in keys if key.name in set(some)}
         since = {} if at is None else _since(connection, f"{within} AND {WRITTEN}", at, wanted)
         times = {when for whens in since.values() for when in whens}
@@ -133,18 +134,19 @@ def _since(
         left = {key.name for key in wanted - found.keys()}
         if not left:
             break
+        # Whether an answer had the pod spec is seen in it, or told by columns that are short.
+        whole = "pod_spec IS NOT NULL AND verb <> 'delete'" if since > EARLIEST else WHOLE
         rows = connection.execute(
-            f"""SELECT {_KEY}, stage_at, pod_spec IS NOT NULL AND verb <> 'delete', {BEGINS},
-                verb = 'delete' FROM changes
-            WHERE {where} AND name IN ({_listed(left)})
+            f"""SELECT {_KEY}, stage_at, ({whole}) IS TRUE, {BEGINS}, verb = 'delete' FROM changes
+            WHERE {where} AND {_named(left)}
                 AND stage_at BETWEEN {_time(since)} AND {_time(at)} ORDER BY stage_at"""
         ).fetchall()
         writes: dict[_Key, list[tuple[Any, ...]]] = defaultdict(list)
         for row in rows:
             writes[_Key(*row[:5])].append((_utc(row[5]), *row[6:]))
         for key, times in writes.items():
-            whole, begun, ended = ([one[0] for one in times if one[n]] for n in (1, 2, 3))
-            known = [*whole[-1:], *begun[-1:]]
+            answered, begun, ended = ([one[0] for one in times if one[n]] for n in (1, 2, 3))
+            known = [*answered[-1:], *begun[-1:]]
             if known or since == EARLIEST:
                 first = next(iter((*known, *ended[-2:-1])), times[0][0])
                 found.setdefault(key, {when for when, *_ in times if when >= first})
@@ -158,7 +160,7 @@ def _written(connection: duckdb.DuckDBPyConnection, where: str) -> Iterator[tupl
     yield from asked
     yield from ((k, one) for k, one in _answers(connection, where) if k.name not in patched)
     if patched:
-        among = f"name IN ({_listed(patched)}) AND pod_spec IS NOT NULL"
+        among = f"{_named(patched)} AND pod_spec IS NOT NULL"
         yield from _rows(connection, f"{where} AND {among}")
 
 
@@ -235,8 +237,13 @@ def _batches(times: Iterable[datetime]) -> Iterator[str]:
         yield f"stage_at IN ({', '.join(map(_time, some))})"
 
 
-def _listed(texts: Iterable[str]) -> str:
-    return ", ".join(quoted(text) for text in sorted(texts))
+def _named(names: Collection[str]) -> str:
+    """SQL: whether it has one of some names. Of a few, each by itself: the engine reads other
+    columns where one holds; a list only tells it which groups of rows it may leave out."""
+    texts = [quoted(name) for name in sorted(names)]
+    if len(texts) <= _FEW:
+        return f"({' OR '.join(f'name = {text}' for text in texts)})"
+    return f"name IN ({', '.join(texts)})"
 
 
 def _utc(at: datetime) -> datetime:
