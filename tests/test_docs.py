@@ -323,7 +323,7 @@ def test_the_queries_of_the_lake_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(found) > 1
     assert found[0][2] == max(n for _, _, n in found)
     assert len(rest) == len(listed) > 1
-    assert POD in {name for _, name, _ in ran}
+    assert POD in {name for _, _, name, _ in ran}
 
 
 def script(name: str) -> ModuleType:

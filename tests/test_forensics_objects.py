@@ -609,6 +609,34 @@ def test_what_is_looked_at_first_leaves_out_nothing_that_meets_a_condition(
     assert bool(found.items) == (not text.startswith(("secret !=", "not (", "namespace = bank")))
 
 
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("name = web", True),
+        ("kind = deployments", True),
+        ("namespace = shop", True),
+        ("not image ~ web", True),
+        ("name = other or image ~ web", False),
+        ("image ~ web", False),
+    ],
+)
+def test_holdings_of_a_log_without_bodies_are_told_by_what_it_has(
+    text: str, holds: bool, tmp_path: Path
+) -> None:
+    status = write_of(2, "patch", subresource="status")
+    with log(tmp_path, write_of(0, "create", code=201), status) as connection:
+        assert bool(holdings(connection, where(text)).items) == holds
+
+
+def test_what_was_deleted_twice_is_told_by_what_it_was_before(tmp_path: Path) -> None:
+    waits = deployment(finalizers=["foregroundDeletion"])
+    made = write_of(0, "create", waits, waits, code=201)
+    deletions = [write_of(60 * 7 + n, "delete") for n in (1, 3)]
+    with log(tmp_path, made, *deletions) as connection:
+        (one,) = inventory(connection, at(60 * 7 + 4)).workloads
+    assert (one.existence, one.images) == ("terminating", ("web:1",))
+
+
 INJECTED = (
     '{"configuration":"c","webhook":"w","patch":[{"op":"add","path":"/spec/template/spec/'
     'initContainers","value":[{"name":"i","image":"mesh/init:1"}]}],"patchType":"JSONPatch"}'

@@ -21,7 +21,11 @@ CHANGING = f"""(NOT {READING}
     OR (level = 'RequestResponse' AND (verb = 'get' OR api_group = '{RBAC}')))"""
 """SQL over event columns: whether an event is a change, or shows what changes made."""
 
-DRY_RUN = """(contains(request_uri, '?dryRun=') OR contains(request_uri, '&dryRun=') OR (
+# A key may be written with percent signs, too; the API server decodes it.
+_KEYS = """list_transform(string_split(split_part(request_uri, '?', 2), '&'),
+    lambda part: url_decode(split_part(part, '=', 1)))"""
+DRY_RUN = f"""(contains(request_uri, '?dryRun=') OR contains(request_uri, '&dryRun=')
+    OR (contains(request_uri, '%') AND list_contains({_KEYS}, 'dryRun')) OR (
     (verb IN ('delete', 'deletecollection') OR subresource = 'eviction')
     AND contains(CAST(request_object AS VARCHAR), '"dryRun":["')) IS TRUE)"""
 """SQL over event columns: whether it was a dry run, which only the body of a deletion tells."""
@@ -91,7 +95,7 @@ _ITEMS = '[{"metadata":{"name":"VARCHAR","finalizers":["VARCHAR"]}}]'
 _COLUMNS = f"""{", ".join(f'"{name}"' for name in EVENT_COLUMNS)}, date, dry_run,
     CASE WHEN {_SPEC} IS NOT NULL THEN CAST('{{' || {_METADATA} || '}}' AS JSON) END AS metadata,
     {_SPEC} AS pod_spec,
-    CASE WHEN verb = 'deletecollection' AND level = 'RequestResponse' THEN to_json(
+    CASE WHEN verb = 'deletecollection' THEN to_json(
         json_transform(json_extract(response_object, '$.items'), '{_ITEMS}')) END AS items"""
 
 
@@ -112,7 +116,9 @@ def changes_in_order(events: str) -> str:
     """As ``change_rows``, of one file's events, which have an ``id``: by object, each in time."""
     return f"""
     WITH changed AS ({_read(events)}), followed AS (
-        SELECT id, lead(stage_at) OVER (PARTITION BY {_OBJECT} ORDER BY stage_at) AS next
+        -- of writes at the same instant none takes the place of another
+        SELECT id, min(stage_at) OVER (PARTITION BY {_OBJECT} ORDER BY stage_at RANGE BETWEEN
+            INTERVAL 1 MICROSECOND FOLLOWING AND UNBOUNDED FOLLOWING) AS next
         FROM changed WHERE {WRITTEN})
     SELECT {_COLUMNS}, CASE WHEN {WRITTEN} THEN next ELSE stage_at END AS superseded_at
     FROM changed LEFT JOIN followed USING (id) ORDER BY {_OBJECT}, stage_at"""

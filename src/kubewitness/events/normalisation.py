@@ -92,7 +92,8 @@ def event_rows(
             impersonatedUser."groups" AS impersonated_groups,
             sourceIPs AS source_ips, userAgent AS user_agent,
             coalesce(objectRef.apiGroup, '') AS api_group, objectRef.apiVersion AS api_version,
-            objectRef.resource AS resource, objectRef.subresource AS subresource,
+            objectRef.resource AS resource,
+            nullif(objectRef.subresource, '') AS subresource,
             objectRef.namespace AS namespace,
             -- a generateName create has its name only in the answer
             coalesce(nullif(objectRef.name, ''), CASE WHEN verb = 'create' THEN coalesce(

@@ -1,8 +1,8 @@
 """A lake in the order of objects, too: what questions about objects are answered from.
 
-    LAKE/objects/cluster=NAME/date=YYYY-MM-DD/PART/    of events/…/PART.parquet
-      changes-N.parquet    what wrote an object or got into one, whole (``events.change``)
-      reads-N.parquet      all other events: who touched what
+    LAKE/objects/v1/cluster=NAME/date=YYYY-MM-DD/PART/    of events/…/PART.parquet
+      changes-N-of-M.parquet    what wrote an object or got into one, whole (``events.change``)
+      reads-N-of-M.parquet      all other events: who touched what
 
 A part of events is in the order of time, and an object's are all over it. Here they stand once
 more, sorted by object, a few at a time so that little memory is needed: an object's are next to
@@ -16,15 +16,13 @@ events, and made when there is time; all of it may be deleted at any time.
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import duckdb
 
 from kubewitness.events.change import changes_in_order, reads_in_order
 from kubewitness.events.normalisation import quoted
-from kubewitness.lake.locks import alone
 from kubewitness.lake.store import GOES_ON, Lake
 
 log = logging.getLogger(__name__)
@@ -39,26 +37,30 @@ _PARQUET = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZ
 _KINDS = {"changes": (changes_in_order, 4096), "reads": (reads_in_order, 20480)}
 
 
-def arrange(lake: Lake, connection: duckdb.DuckDBPyConnection, *, most: int | None = None) -> int:
-    """Put up to ``most`` large parts in the order of objects that are not yet, the newest first;
-    returns how many.
+def arrange(
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    first: Collection[Path] = (),
+    most: int | None = None,
+) -> int:
+    """Put large parts in the order of objects that are not yet: those that are to be ``first``,
+    and up to ``most`` others, the newest first; returns how many.
 
     A quarter of a gigabyte of memory is enough. Raises ``LakeError`` when the disk is full or not
     writable; what was whole by then stays.
     """
     if not lake.events.exists():
         return 0
-    arranged = 0
     with lake.writing(GOES_ON):
-        for part in _waiting(lake, connection):
-            if arranged == most:
-                break
-            arranged += _arranged(part, lake, connection)
-    return arranged
+        waiting = list(_waiting(lake, connection))
+        chosen = [part for part in waiting if part in first]
+        chosen += [part for part in waiting if part not in first][:most]
+        return sum(_arranged(part, lake, connection) for part in chosen)
 
 
 def _waiting(lake: Lake, connection: duckdb.DuckDBPyConnection) -> Iterator[Path]:
-    there = lake.arranged()
+    there = lake.arranged().keys() | lake.stubborn
     for day in sorted(lake.days(), key=lambda day: day.folder.name, reverse=True):
         for part, footer in day.footers(connection).items():
             if footer.rows >= FEWEST_ROWS and not footer.problem and part not in there:
@@ -75,6 +77,7 @@ def _arranged(part: Path, lake: Lake, connection: duckdb.DuckDBPyConnection) -> 
             raise
         except duckdb.OutOfMemoryException as error:
             log.warning("%s stays in the order of time: %s", part, str(error).splitlines()[0])
+            lake.stubborn.add(part)
             return False
         except duckdb.Error:
             damaged = lake.set_damaged_aside(connection, thoroughly=[part])
@@ -83,22 +86,17 @@ def _arranged(part: Path, lake: Lake, connection: duckdb.DuckDBPyConnection) -> 
             if not damaged and part.exists():
                 raise
             return False
-        home = lake.arrangement(part)
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with alone(lake.events):
-            if part not in lake.day(part.parent).parts():
-                return False  # it has been merged meanwhile
-            shutil.rmtree(home, ignore_errors=True)
-            draft.replace(home)
-    return True
+        return lake.arrange(part, draft)
 
 
 def _write(part: Path, draft: Path, connection: duckdb.DuckDBPyConnection) -> None:
     rows = f"SELECT count(*) FROM read_parquet({quoted(str(part))})"
     ((count,),) = connection.execute(rows).fetchall()
-    for number, begin in enumerate(range(0, count, _ROWS)):
+    begins = range(0, count, _ROWS)
+    files = len(begins) * len(_KINDS)
+    for number, begin in enumerate(begins):
         for kind, (in_order, group) in _KINDS.items():
-            target = draft / f"{kind}-{number:04}.parquet"
+            target = draft / f"{kind}-{number:04}-of-{files:04}.parquet"
             connection.execute(
                 f"COPY ({in_order(_some(part, begin))}) TO {quoted(str(target))}"
                 f" ({_PARQUET} {group})"
@@ -110,10 +108,3 @@ def _some(part: Path, begin: int) -> str:
     files = f"read_parquet({quoted(str(part))}, hive_partitioning=false, file_row_number=true)"
     some = f"file_row_number >= {begin} AND file_row_number < {begin + _ROWS}"
     return f"SELECT *, file_row_number AS id FROM {files} WHERE {some}"
-
-
-def sweep(lake: Lake) -> None:
-    """Delete the arrangements of parts that are gone."""
-    for part in lake.arranged():
-        if not part.exists():
-            shutil.rmtree(lake.arrangement(part), ignore_errors=True)

@@ -25,7 +25,6 @@ from pathlib import Path
 import duckdb
 
 from kubewitness.errors import LakeError
-from kubewitness.lake import arranging
 from kubewitness.lake.day import MERGED, REPLACES, Day, Footer, replaced
 from kubewitness.lake.locks import alone
 from kubewitness.lake.settling import copied
@@ -213,7 +212,7 @@ def sweep(lake: Lake, grace: timedelta = GRACE) -> None:
                     listed.unlink(missing_ok=True)
                 elif time.time() - listed.stat().st_mtime >= grace.total_seconds():
                     _forget_what_became(merged)
-    arranging.sweep(lake)
+    lake.sweep()
 
 
 def _forget_what_became(merged: Path) -> None:

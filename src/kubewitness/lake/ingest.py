@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import duckdb
 
+from kubewitness.errors import LakeError
 from kubewitness.lake.adding import stage
 from kubewitness.lake.arranging import arrange
 from kubewitness.lake.settling import Added, settle
@@ -19,6 +20,9 @@ from kubewitness.lake.store import Lake
 from kubewitness.sources.reading import Chunk, Reader
 
 Progress = Callable[[Chunk, int], None]
+
+# Of what is in the lake already so many parts are put in order with what comes.
+_BACKLOG = 2
 
 
 def ingest(
@@ -50,5 +54,10 @@ def ingest(
                 progress(trusted, rows or 0)
         settle(run, lake, connection, added)
     if lake.lasting:
-        arrange(lake, connection)
+        try:
+            arrange(lake, connection, first=added.parts, most=_BACKLOG)
+        except LakeError as error:  # everything is in the lake all the same
+            added.damaged.append(
+                f"{error.what}: all events are there, but questions about objects take longer"
+            )
     return added

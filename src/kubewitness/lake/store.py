@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -33,12 +34,17 @@ from kubewitness.events.columns import EVENT_COLUMNS
 from kubewitness.events.normalisation import quoted
 from kubewitness.events.redaction import Redactor
 from kubewitness.lake.day import Day, damage
-from kubewitness.lake.locks import together
+from kubewitness.lake.locks import alone, together
 from kubewitness.sources.spool import REMEDY
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
+ARRANGED = "v1"
+"""In which way events are arranged; others are deleted, and made anew."""
+
+# How many files there are in all: changes-0000-of-0004.parquet
+_OF = re.compile(r"-of-(\d+)\.parquet$")
 
 # Parts are merged now and then, and what they were is kept for minutes: a reader that has lost one
 # hardly loses another in its second attempt.
@@ -57,7 +63,7 @@ class Lake:
 
     Without ``bodies`` only what is told of them is kept. Of a ``durable`` one, parts outlive a
     power failure from the moment they are placed: whoever acknowledges events needs that, a run
-    that can be repeated does not.
+    that can be repeated does not. ``stubborn`` parts could not be arranged.
 
     Raises ``LakeError`` when the folder cannot be made, is no lake, or is of a newer version.
     """
@@ -70,12 +76,13 @@ class Lake:
         self.bodies = bodies
         self.durable = durable
         self.events = root / "events"
-        self.objects = root / "objects"
+        self.objects = root / "objects" / ARRANGED
         self.staging = root / "staging"
         self.quarantine = root / "quarantine"
         self._days: dict[Path, Day] = {}
         self._attached: list[Path] = []
         self._disarranged: set[Path] = set()
+        self.stubborn: set[Path] = set()
         self._header = self._open()
 
     @property
@@ -102,14 +109,45 @@ class Lake:
         return self.objects / part.parent.relative_to(self.events) / part.stem
 
     def arranged(self) -> dict[Path, list[Path]]:
-        """The files of all arrangements, by the part, which may be gone."""
+        """The files of all arrangements that are whole, by the part, which may be gone."""
         found: dict[Path, list[Path]] = {}
         for file in sorted(self.objects.glob("cluster=*/date=*/*/*.parquet")):
             home = file.parent
             if home not in self._disarranged:
                 day = self.events / home.parent.relative_to(self.objects)
                 found.setdefault(day / f"{home.name}.parquet", []).append(file)
-        return found
+        return {part: files for part, files in found.items() if _is_whole(files)}
+
+    def arrange(self, part: Path, draft: Path) -> bool:
+        """Put a folder with the arrangement of a part in place, unless one is there or the part
+        does not count any longer."""
+        with alone(self.events):
+            if part not in self.day(part.parent).parts() or part in self.arranged():
+                return False
+            home = self.arrangement(part)
+            self._discard(home)
+            home.parent.mkdir(parents=True, exist_ok=True)
+            draft.replace(home)
+            self._disarranged.discard(home)
+        return True
+
+    def sweep(self) -> None:
+        """Delete arrangements of parts that are gone, and those of other versions."""
+        for home in self.objects.glob("cluster=*/date=*/*"):
+            day = self.events / home.parent.relative_to(self.objects)
+            if not (day / f"{home.name}.parquet").exists():
+                self._discard(home)
+        for other in self.objects.parent.glob("*"):
+            if other != self.objects:
+                self._discard(other)
+
+    def _discard(self, folder: Path) -> None:
+        """By one rename: half of an arrangement would answer for the whole."""
+        self.staging.mkdir(parents=True, exist_ok=True)
+        away = self.staging / f"gone-{uuid.uuid4().hex}"
+        with suppress(OSError):
+            folder.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
 
     @contextmanager
     def run(self) -> Iterator[Path]:
@@ -199,20 +237,24 @@ class Lake:
             for part, footer in day.fresh_footers(connection).items()
             if footer.problem
         }
-        arranged = self.arranged()
         for part in thoroughly:
             select = self.relation([part])
             if part not in problems and (problem := _problem(part, select, connection)):
                 problems[part] = problem
-        files = [file for part in thoroughly for file in arranged.get(part, ())]
         return [
             *(
                 f"damaged lake part {self._set_aside(part)} ({problem}): ingest the logs of"
                 f" {part.parent.name.partition('=')[2]} again to have its events back"
                 for part, problem in sorted(problems.items())
             ),
-            *self._disarrange(files, connection),
+            *self.disarrange(thoroughly, connection),
         ]
+
+    def disarrange(self, parts: Iterable[Path], connection: duckdb.DuckDBPyConnection) -> list[str]:
+        """Do without the arrangements of these parts that cannot be read; returns a warning for
+        each."""
+        arranged = self.arranged()
+        return self._disarrange([f for part in parts for f in arranged.get(part, ())], connection)
 
     def _disarrange(
         self, files: Iterable[Path], connection: duckdb.DuckDBPyConnection
@@ -224,7 +266,7 @@ class Lake:
             problem = _problem(file, _rows([file], kind), connection)
             if problem and file.parent not in self._disarranged:
                 self._disarranged.add(file.parent)
-                shutil.rmtree(file.parent, ignore_errors=True)
+                self._discard(file.parent)
                 warnings.append(
                     f"damaged {file} ({problem}): nothing is lost, and questions about objects take"
                     " longer until 'kubewitness ingest' or 'serve' has made it again"
@@ -293,6 +335,12 @@ class Lake:
                 os.link(draft, header)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _is_whole(files: list[Path]) -> bool:
+    """Whether these are all files of an arrangement, as their names say."""
+    found = _OF.search(files[0].name)
+    return found is not None and len(files) == int(found[1])
 
 
 def _views(parts: list[Path], arranged: list[Path], others: list[Path]) -> dict[str, str]:

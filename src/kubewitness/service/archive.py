@@ -72,6 +72,10 @@ class Archive:
         """Make the views of some parts (``Lake.attach``)."""
         self._lake.attach(connection, parts)
 
+    def disarrange(self, connection: duckdb.DuckDBPyConnection, parts: Sequence[Path]) -> list[str]:
+        """Do without arrangements that cannot be read (``Lake.disarrange``)."""
+        return self._lake.disarrange(parts, connection)
+
     def put(
         self,
         connection: duckdb.DuckDBPyConnection,

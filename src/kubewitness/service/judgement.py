@@ -180,9 +180,19 @@ class Judgement:
         if asked:
             since = min(one.opened_at for one in asked) - CAUSED_WITHIN
             parts = self._archive.parts(since.replace(tzinfo=None))
-            self._archive.attach(self._connection, parts)
-            known.update((_extent(one), one) for one in traced(self._connection, asked))
+            known.update((_extent(one), one) for one in self._traced(asked, parts))
         return tuple(_with_cause(one, known.get(_extent(one))) for one in found)
+
+    def _traced(self, asked: Sequence[Incident], parts: Sequence[Path]) -> list[Incident]:
+        """The causes of incidents, read from some parts of the lake."""
+        self._archive.attach(self._connection, parts)
+        try:
+            return traced(self._connection, asked)
+        except duckdb.Error:
+            if not self._archive.disarrange(self._connection, parts):
+                raise
+        self._archive.attach(self._connection, parts)
+        return traced(self._connection, asked)
 
 
 def _extent(incident: Incident) -> Extent:

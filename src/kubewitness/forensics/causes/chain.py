@@ -13,7 +13,7 @@ from kubewitness.forensics.causes.found import BESIDE, Found
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
 from kubewitness.forensics.causes.links import doubtful
-from kubewitness.forensics.causes.record import BIRTHS, Record
+from kubewitness.forensics.causes.record import BIRTHS, CUT, Record
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
 from kubewitness.forensics.causes.subject import (
     about,
@@ -163,6 +163,7 @@ def _chain(
     told = ancestors(record, seeds)
     line = line_to(seeds[0], told)
     after = _aftermath(record, seeds[0], history)
+    notes = [*notes, CUT] if record.cut else notes
     return drawn_chain(subject, line, told, further=seeds, after=after, notes=notes)
 
 

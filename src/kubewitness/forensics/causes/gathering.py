@@ -18,7 +18,7 @@ from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import RBAC, rbac, role_of
 from kubewitness.forensics.causes.links import causes, leads_back
 from kubewitness.forensics.causes.possession import habits
-from kubewitness.forensics.causes.record import Record, any_in
+from kubewitness.forensics.causes.record import Near, Record, any_in
 from kubewitness.forensics.causes.scene import (
     DELIVERED,
     REACTION,
@@ -134,9 +134,11 @@ def _fetch_around(record: Record, one: Deed) -> list[Deed]:
     if one.resource == "pods" and one.of in ("control-plane", "node"):
         if one.verb == "create" and not one.subresource and one.name:
             base = one.name.rpartition("-")[0]
-            record.around(f"{base}-", one.namespace, one.at - _SIBLINGS, one.at)
+            siblings = Near(one.namespace, f"{base}-", one.at - _SIBLINGS, one.at)
+            record.near([siblings], latest=True)
         elif schedules(one):
-            near += record.around(one.name, one.namespace, one.at - _NEAR, one.at)
+            before = Near(one.namespace, one.name, one.at - _NEAR, one.at)
+            near += record.near([before], latest=True)
     if one.controller == "horizontal-pod-autoscaler":
         near += record.changed(
             f"resource = 'horizontalpodautoscalers' AND namespace = {quoted(one.namespace)}"
@@ -203,4 +205,4 @@ def _read(record: Record, deeds: Iterable[Deed]) -> None:
         told = record.bodies[one.key]
         if told is not None and told.patched:
             # Whether its controller did something then.
-            record.around(f"{one.name}-", one.namespace, one.at, one.at + REACTION)
+            record.near([Near(one.namespace, f"{one.name}-", one.at, one.at + REACTION)])

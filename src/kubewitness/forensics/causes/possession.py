@@ -104,16 +104,6 @@ def _unusual(before: int, wait: timedelta, span: timedelta) -> float:
     return round(min(0.95, max(0.05, math.exp(-expected))), 2)
 
 
-def certified(scene: Scene, effects: Iterable[Deed]) -> list[Deed]:
-    """Of what first times have to be asked before ``certificate`` can be told: what was done with
-    a certificate within the day after somebody had one approved."""
-    return [
-        one
-        for one in effects
-        if _bears(one) and any(_approves(deed, one) for deed in scene.steering((SIGNING,), one.at))
-    ]
-
-
 def _bears(effect: Deed) -> bool:
     """Whether it was done with a certificate that somebody may have had approved."""
     return effect.credential.startswith("X509SHA256=") and effect.of not in (

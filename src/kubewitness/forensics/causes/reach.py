@@ -7,7 +7,7 @@ controller that acts for one object is not followed to what it does for others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ from kubewitness.forensics.causes.found import AMID, Found
 from kubewitness.forensics.causes.grants import RBAC
 from kubewitness.forensics.causes.graph import Reach
 from kubewitness.forensics.causes.links import causes, doubtful
-from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, certified, habits
-from kubewitness.forensics.causes.record import Near, Record, any_in
+from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, habits
+from kubewitness.forensics.causes.record import CUT, Near, Record, any_in
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
     about,
@@ -40,6 +40,7 @@ from kubewitness.forensics.rbac.policy import GROUP
 from kubewitness.forensics.rbac.principals import username, usernames
 from kubewitness.forensics.target import Target, find, only_cluster
 
+_HELD = "json_extract_string(extra, '$.\"authentication.kubernetes.io/credential-id\"[0]')"
 _ENTERED = INTERACTIVE | {"ephemeralcontainers"}
 _STEPS = INTERACTIVE | {"ephemeralcontainers", "approval", "eviction", "binding"}
 _STEERED = OWNED | OWNERS | {"namespaces", "serviceaccounts"}
@@ -104,7 +105,7 @@ def reach_of_credential(
     return _of_many(
         record,
         credential,
-        (any_in("extra", [credential]),),
+        (f"{any_in('extra', [credential])} AND {_HELD} = {quoted(credential)}",),
         lambda one: one.credential == credential,
         since,
         until,
@@ -113,7 +114,12 @@ def reach_of_credential(
 
 def reach_of_deeds(record: Record, subject: str, seeds: Sequence[Deed]) -> Reach:
     """What came of some requests."""
-    return drawn_reach(subject, alike(seeds), descendants(record, seeds))
+    told = descendants(record, seeds)
+    return drawn_reach(subject, alike(seeds), told, _cut(record))
+
+
+def _cut(record: Record) -> tuple[str, ...]:
+    return (CUT,) if record.cut else ()
 
 
 def reach_of_object(
@@ -159,27 +165,31 @@ def _of_many(
             f"the log knows no request of {subject!r}",
             remedy="see the spelling, and the times that you gave",
         )
-    seeds: list[Deed] = []
-    leading = 0
-    for where in wheres:
-        found, n = record.gravest(f"{where} AND {_LEADING}", since, until, _FOLLOWED)
-        seeds, leading = [*seeds, *found], leading + n
+    leading = [f"{where} AND {_LEADING}" for where in wheres]
+    seeds, n = record.gravest(leading, since, until, _FOLLOWED)
     notes = []
-    if leading > _FOLLOWED:
+    if n > len(seeds):
         notes.append(
-            f"What came of {len(seeds)} requests was followed, the gravest and latest of"
-            f" {leading:,} that could have led to something; narrow it with --since and --until."
+            f"What came of {len(seeds)} requests was followed, the gravest and latest of {n:,} that"
+            " could have led to something; narrow it with --since and --until."
         )
     if any(principal_class(one.principal) == "control-plane" for one in done):
         notes.append(
             "A controller acts for everybody: what it did is told, not whom it did it for."
         )
-    told = descendants(record, seeds, own)
-    return drawn_reach(subject, done, told, notes)
+    told = descendants(
+        record,
+        seeds,
+        lambda one: (
+            own(one) and (since is None or one.at >= since) and (until is None or one.at <= until)
+        ),
+    )
+    return drawn_reach(subject, done, told, [*notes, *_cut(record)])
 
 
 # What may lead on (``_leads_on``), of what was served.
-_LEADING = f"""(NOT {READING} AND coalesce(code, 200) < 400 AND (
+_LEADING = f"""(NOT {READING} AND coalesce(code, 200) < 400 AND NOT dry_run
+    AND stage IS DISTINCT FROM 'RequestReceived' AND subresource IS DISTINCT FROM 'status' AND (
     subresource IN ({", ".join(map(quoted, sorted({*_STEPS, "token"})))})
     OR resource IN ({", ".join(map(quoted, sorted(_STEERED)))})
     OR api_group = {quoted(GROUP)}))"""
@@ -226,7 +236,7 @@ def descendants(
     told: dict[Key, tuple[Deed, list[Found]]] = {}
     reached = {one.key for one in seeds}
     frontier = _gravest(seeds)
-    asked: set[_Family] = set()
+    asked: list[_Asked] = []
     for _ in range(_ROUNDS):
         if not frontier:
             break
@@ -235,7 +245,8 @@ def descendants(
         begin = scene.first_after(min(one.at for one in frontier))
         later = [one for one in scene.deeds[begin:] if one.key not in reached and not own(one)]
         record.learn_habits(habits(scene, later))
-        record.learn_firsts(certified(scene, later))
+        record.learn_firsts([one for one in later if one.credential.startswith("X509SHA256=")])
+        scene = record.scene()
         fresh: list[Deed] = []
         for effect in later:
             led = causes(scene, effect, sittings=False)
@@ -276,7 +287,23 @@ class _Family(NamedTuple):
     prefix: str
 
 
-def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: set[_Family]) -> None:
+class _Asked(NamedTuple):
+    """What was asked already: of changes, or of the ``tokens`` of pods."""
+
+    near: Near
+    tokens: bool
+
+    def covers(self, other: _Asked) -> bool:
+        own, asked = self.near, other.near
+        return (
+            (own.namespace, self.tokens) == (asked.namespace, other.tokens)
+            and asked.prefix.startswith(own.prefix)
+            and own.since <= asked.since
+            and asked.until <= own.until
+        )
+
+
+def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: list[_Asked]) -> None:
     """What the frontier may have led to: a question for each family of names, token, binding and
     certificate, however many deeds it has."""
     families: dict[_Family, list[Deed]] = defaultdict(list)
@@ -301,23 +328,37 @@ def _fetch_effects(record: Record, frontier: Sequence[Deed], asked: set[_Family]
             families[_Family(one.namespace, min(names, key=len))].append(one)
     _fetch_minted(record, minted)
     _fetch_permitted(record, allowing)
-    named, entered = [], []
-    for what, deeds in families.items():
-        if not any(what.namespace == known.namespace and what.prefix.startswith(known.prefix)
-                   for known in asked):  # fmt: skip
-            asked.add(what)
-            begin, end = min(one.at for one in deeds), max(one.at for one in deeds)
-            named.append(Near(*what, begin, end + _AT_ONCE))
-            if any(one.subresource in _ENTERED for one in deeds):
-                entered.append(Near(*what, begin, end + ENTRY))
-            elif any(one.verb in CHANGES for one in deeds):
-                entered.append(named[-1])
-    record.borne(entered)
-    near = record.near(named)
+    wanted = [_Asked(*one) for what, deeds in families.items() for one in _windows(what, deeds)]
+    fresh: list[_Asked] = []
+    for one_more in wanted:
+        if not any(known.covers(one_more) for known in (*asked, *fresh)):
+            fresh.append(one_more)
+    asked += fresh
+    record.borne([one.near for one in fresh if one.tokens])
+    near = record.near([one.near for one in fresh if not one.tokens])
     record.read_bodies(
         [one for one in (*frontier, *near) if one.resource in OWNED | OWNERS and one.served
          and one.verb in CHANGES and one.subresource in ("", "scale")][:_BODIES]
     )  # fmt: skip
+
+
+def _windows(what: _Family, deeds: Iterable[Deed]) -> Iterator[tuple[Near, bool]]:
+    """When something may have come of deeds, and whether it is asked what tokens did; times that
+    overlap are one."""
+    spans: dict[bool, list[tuple[datetime, datetime]]] = {False: [], True: []}
+    for one in sorted(deeds, key=lambda one: one.at):
+        spans[False].append((one.at, one.at + _AT_ONCE))
+        if one.subresource in _ENTERED or one.verb in CHANGES:
+            wait = ENTRY if one.subresource in _ENTERED else _AT_ONCE
+            spans[True].append((one.at, one.at + wait))
+    for tokens, several in spans.items():
+        whole: list[tuple[datetime, datetime]] = []
+        for begin, end in several:
+            if whole and begin <= whole[-1][1]:
+                begin, end = whole[-1][0], max(end, whole.pop()[1])  # noqa: PLW2901
+            whole.append((begin, end))
+        for begin, end in whole:
+            yield Near(*what, begin, end), tokens
 
 
 def _fetch_minted(record: Record, deeds: Sequence[Deed]) -> None:
@@ -325,12 +366,11 @@ def _fetch_minted(record: Record, deeds: Sequence[Deed]) -> None:
     if not deeds:
         return
     accounts = {quoted(f"system:serviceaccount:{one.namespace}:{one.name}") for one in deeds}
-    record.find(
+    record.spread(
         f'"user" IN ({", ".join(sorted(accounts))})'
         f" AND {any_in('extra', {one.issued for one in deeds})}",
         since=min(one.at for one in deeds),
         until=max(one.at for one in deeds) + TOKEN_LIFE,
-        most=1000 * len(deeds),
     )
 
 
@@ -349,11 +389,10 @@ def _fetch_permitted(record: Record, deeds: Sequence[Deed]) -> None:
         f"contains(CAST(annotations AS VARCHAR), {quoted(spelling)})"
         for spelling in sorted(f'\\"{name}\\"' for name in names)
     )
-    record.find(
+    record.spread(
         f"({spelt}) AND NOT starts_with(\"user\", 'system:node:')",
         since=min(one.at for one in deeds),
         until=max(one.at for one in deeds) + TOKEN_LIFE,
-        most=1000 * len(names),
     )
 
 
@@ -369,27 +408,24 @@ def _fetch_certified(record: Record, one: Deed) -> None:
     prints = {told.fingerprint for told in bodies} - {""}
     bearers = {told.bearer for told in bodies} - {""}
     for fingerprint in sorted(prints):
-        record.find(any_in("extra", [fingerprint]), since=one.at, most=1000)
+        record.spread(any_in("extra", [fingerprint]), one.at, None)
     if prints:
         return
     for bearer in sorted(bearers):
-        record.find(
+        record.spread(
             f"\"user\" = {quoted(bearer)} AND contains(CAST(extra AS VARCHAR), 'X509SHA256=')",
             since=one.at,
             until=one.at + CERTIFIED,
-            most=1000,
         )
     if not bearers and one.source_ip:
         # Where no body tells which certificate it was: one that is used at the same address, and
         # that was never used before.
         here = f"list_contains(source_ips, {quoted(one.source_ip)})"
-        held = "json_extract_string(extra, '$.\"authentication.kubernetes.io/credential-id\"[0]')"
         approved = quoted(f"{one.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}")
-        record.find(
-            f"{here} AND starts_with({held}, 'X509SHA256=') AND {held} NOT IN"
-            f" (SELECT {held} FROM events WHERE received_at < TIMESTAMP {approved}"
-            f" AND {held} IS NOT NULL)",
+        record.spread(
+            f"{here} AND starts_with({_HELD}, 'X509SHA256=') AND {_HELD} NOT IN"
+            f" (SELECT {_HELD} FROM touches WHERE received_at < TIMESTAMP {approved}"
+            f" AND {_HELD} IS NOT NULL)",
             since=one.at,
             until=one.at + CERTIFIED,
-            most=1000,
         )

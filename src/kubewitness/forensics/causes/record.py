@@ -6,7 +6,6 @@ second: the engine skips what a name or a time rules out.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -49,7 +48,11 @@ _LOOKS = 400
 BIRTHS = 50
 """Of the objects of one name so many are told apart."""
 _SAMPLE = 20_000
-_EACH = 500
+CUT = (
+    "Where somebody did the same all the time, only some of it was read: there may be more of what"
+    " is told."
+)
+_NEAR, _USED = 50, 200
 # Of more the engine makes a join, for which it reads everything.
 _TIMES = 1000
 
@@ -67,7 +70,7 @@ class Record:
     """Reads the views ``events`` and ``changes`` of a connection; every deed and body at most once.
 
     A question is about one ``cluster``, which may turn out only by what it asks for; ``until``
-    leaves out what was received later.
+    leaves out what was received later. ``cut`` says that not all was read that was near or used.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Record:
         self.cluster = cluster
         self._until = until
         self._bounds: dict[str | None, tuple[datetime, datetime] | None] = {}
+        self.cut = False
         self.deeds: dict[Key, Deed] = {}
         self.bodies: dict[Key, Body | None] = {}
         self.habits: dict[Habit, int] = {}
@@ -188,27 +192,70 @@ class Record:
         ]
 
     def gravest(
-        self, where: str, since: datetime | None, until: datetime | None, most: int
+        self, wheres: Sequence[str], since: datetime | None, until: datetime | None, most: int
     ) -> tuple[list[Deed], int]:
-        """Of the changes for which ``where`` holds up to ``most``, and how many there are: the
-        latest of those that are alike before another of them, those that matter most first."""
+        """Of the changes for which one of the SQL ``wheres`` holds up to ``most``, and how many
+        there are: the latest of those that are alike before another of them, those that matter most
+        first."""
+        several = " UNION ALL ".join(
+            f"SELECT * FROM changes WHERE {self._conditions(where, since, until)}"
+            for where in wheres
+        )
         rows = self.connection.execute(
-            f"""SELECT stage_at, verb, coalesce(resource, '') || CASE WHEN api_group <> ''
-                THEN '.' || api_group ELSE '' END, coalesce(subresource, ''),
-                coalesce(namespace, ''), coalesce(traits, '')
-            FROM changes WHERE {self._conditions(where, since, until)} ORDER BY stage_at DESC"""
+            f"""WITH asked AS (
+                SELECT verb, coalesce(resource, '') || CASE WHEN api_group <> '' THEN
+                        '.' || api_group ELSE '' END AS kind, coalesce(subresource, '') AS part,
+                    coalesce(namespace, '') AS home, coalesce(traits, '') AS setting,
+                    max(stage_at) AS answered
+                FROM ({several}) GROUP BY kind, verb, part, home, setting, audit_id, received_at)
+            SELECT answered, verb, kind, part, home, setting, row_number() OVER alike AS turn,
+                count(*) OVER () FROM asked
+            WINDOW alike AS (PARTITION BY verb, kind, part, home, setting ORDER BY answered DESC)
+            QUALIFY turn <= {most}"""
         ).fetchall()
         if not rows:
             return [], 0
-        turns: Counter[tuple[str, ...]] = Counter()
-        ranked = []
-        for number, (_, *what) in enumerate(rows):
-            ranked.append((turns[tuple(what)], -technique(*what).weight, number))
-            turns[tuple(what)] += 1
-        chosen = {rows[number][0] for *_, number in sorted(ranked)[:most]}
-        times = ", ".join(sorted(literal(_utc(at)) for at in chosen))
-        found = self.changed(f"{where} AND stage_at IN ({times})", since=since, until=until)
-        return found, len(rows)
+        ranked = sorted((turn, -technique(*what).weight, at) for at, *what, turn, _ in rows)[:most]
+        times = ", ".join(sorted(literal(_utc(at)) for at in {at for *_, at in ranked}))
+        where = " OR ".join(f"({where})" for where in wheres)
+        found = self.changed(f"({where}) AND stage_at IN ({times})", since=since, until=until)
+        return found[-most:], rows[0][-1]
+
+    def spread(
+        self, where: str, since: datetime, until: datetime | None, latest: bool = False
+    ) -> list[Deed]:
+        """As ``find``, of each kind of deed the first few, or the ``latest``: what is repeated
+        hides nothing else."""
+        order = "received_at DESC, stage_at" if latest else "received_at, stage_at"
+        rows = self.connection.execute(
+            f"""SELECT stage_at, row_number() OVER alike AS turn FROM touches
+            WHERE {self._conditions(where, since, until)}
+            WINDOW alike AS
+                (PARTITION BY "user", verb, resource, subresource, namespace ORDER BY {order})
+            QUALIFY turn <= {_USED}"""
+        ).fetchall()
+        return self._at(rows, until, "events", _USED)
+
+    def _at(
+        self, rows: Sequence[tuple[datetime, int]], until: datetime | None, view: str, most: int
+    ) -> list[Deed]:
+        """What was answered at these times; the second of each row says how many were like it, of
+        ``most``."""
+        self.cut = self.cut or any(turn == most for _, turn in rows)
+        times = sorted({_utc(at) for at, _ in rows})
+        found: list[Deed] = []
+        for start in range(0, len(times), _TIMES):
+            some = times[start : start + _TIMES]
+            if view == "events":
+                found += rehearsed(self.connection, deeds_at(self.connection, some, self.proxies))
+            else:
+                where = f"stage_at IN ({', '.join(map(literal, some))})"
+                found += self.changed(where, since=some[0], until=until)
+        end = min((at for at in (until, self._until) if at is not None), default=None)
+        return self._known(
+            one for one in found
+            if self.cluster in (None, one.cluster) and (end is None or one.at <= end)
+        )  # fmt: skip
 
     def _known(self, deeds: Iterable[Deed]) -> list[Deed]:
         found: dict[Key, Deed] = {}
@@ -300,22 +347,21 @@ class Record:
         times = ", ".join(literal(_utc(at)) for (at,) in rows)
         return self.changed(f"{where} AND stage_at IN ({times})", until=until, latest=True)
 
-    def around(self, prefix: str, namespace: str, since: datetime, until: datetime) -> list[Deed]:
-        """What was done in a namespace to objects whose name begins so, and to nameless ones."""
-        return self.near([Near(namespace, prefix, since, until)])
-
-    def near(self, several: Sequence[Near]) -> list[Deed]:
-        """What was done near each: to its objects, and to nameless ones."""
+    def near(self, several: Sequence[Near], *, latest: bool = False) -> list[Deed]:
+        """What was done near each: to its objects, and to nameless ones. Of each kind of deed the
+        first few, or the ``latest``."""
         return self._of_each(
             several,
             "changes",
             f"""SELECT *, received_at AS came FROM changes WHERE {_DONE}
+            AND resource NOT IN ('leases', 'events')
             AND namespace IN ({listed(one.namespace for one in several)})""",
             "namespace = home AND (name IS NULL OR starts_with(name, prefix))",
+            latest,
         )
 
     def borne(self, several: Sequence[Near]) -> list[Deed]:
-        """What was done with tokens of the pods near each."""
+        """What was done with tokens of the pods near each, of each kind of deed the first few."""
         return self._of_each(
             several,
             "events",
@@ -324,9 +370,11 @@ class Record:
             "place = home AND contains(CAST(extra AS VARCHAR), '\"' || prefix)",
         )
 
-    def _of_each(self, several: Sequence[Near], view: str, among: str, belongs: str) -> list[Deed]:
-        """The first few deeds of each in a view: found by narrow columns in one question for all,
-        and read where they are."""
+    def _of_each(
+        self, several: Sequence[Near], view: str, among: str, belongs: str, latest: bool = False
+    ) -> list[Deed]:
+        """Deeds of each in a view: found by narrow columns in one question for all, and read where
+        they are."""
         if not several:
             return []
         values = ", ".join(
@@ -335,22 +383,17 @@ class Record:
             for number, one in enumerate(several)
         )
         since, until = min(one.since for one in several), max(one.until for one in several)
+        order = "came DESC, stage_at" if latest else "came, stage_at"
         rows = self.connection.execute(
-            f"""SELECT stage_at FROM (VALUES {values}) AS asked(number, home, prefix, first, last)
+            f"""SELECT stage_at, row_number() OVER alike AS turn
+            FROM (VALUES {values}) AS asked(number, home, prefix, first, last)
             JOIN ({among} AND {self._conditions("true", since, until)})
                 ON {belongs} AND stage_at >= first AND came <= last
-            QUALIFY row_number() OVER (PARTITION BY number ORDER BY came, stage_at) <= {_EACH}"""
+            WINDOW alike AS (PARTITION BY number, "user", verb, resource, subresource, namespace
+                ORDER BY {order})
+            QUALIFY turn <= {_NEAR}"""
         ).fetchall()
-        times = sorted({_utc(at) for (at,) in rows})
-        found = []
-        for start in range(0, len(times), _TIMES):
-            some = times[start : start + _TIMES]
-            if view == "events":
-                found += deeds_at(self.connection, some, self.proxies)
-            else:
-                where = f"stage_at IN ({', '.join(map(literal, some))})"
-                found += self.changed(where, since=some[0], until=until)
-        return self._known(rehearsed(self.connection, found) if view == "events" else found)
+        return self._at(rows, until, view, _NEAR)
 
     def learn_habits(self, habits: Iterable[Habit]) -> None:
         """How often these were done."""
@@ -385,13 +428,6 @@ def _utc(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC)
 
 
-def _by(principal: str) -> str:
-    """SQL: whether it was this principal; a plain equality lets the engine skip most of a lake."""
-    if principal == UNAUTHENTICATED:
-        return "coalesce(\"user\", '') = ''"
-    return f'"user" = {quoted(principal)}'
-
-
 def any_in(column: str, ids: Iterable[str]) -> str:
     """SQL: whether one of the texts stands, as a whole, in a column of JSON."""
     json = f"CAST({column} AS VARCHAR)"
@@ -409,19 +445,21 @@ def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
 
 
 def rehearsed(connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> list[Deed]:
-    """Deeds, those marked as dry runs of which only the body says so: deletes. (Components make
+    """Deeds, those marked as dry runs of which only the body says so: deletions. (Components make
     no dry runs, and delete all day.)"""
     doubtful = {
         one.key: one
         for one in deeds
-        if one.verb in DELETES and one.served and one.of not in ("node", "control-plane")
+        if (one.verb in DELETES or one.subresource == "eviction")
+        and one.served
+        and one.of not in ("node", "control-plane")
     }
     if not doubtful:
         return list(deeds)
     times = sorted(one.answered for one in doubtful.values())
     # Dry runs are rare, and the engine knows where none is.
     rows = connection.execute(
-        f"""SELECT {_KEY} FROM changes WHERE dry_run AND verb IN ({listed(DELETES)})
+        f"""SELECT {_KEY} FROM changes WHERE dry_run
         AND stage_at BETWEEN {literal(times[0])} AND {literal(times[-1])}"""
     ).fetchall()
     dry = {(*who, _utc(at)) for *who, at in rows} & doubtful.keys()

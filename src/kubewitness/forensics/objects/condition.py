@@ -60,7 +60,7 @@ def foreseen(condition: Expression, *, answered: bool = False) -> str:
     few others. Of those that were ``answered`` with their pod spec, or of the others."""
     match condition:
         case Question():
-            return " OR ".join(_words(condition, answered)) or "true"
+            return " OR ".join(_words(condition, answered=answered)) or "true"
         case Not():
             return "true"
         case And(terms):
@@ -71,6 +71,18 @@ def foreseen(condition: Expression, *, answered: bool = False) -> str:
             return " AND ".join(f"({one})" for one in found)
         case Or(terms):
             return " OR ".join(f"({foreseen(one, answered=answered)})" for one in terms)
+
+
+def in_bodies(condition: Expression) -> bool:
+    """Whether only a body can tell that an object is like that."""
+    match condition:
+        case Question():
+            return condition.field.name in _IN_BODIES and any(_words(condition, answered=False))
+        case And(terms):
+            return any(map(in_bodies, terms))
+        case Or(terms):
+            return bool(terms) and all(map(in_bodies, terms))
+    return False
 
 
 def _fields(one: Workload) -> Mapping[str, str | Sequence[str]]:
@@ -92,7 +104,7 @@ def _is_fixed(condition: Expression) -> bool:
     return isinstance(condition, Question) and condition.field.name in _FIXED
 
 
-def _words(question: Question, answered: bool) -> Iterator[str]:
+def _words(question: Question, *, answered: bool) -> Iterator[str]:
     """For each value a test that holds wherever the question does; none where nothing is known."""
     name, texts = question.field.name, [str(value) for value in question.values]
     exact = question.operator == "in" and all(map(_PLAIN.fullmatch, texts))

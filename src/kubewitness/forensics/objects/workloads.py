@@ -8,7 +8,7 @@ so.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from kubewitness.events.columns import EARLIEST, LATEST
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.effect import BEGINS
 from kubewitness.forensics.kind import of
-from kubewitness.forensics.objects.condition import foreseen
+from kubewitness.forensics.objects.condition import foreseen, in_bodies
 from kubewitness.forensics.objects.outline import ANSWERED, WHOLE, naive
 from kubewitness.forensics.objects.record import BARE, COLUMNS, Record, in_order, record
 from kubewitness.forensics.target import Target
@@ -31,8 +31,12 @@ _TERMINATING = timedelta(minutes=10)
 _LATELY = timedelta(hours=6)
 # Of more values at once the engine makes a join, for which it reads everything.
 _MOST = 1000
+_FEW = 16
 
 _Value = TypeVar("_Value")
+
+_BODIED = """(level IS DISTINCT FROM 'Metadata'
+    AND coalesce(subresource, '') IN ('', 'ephemeralcontainers'))"""
 
 Lives = Iterator[tuple[Target, list[Record]]]
 """Objects, each with its requests in the order in which they took effect."""
@@ -58,12 +62,12 @@ def there(
 ) -> Lives:
     """The workloads that may be there at ``at``, from the last answer on that holds them whole."""
     within = _within(cluster, namespace)
-    deleted = "max(stage_at) FILTER (verb = 'delete')"
+    last_write, deleted = (f"max(stage_at) FILTER (verb {sign} 'delete')" for sign in ("<>", "="))
     rows = connection.execute(
         f"""SELECT {_KEY}, max(stage_at) FROM changes WHERE {within} AND name <> ''
             AND stage_at <= {_time(at)}
             AND (superseded_at IS NULL OR superseded_at > {_time(at)})
-        GROUP BY ALL HAVING {deleted} IS DISTINCT FROM max(stage_at)
+        GROUP BY ALL HAVING {deleted} IS NULL OR {last_write} >= {deleted}
             OR max(stage_at) > {_time(at - _TERMINATING)}"""
     ).fetchall()
     last = {_Key(*key): _utc(when) for *key, when in rows}
@@ -71,7 +75,7 @@ def there(
     for times in _batches(last.values()):
         for key, one in _answers(connection, f"{within} AND {WRITTEN} AND {times}"):
             if last.get(key) == one.at:
-                told[key] = [one]
+                told.setdefault(key, []).append(one)
     asked = _lives(connection, within, last.keys() - told.keys(), at)
     since = {key: last[key] for key in told}
     since |= {key: min(one.at for one in own) for key, own in asked.items()}
@@ -88,13 +92,13 @@ def ever(
     """The workloads that may have met ``condition`` at some time, with all that was done to
     them."""
     within = _within(cluster, namespace)
+    # The engine reads no bodies where none can tell.
+    bodied = _BODIED if in_bodies(condition) else "true"
     rows = connection.execute(
         f"""SELECT DISTINCT {_KEY} FROM changes WHERE {within} AND {WRITTEN} AND name <> ''
             AND pod_spec IS NOT NULL AND ({foreseen(condition, answered=True)})
         UNION SELECT DISTINCT {_KEY} FROM changes WHERE {within} AND {WRITTEN} AND name <> ''
-            AND verb <> 'delete' AND level <> 'Metadata' AND pod_spec IS NULL
-            AND coalesce(subresource, '') IN ('', 'ephemeralcontainers')
-            AND ({foreseen(condition)})"""
+            AND verb <> 'delete' AND pod_spec IS NULL AND {bodied} AND ({foreseen(condition)})"""
     ).fetchall()
     found = _lives(connection, within, {_Key(*key) for key in rows})
     yield from _swept(connection, within, found, dict.fromkeys(found, EARLIEST))
@@ -109,7 +113,7 @@ def _lives(
     """What was written of each object; with ``at`` only what tells how it was then."""
     found: dict[_Key, list[Record]] = defaultdict(list)
     for some in _chunks(sorted({key.name for key in keys})):
-        own = f"{within} AND {WRITTEN} AND name IN ({_listed(some)})"
+        own = f"{within} AND {WRITTEN} AND {_named(some)}"
         wanted = {key for key in keys if key.name in set(some)}
         since = {} if at is None else _since(connection, f"{within} AND {WRITTEN}", at, wanted)
         times = {when for whens in since.values() for when in whens}
@@ -130,19 +134,21 @@ def _since(
         left = {key.name for key in wanted - found.keys()}
         if not left:
             break
+        # Whether an answer had the pod spec is seen in it, or told by columns that are short.
+        whole = "pod_spec IS NOT NULL AND verb <> 'delete'" if since > EARLIEST else WHOLE
         rows = connection.execute(
-            f"""SELECT {_KEY}, stage_at, {WHOLE} IS TRUE, {BEGINS}, verb = 'delete' FROM changes
-            WHERE {where} AND name IN ({_listed(left)})
+            f"""SELECT {_KEY}, stage_at, ({whole}) IS TRUE, {BEGINS}, verb = 'delete' FROM changes
+            WHERE {where} AND {_named(left)}
                 AND stage_at BETWEEN {_time(since)} AND {_time(at)} ORDER BY stage_at"""
         ).fetchall()
         writes: dict[_Key, list[tuple[Any, ...]]] = defaultdict(list)
         for row in rows:
             writes[_Key(*row[:5])].append((_utc(row[5]), *row[6:]))
         for key, times in writes.items():
-            whole, begun, ended = ([one[0] for one in times if one[n]] for n in (1, 2, 3))
-            known = [*whole[-1:], *begun[-1:], *ended[-2:-1]]
+            answered, begun, ended = ([one[0] for one in times if one[n]] for n in (1, 2, 3))
+            known = [*answered[-1:], *begun[-1:]]
             if known or since == EARLIEST:
-                first = next(iter(known), times[0][0])
+                first = next(iter((*known, *ended[-2:-1])), times[0][0])
                 found.setdefault(key, {when for when, *_ in times if when >= first})
     return found
 
@@ -154,7 +160,7 @@ def _written(connection: duckdb.DuckDBPyConnection, where: str) -> Iterator[tupl
     yield from asked
     yield from ((k, one) for k, one in _answers(connection, where) if k.name not in patched)
     if patched:
-        among = f"name IN ({_listed(patched)}) AND pod_spec IS NOT NULL"
+        among = f"{_named(patched)} AND pod_spec IS NOT NULL"
         yield from _rows(connection, f"{where} AND {among}")
 
 
@@ -231,8 +237,13 @@ def _batches(times: Iterable[datetime]) -> Iterator[str]:
         yield f"stage_at IN ({', '.join(map(_time, some))})"
 
 
-def _listed(texts: Iterable[str]) -> str:
-    return ", ".join(quoted(text) for text in sorted(texts))
+def _named(names: Collection[str]) -> str:
+    """SQL: whether it has one of some names. Of a few, each by itself: the engine reads other
+    columns where one holds; a list only tells it which groups of rows it may leave out."""
+    texts = [quoted(name) for name in sorted(names)]
+    if len(texts) <= _FEW:
+        return f"({' OR '.join(f'name = {text}' for text in texts)})"
+    return f"name IN ({', '.join(texts)})"
 
 
 def _utc(at: datetime) -> datetime:
