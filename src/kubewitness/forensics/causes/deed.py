@@ -10,10 +10,9 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-import duckdb
 import msgspec
 
 from kubewitness.activity.client import client
@@ -22,6 +21,9 @@ from kubewitness.activity.principal import PrincipalClass, principal_class
 from kubewitness.activity.technique import Technique
 from kubewitness.activity.technique import technique as technique_of
 from kubewitness.events.normalisation import quoted
+
+if TYPE_CHECKING:
+    import duckdb
 
 COLUMNS = (
     "cluster, audit_id, stage_at, coalesce(received_at, stage_at) AS received_at, verb,"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import pairwise
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from kubewitness.activity.technique import GRAVE
@@ -42,22 +44,21 @@ def ladder(chain: Chain, console: Console) -> None:
         step = chain.steps[number]
         at = utc(step.at)
         if place:
-            link = wording.into(chain, number)[:1]
-            _rung(link[0] if link else None, console)
+            before = chain.line[place - 1]
+            links = [one for one in wording.into(chain, number) if one.cause == before]
+            _rung(links[0] if links else None, console)
         if f"{at:%a %d %b}" != day:
             day = f"{at:%a %d %b}"
             show(console, Text(f"  {day}", style="bold"))
-        line = Text(f"  {at:%H:%M:%S}  ", style="dim")
-        line.append(plain(wording.who(step), 90), style=_STYLES.get(step.kind, ""))
+        line = Text(plain(wording.who(step), 90), style=_STYLES.get(step.kind, ""))
         line.append(f"  {plain(wording.deed(step), 160)}", style="bold not dim")
-        show(console, line)
+        show(console, _timed(at, line))
         if step.kind in ("human", "anonymous", "workload"):
             _circumstance(chain, number, console)
     for number in chain.after:
         step = chain.steps[number]
-        line = Text(f"  {utc(step.at):%H:%M:%S}  ", style="dim")
-        line.append(f"└ then {plain(wording.who(step), 90)}: {plain(wording.deed(step), 120)}")
-        show(console, line)
+        told = f"└ then {plain(wording.who(step), 90)}: {plain(wording.deed(step), 120)}"
+        show(console, _timed(utc(step.at), Text(told, style="dim")))
 
 
 _STYLES = {"human": "bold magenta", "workload": "magenta", "anonymous": "bold yellow"}
@@ -85,6 +86,15 @@ def _rung(link: Link | None, console: Console) -> None:
     mark.append(f"  {plain(wording.meaning(link), 90)}: ", style="not dim")
     mark.append(plain(link.because, 200), style="dim")
     show(console, _beside(mark))
+
+
+def _timed(at: datetime, text: Text) -> Table:
+    """What was done, beside its time, however many lines it takes."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=10, no_wrap=True, style="dim")
+    grid.add_column(overflow="fold")
+    grid.add_row(f"  {at:%H:%M:%S}", text)
+    return grid
 
 
 def _beside(text: Text) -> Padding:
