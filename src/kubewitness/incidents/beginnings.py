@@ -18,7 +18,7 @@ from kubewitness.forensics.causes.debut import asked_for, first_times
 from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed, listed, literal
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.links import causes, doubtful, leads_back
-from kubewitness.forensics.causes.possession import CERTIFIED
+from kubewitness.forensics.causes.possession import CERTIFIED, certified
 from kubewitness.forensics.causes.record import Record
 from kubewitness.forensics.causes.scene import SIGNING, First, Key, Scene
 from kubewitness.forensics.causes.sitting import Sitting, sittings
@@ -54,11 +54,11 @@ def turns(
     that proves it, the first with each certificate, and what others did that led to those on the
     line."""
     mine = {one.key for one in own}
-    certified: dict[str, Deed] = {}
+    borne: dict[str, Deed] = {}
     for one in own:
-        if _certified(one):
-            certified.setdefault(one.credential, one)
-    found = {one.key: one for one in (own[0], last, *certified.values()) if asked_for(one)}
+        if certified(one):
+            borne.setdefault(one.credential, one)
+    found = {one.key: one for one in (own[0], last, *borne.values()) if asked_for(one)}
     frontier, seen = list(line), set(mine)
     while frontier:
         effect = frontier.pop()
@@ -80,11 +80,11 @@ def amid(
     starts: Mapping[str, datetime],
 ) -> Amid:
     """In a few questions for all of them; ``starts`` is where the log of each cluster begins."""
-    signed, crowded = _signed(connection, [one for one in asked if _certified(one)], proxies)
+    signed, crowded = _signed(connection, [one for one in asked if certified(one)], proxies)
     record = Record(connection)
     record.read_bodies(signed)
     # Who had a certificate signed may have borne one that was.
-    bearing = [*asked, *(one for one in signed if _certified(one))]
+    bearing = [*asked, *(one for one in signed if certified(one))]
     return Amid(
         first_times(connection, bearing, proxies, starts),
         sittings(connection, asked, proxies),
@@ -107,10 +107,6 @@ def beginnings(
             found[cause.key] = causes(scene, cause, sittings=False)
             frontier += [(further, cause) for further in found[cause.key]]
     return found
-
-
-def _certified(one: Deed) -> bool:
-    return one.credential.startswith("X509SHA256=") and asked_for(one)
 
 
 def _signed(
@@ -155,4 +151,4 @@ def _signed(
             ORDER BY received_at DESC, audit_id) <= {_EACH}"""
     ).fetchall()
     signed = [one for _, one in found] + [deed(row, proxies) for row in rows]
-    return list({one.key: one for one in signed}.values()), crowded
+    return list({(one.cluster, one.key): one for one in signed}.values()), crowded

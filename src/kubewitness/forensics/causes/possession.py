@@ -35,7 +35,7 @@ def credential(scene: Scene, effect: Deed) -> Iterator[Found]:
         yield Found(minted, "token", True, 1.0, because)
     if effect.pod and effect.of == "workload":
         yield from _in_pod(scene, effect)
-    if _bears(effect):
+    if certified(effect):
         yield from _certificate(scene, effect)
 
 
@@ -104,12 +104,10 @@ def _unusual(before: int, wait: timedelta, span: timedelta) -> float:
     return round(min(0.95, max(0.05, math.exp(-expected))), 2)
 
 
-def _bears(effect: Deed) -> bool:
+def certified(effect: Deed) -> bool:
     """Whether it was done with a certificate that somebody may have had approved."""
-    return effect.credential.startswith("X509SHA256=") and effect.of not in (
-        "node",
-        "control-plane",
-    )
+    machinery = effect.of in ("node", "control-plane")
+    return effect.credential.startswith("X509SHA256=") and not machinery
 
 
 def _approves(deed: Deed, effect: Deed) -> bool:
