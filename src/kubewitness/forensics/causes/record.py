@@ -312,9 +312,11 @@ class Record:
         rows = self.connection.execute(
             f"""SELECT stage_at FROM (SELECT stage_at, row_number() OVER latest AS age,
             row_number() OVER (PARTITION BY namespace, name, resource, birth ORDER BY stage_at DESC)
-            AS turn, birth FROM (SELECT stage_at, namespace, name, resource, {CREATES} AS birth
+            AS turn, birth
+            FROM (SELECT stage_at, namespace, name, resource, subresource, {CREATES} AS birth
             FROM changes WHERE {self._conditions(where, None, until)})
-            WINDOW latest AS (PARTITION BY namespace, name, resource ORDER BY stage_at DESC))
+            WINDOW latest AS
+                (PARTITION BY namespace, name, resource, subresource ORDER BY stage_at DESC))
             WHERE age <= {_LATEST} OR (birth AND turn <= {_FIRST})
             GROUP BY stage_at ORDER BY min(least(age, turn)), stage_at DESC LIMIT {_LOOKS}"""
         ).fetchall()
