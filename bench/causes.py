@@ -12,7 +12,8 @@ DIR: labelled datasets (docs/evaluation.md). Of each, as far as it can be told:
 * attacks: asked for the cause of the last of their requests, the chain has to hold the first. Where
   nothing but the same person leads there, and not within one sitting, only the incident knows: of
   attacks in the judged part, the incident that tells of the last request, its evidence, its further
-  events or its chain, has to tell of the first.
+  events or its chain, has to tell of the first. A chain that holds everything would hold the first,
+  too: how many steps the chains have, and which share of them is the attack's own, is told beside.
 
 Rewrites the block between ``<!-- causes:begin -->`` and ``<!-- causes:end -->`` in
 docs/forensics.md.
@@ -28,6 +29,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import duckdb
@@ -108,6 +110,8 @@ def _attacks(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Iterato
         incidents = traced(ready.connection, found.incidents)
     chained: Counter[bool] = Counter()
     told: Counter[bool] = Counter()
+    steps: list[int] = []
+    own: list[float] = []
     for one in dataset.episodes:
         rows = connection.execute(
             "SELECT audit_id FROM events WHERE audit_id IN (SELECT unnest(?))"
@@ -118,12 +122,18 @@ def _attacks(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Iterato
             continue
         first, last = rows[0][0], rows[-1][0]
         chain = cause_of_request(Record(connection), last)
-        chained[first in {step.audit_id for step in chain.steps}] += 1
+        held = {step.audit_id for step in chain.steps}
+        chained[first in held] += 1
+        steps.append(len(held))
+        own.append(len(held & set(one.audit_ids)) / len(held))
         if since is None or one.start >= since:
             told[any({first, last} <= _known(incident) for incident in incidents)] += 1
     for what, right in (("the cause", chained), ("the incident", told)):
         asked = f"attacks: {what} of the last request tells of the first"
         yield dataset.name, asked, str(right[True]), str(right.total())
+    if steps:
+        yield dataset.name, "attacks: steps of such a chain, median", f"{median(steps):.0f}", ""
+        yield dataset.name, "attacks: share of its own requests in it, mean", f"{mean(own):.2f}", ""
 
 
 def _known(incident: Incident) -> set[str]:
