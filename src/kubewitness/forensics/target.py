@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import duckdb
 
@@ -117,11 +117,16 @@ def bounds(
     row = connection.execute(f"SELECT min(date), max(date) FROM events WHERE true{own}").fetchone()
     if not row or row[0] is None:
         return None
-    days = " OR ".join(f"date = DATE '{day}'" for day in row)
-    first, last = connection.execute(
-        f"SELECT min(stage_at), max(stage_at) FROM events WHERE ({days}){own}"
-    ).fetchall()[0]
-    return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
+    return _edge(connection, "min", row[0], own), _edge(connection, "max", row[1], own)
+
+
+def _edge(connection: duckdb.DuckDBPyConnection, which: str, day: date, own: str = "") -> datetime:
+    """The first or last time of a day."""
+    ((at,),) = connection.execute(
+        f"SELECT {which}(stage_at) FROM events WHERE date = DATE '{day}'{own}"
+    ).fetchall()
+    edge: datetime = at
+    return edge.replace(tzinfo=UTC)
 
 
 def one_log(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, datetime]:
@@ -139,12 +144,12 @@ def one_log(connection: duckdb.DuckDBPyConnection) -> tuple[str, datetime, datet
 def last_event(connection: duckdb.DuckDBPyConnection) -> datetime:
     """When the log ends: durations count back from there. Raises ``KubewitnessError`` for an empty
     one."""
-    known = bounds(connection)
-    if known is None:
+    ((day,),) = connection.execute("SELECT max(date) FROM events").fetchall()
+    if day is None:
         raise KubewitnessError(
             "there are no events", remedy="give a PATH to read, or another --lake"
         )
-    return known[1]
+    return _edge(connection, "max", day)
 
 
 def _missing(
