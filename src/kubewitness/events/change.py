@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from kubewitness.events.columns import EVENT_COLUMNS
 
-RBAC = "rbac.authorization.k8s.io"
-
 READING = """(verb IN ('get', 'list', 'watch')
     AND coalesce(subresource, '') NOT IN ('exec', 'attach', 'portforward', 'proxy'))"""
 """SQL over event columns: whether it only reads; who opens a stream gets in."""
 
 # A read tells of an object where its answer was logged; lists are large, and asked only for roles.
 CHANGING = f"""(NOT {READING}
-    OR (level = 'RequestResponse' AND (verb = 'get' OR api_group = '{RBAC}')))"""
+    OR (level = 'RequestResponse'
+        AND (verb = 'get' OR api_group = 'rbac.authorization.k8s.io')))"""
 """SQL over event columns: whether an event is a change, or shows what changes made."""
 
 # A key may be written with percent signs, too; the API server decodes it.

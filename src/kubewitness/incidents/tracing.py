@@ -21,15 +21,15 @@ from kubewitness.activity.owner import OWNED, OWNERS, family
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.attempt import ATTEMPT, attempted
+from kubewitness.forensics.causes.bodies import rehearsed
 from kubewitness.forensics.causes.chain import drawn_chain, line_to
-from kubewitness.forensics.causes.deed import COLUMNS, Deed, deed
+from kubewitness.forensics.causes.deed import COLUMNS, Deed, any_in, deed, learnt_proxies
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import rbac, role_of
 from kubewitness.forensics.causes.habit import Habit, counted
 from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.possession import habits
 from kubewitness.forensics.causes.reach import drawn_reach, followed
-from kubewitness.forensics.causes.record import any_in, learnt_proxies, rehearsed
 from kubewitness.forensics.causes.scene import TOKEN_LIFE, Key, Scene, forbidden
 from kubewitness.forensics.causes.touched import alike
 from kubewitness.forensics.target import bounds

@@ -13,7 +13,7 @@ from kubewitness.forensics.causes.found import BESIDE, Found
 from kubewitness.forensics.causes.gathering import ancestors
 from kubewitness.forensics.causes.graph import Chain, Link, Step
 from kubewitness.forensics.causes.links import doubtful
-from kubewitness.forensics.causes.record import BIRTHS, CUT, Record
+from kubewitness.forensics.causes.record import ACTS, BIRTHS, CUT, Record
 from kubewitness.forensics.causes.scene import CHANGES, DELETES, Key, schedules
 from kubewitness.forensics.causes.subject import (
     about,
@@ -69,10 +69,7 @@ def cause_of_request(record: Record, audit_id: str) -> Chain:
 
 
 def _history(record: Record, what: Target, at: datetime | None) -> list[Deed]:
-    done = (
-        "(verb NOT IN ('get', 'list', 'watch') OR subresource IN ('exec', 'attach',"
-        " 'portforward')) AND (subresource IS DISTINCT FROM 'status' OR resource = 'pods')"
-    )
+    done = f"{ACTS} AND (subresource IS DISTINCT FROM 'status' OR resource = 'pods')"
     found = record.life(f"{about(what)} AND {done}", at)
     served = [one for one in found if one.served]
     if served:

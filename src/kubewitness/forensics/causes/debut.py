@@ -64,7 +64,7 @@ def first_times(
     proxies: Collection[str] = (),
     starts: Mapping[str, datetime] | None = None,
 ) -> dict[Key, tuple[First, ...]]:
-    """When the identity of each deed did the like for the first time in the view ``events``, as
+    """When the identity of each deed did the like for the first time in the view ``touches``, as
     far as it is asked for, without what was this very deed. Three questions for all.
 
     With the ``starts`` of the log, by cluster, what had been usual before it could be ``debut`` is

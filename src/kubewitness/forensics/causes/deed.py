@@ -1,7 +1,7 @@
 """A deed: one audited request as forensics sees it, with who, what, and what it proves.
 
 A deed is slim. What only its bodies tell (owners, uids, templates) is read for the few deeds that
-matter, see ``forensics.body``.
+matter, see ``bodies``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from kubewitness.activity.client import client
-from kubewitness.activity.network import peer_address
+from kubewitness.activity.network import learn_proxies, peer_address
 from kubewitness.activity.principal import PrincipalClass, principal_class
 from kubewitness.activity.technique import Technique
 from kubewitness.activity.technique import technique as technique_of
@@ -25,6 +25,7 @@ from kubewitness.events.normalisation import quoted
 if TYPE_CHECKING:
     import duckdb
 
+_SAMPLE = 20_000
 COLUMNS = (
     "cluster, audit_id, stage_at, coalesce(received_at, stage_at) AS received_at, verb,"
     " coalesce(nullif(\"user\", ''), '<unauthenticated>') AS principal,"
@@ -203,6 +204,22 @@ def deed(row: tuple[Any, ...], proxies: Collection[str] = ()) -> Deed:
 def listed(texts: Iterable[str]) -> str:
     """SQL: texts for IN."""
     return ", ".join(quoted(text) for text in sorted(set(texts)))
+
+
+def any_in(column: str, ids: Iterable[str]) -> str:
+    """SQL: whether one of the texts stands, as a whole, in a column of JSON."""
+    json = f"CAST({column} AS VARCHAR)"
+    found = (f"contains({json}, {quoted(chr(34) + text + chr(34))})" for text in sorted(ids))
+    return f"({' OR '.join(found)})"
+
+
+def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Addresses that stand last for nearly everyone in a part of the view ``events``."""
+    rows = connection.execute(
+        f"""SELECT DISTINCT source_ips, "user" FROM (SELECT source_ips, "user" FROM events
+        LIMIT {_SAMPLE}) WHERE source_ips IS NOT NULL AND "user" IS NOT NULL"""
+    ).fetchall()
+    return learn_proxies(rows)
 
 
 def deeds_at(

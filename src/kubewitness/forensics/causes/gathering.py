@@ -12,13 +12,13 @@ from kubewitness.activity.owner import OWNED, OWNERS, family
 from kubewitness.activity.principal import account_namespace
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.attempt import ATTEMPT, attempted
-from kubewitness.forensics.causes.deed import Deed
+from kubewitness.forensics.causes.deed import Deed, any_in
 from kubewitness.forensics.causes.delivery import DELIVERY
 from kubewitness.forensics.causes.found import Found
 from kubewitness.forensics.causes.grants import RBAC, rbac, role_of
 from kubewitness.forensics.causes.links import causes, leads_back
 from kubewitness.forensics.causes.possession import habits
-from kubewitness.forensics.causes.record import Near, Record, any_in
+from kubewitness.forensics.causes.record import Near, Record
 from kubewitness.forensics.causes.scene import (
     DELIVERED,
     REACTION,

@@ -17,13 +17,13 @@ from kubewitness.errors import KubewitnessError
 from kubewitness.events.change import READING
 from kubewitness.events.normalisation import quoted
 from kubewitness.forensics.causes.chain import Drawing
-from kubewitness.forensics.causes.deed import INTERACTIVE, Deed
+from kubewitness.forensics.causes.deed import INTERACTIVE, Deed, any_in
 from kubewitness.forensics.causes.found import AMID, Found
 from kubewitness.forensics.causes.grants import RBAC
 from kubewitness.forensics.causes.graph import Reach
 from kubewitness.forensics.causes.links import causes, doubtful
 from kubewitness.forensics.causes.possession import CERTIFIED, ENTRY, habits
-from kubewitness.forensics.causes.record import CUT, Near, Record, any_in
+from kubewitness.forensics.causes.record import CUT, Near, Record
 from kubewitness.forensics.causes.scene import CHANGES, TOKEN_LIFE, Key
 from kubewitness.forensics.causes.subject import (
     about,

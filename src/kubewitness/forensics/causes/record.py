@@ -1,4 +1,4 @@
-"""The log as forensics asks it: deeds by object, credential, pod, binding and sitting.
+"""The log as forensics asks it: deeds by object, credential, pod and binding.
 
 Questions are narrow, so that a log of millions of events answers each within a fraction of a
 second: the engine skips what a name or a time rules out.
@@ -6,7 +6,7 @@ second: the engine skips what a name or a time rules out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
@@ -14,11 +14,8 @@ from typing import NamedTuple
 import duckdb
 from msgspec.structs import replace
 
-from kubewitness.activity.network import learn_proxies
-from kubewitness.activity.principal import UNAUTHENTICATED
-from kubewitness.activity.technique import technique
-from kubewitness.events.change import READING
 from kubewitness.events.normalisation import quoted
+from kubewitness.forensics.causes.bodies import bodies, rehearsed
 from kubewitness.forensics.causes.body import Body, body
 from kubewitness.forensics.causes.debut import first_times
 from kubewitness.forensics.causes.deed import (
@@ -27,27 +24,25 @@ from kubewitness.forensics.causes.deed import (
     Deed,
     deed,
     deeds_at,
+    learnt_proxies,
     listed,
     literal,
 )
 from kubewitness.forensics.causes.habit import Habit, counted
-from kubewitness.forensics.causes.scene import DELETES, First, Key, Scene
+from kubewitness.forensics.causes.scene import First, Key, Scene
 from kubewitness.forensics.causes.sitting import Sitting, sittings
-from kubewitness.forensics.causes.touched import MOST_NAMES, Alike
+from kubewitness.forensics.causes.touched import Alike, grave, requested
 from kubewitness.forensics.target import bounds
 
-_READ = "verb IN ('get', 'list', 'watch')"
-_DONE = (
-    f"(NOT {_READ} OR subresource IN ('exec', 'attach', 'portforward'))"
-    " AND subresource IS DISTINCT FROM 'status'"
-)
+ACTS = """(verb NOT IN ('get', 'list', 'watch')
+    OR subresource IN ('exec', 'attach', 'portforward'))"""
 """SQL: what changes something, or gets in somewhere."""
+_DONE = f"{ACTS} AND subresource IS DISTINCT FROM 'status'"
 _ENOUGH = 4000
 _FIRST, _LATEST = 3, 12
 _LOOKS = 400
 BIRTHS = 50
 """Of the objects of one name so many are told apart."""
-_SAMPLE = 20_000
 CUT = (
     "Where somebody did the same all the time, only some of it was read: there may be more of what"
     " is told."
@@ -67,7 +62,7 @@ class Near(NamedTuple):
 
 
 class Record:
-    """Reads the views ``events`` and ``changes`` of a connection; every deed and body at most once.
+    """Reads the views ``events``, ``changes`` and ``touches``; every deed and body at most once.
 
     A question is about one ``cluster``, which may turn out only by what it asks for; ``until``
     leaves out what was received later. ``cut`` says that not all was read that was near or used.
@@ -110,19 +105,10 @@ class Record:
             self.deeds.values(), self.bodies, self.habits, start, self.firsts, self.sittings
         )
 
-    def find(
-        self,
-        where: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        most: int = _ENOUGH,
-        latest: bool = False,
-    ) -> list[Deed]:
-        """Deeds for which the SQL ``where`` holds, in the order of time, at most ``most`` of them
-        (the first ones, or the ``latest``)."""
-        conditions = self._conditions(where, since, until)
-        ordered = f"ORDER BY received_at{' DESC' if latest else ''}, stage_at LIMIT {most}"
+    def find(self, where: str) -> list[Deed]:
+        """Deeds for which the SQL ``where`` holds, in the order of time, the first of them."""
+        conditions = self._conditions(where, None, None)
+        ordered = f"ORDER BY received_at, stage_at LIMIT {_ENOUGH}"
         times = self.connection.execute(
             f"SELECT stage_at FROM events WHERE {conditions} {ordered}"
         ).fetchall()
@@ -146,7 +132,8 @@ class Record:
         most: int = _ENOUGH,
         latest: bool = False,
     ) -> list[Deed]:
-        """As ``find``, of changes (``events.change``): quick where ``where`` names objects."""
+        """Changes (``events.change``) for which the SQL ``where`` holds, in the order of time, at
+        most ``most`` of them (the first ones, or the ``latest``): quick where it names objects."""
         rows = self.connection.execute(
             f"""SELECT {COLUMNS}, dry_run FROM changes
             WHERE {self._conditions(where, since, until)}
@@ -156,40 +143,8 @@ class Record:
         return self._known(replace(one, dry=True) if dry else one for one, dry in found)
 
     def alike(self, where: str, since: datetime | None, until: datetime | None) -> list[Alike]:
-        """All requests for which the SQL ``where`` holds, those that are alike in one; of a watch
-        or exec both the start and the end are logged, and neither counts twice."""
-        conditions = self._conditions(where, since, until)
-        rows = self.connection.execute(
-            f"""WITH done AS (
-                SELECT "user", verb, api_group, resource, subresource, namespace, name, code, stage,
-                    received_at, '' AS traits, false AS dry
-                FROM touches WHERE {READING} AND {conditions}
-                UNION ALL
-                SELECT "user", verb, api_group, resource, subresource, namespace, name, code, stage,
-                    received_at, traits, dry_run
-                FROM changes WHERE NOT {READING} AND {conditions}
-            ), named AS (
-                SELECT coalesce(nullif("user", ''), '{UNAUTHENTICATED}') AS principal, verb,
-                    coalesce(resource, '') || CASE WHEN api_group <> '' THEN '.' || api_group
-                        ELSE '' END AS kind,
-                    coalesce(subresource, '') AS subresource, coalesce(namespace, '') AS namespace,
-                    coalesce(traits, '') AS traits, coalesce(code >= 400, false) AS refused,
-                    coalesce(dry, false) AS dry, coalesce(name, '') AS name,
-                    greatest(count(*) FILTER (stage = 'ResponseStarted'),
-                        count(*) FILTER (stage <> 'ResponseStarted')) AS n,
-                    min(received_at) AS first, max(received_at) AS last
-                FROM done WHERE stage <> 'RequestReceived' GROUP BY ALL
-            )
-            SELECT principal, verb, kind, subresource, namespace, traits, refused, dry,
-                sum(n)::BIGINT, count(*) FILTER (name <> ''),
-                (list(name ORDER BY first, name) FILTER (name <> ''))[:{MOST_NAMES}],
-                min(first), max(last)
-            FROM named GROUP BY ALL"""
-        ).fetchall()
-        return [
-            Alike._make((*row[:-3], tuple(row[-3] or ()), _utc(row[-2]), _utc(row[-1])))
-            for row in rows
-        ]
+        """All requests for which the SQL ``where`` holds, those that are alike in one."""
+        return requested(self.connection, self._conditions(where, since, until))
 
     def gravest(
         self, wheres: Sequence[str], since: datetime | None, until: datetime | None, most: int
@@ -197,41 +152,24 @@ class Record:
         """Of the changes for which one of the SQL ``wheres`` holds up to ``most``, and how many
         there are: the latest of those that are alike before another of them, those that matter most
         first."""
-        several = " UNION ALL ".join(
-            f"SELECT * FROM changes WHERE {self._conditions(where, since, until)}"
-            for where in wheres
-        )
-        rows = self.connection.execute(
-            f"""WITH asked AS (
-                SELECT verb, coalesce(resource, '') || CASE WHEN api_group <> '' THEN
-                        '.' || api_group ELSE '' END AS kind, coalesce(subresource, '') AS part,
-                    coalesce(namespace, '') AS home, coalesce(traits, '') AS setting,
-                    max(stage_at) AS answered
-                FROM ({several}) GROUP BY kind, verb, part, home, setting, audit_id, received_at)
-            SELECT answered, verb, kind, part, home, setting, row_number() OVER alike AS turn,
-                count(*) OVER () FROM asked
-            WINDOW alike AS (PARTITION BY verb, kind, part, home, setting ORDER BY answered DESC)
-            QUALIFY turn <= {most}"""
-        ).fetchall()
-        if not rows:
+        conditions = [self._conditions(where, since, until) for where in wheres]
+        times, n = grave(self.connection, conditions, most)
+        if not times:
             return [], 0
-        ranked = sorted((turn, -technique(*what).weight, at) for at, *what, turn, _ in rows)[:most]
-        times = ", ".join(sorted(literal(_utc(at)) for at in {at for *_, at in ranked}))
+        literals = ", ".join(sorted(literal(at) for at in times))
         where = " OR ".join(f"({where})" for where in wheres)
-        found = self.changed(f"({where}) AND stage_at IN ({times})", since=since, until=until)
-        return found[-most:], rows[0][-1]
+        found = self.changed(f"({where}) AND stage_at IN ({literals})", since=since, until=until)
+        return found[-most:], n
 
-    def spread(
-        self, where: str, since: datetime, until: datetime | None, latest: bool = False
-    ) -> list[Deed]:
-        """As ``find``, of each kind of deed the first few, or the ``latest``: what is repeated
+    def spread(self, where: str, since: datetime, until: datetime | None) -> list[Deed]:
+        """Deeds for which the SQL ``where`` holds, of each kind the first few: what is repeated
         hides nothing else."""
-        order = "received_at DESC, stage_at" if latest else "received_at, stage_at"
         rows = self.connection.execute(
             f"""SELECT stage_at, row_number() OVER alike AS turn FROM touches
             WHERE {self._conditions(where, since, until)}
             WINDOW alike AS
-                (PARTITION BY "user", verb, resource, subresource, namespace ORDER BY {order})
+                (PARTITION BY "user", verb, resource, subresource, namespace
+                ORDER BY received_at, stage_at)
             QUALIFY turn <= {_USED}"""
         ).fetchall()
         return self._at(rows, until, "events", _USED)
@@ -251,7 +189,7 @@ class Record:
             else:
                 where = f"stage_at IN ({', '.join(map(literal, some))})"
                 found += self.changed(where, since=some[0], until=until)
-        end = min((at for at in (until, self._until) if at is not None), default=None)
+        end = self._end(until)
         return self._known(
             one for one in found
             if self.cluster in (None, one.cluster) and (end is None or one.at <= end)
@@ -267,11 +205,14 @@ class Record:
             found[one.key] = known
         return sorted(found.values(), key=lambda one: one.turn)
 
+    def _end(self, until: datetime | None) -> datetime | None:
+        return min((at for at in (until, self._until) if at is not None), default=None)
+
     def _conditions(self, where: str, since: datetime | None, until: datetime | None) -> str:
         conditions = [f"({where})"]
         if self.cluster is not None:
             conditions.append(f"cluster = {quoted(self.cluster)}")
-        end = min((at for at in (until, self._until) if at is not None), default=None)
+        end = self._end(until)
         # The engine knows between which stage times a part lies; a request ends after it came.
         if since is not None:
             conditions.append(f"stage_at >= {literal(since)}")
@@ -347,7 +288,7 @@ class Record:
         if not rows:
             return []
         times = ", ".join(literal(_utc(at)) for (at,) in rows)
-        return self.changed(f"{where} AND stage_at IN ({times})", until=until, latest=True)
+        return self.changed(f"({where}) AND stage_at IN ({times})", until=until, latest=True)
 
     def near(self, several: Sequence[Near], *, latest: bool = False) -> list[Deed]:
         """What was done near each: to its objects, and to nameless ones. Of each kind of deed the
@@ -408,7 +349,7 @@ class Record:
         self.firsts |= first_times(self.connection, asked, self.proxies, starts)
 
     def learn_sittings(self, deeds: Iterable[Deed]) -> None:
-        """What else who did these did in the same sitting."""
+        """The sittings in which these were done."""
         asked = [one for one in deeds if one.key not in self.sittings]
         self.sittings |= sittings(self.connection, asked, self.proxies)
 
@@ -417,7 +358,7 @@ class Record:
         wanted = [one for one in deeds if one.key not in self.bodies]
         for one in wanted:
             self.bodies[one.key] = None
-        for key, request, response in _bodies(self.connection, wanted):
+        for key, request, response in bodies(self.connection, wanted):
             if self.bodies.get(key) is None:
                 self.bodies[key] = body(request, response)
 
@@ -428,65 +369,3 @@ _LONGEST = timedelta(hours=1)
 
 def _utc(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC)
-
-
-def any_in(column: str, ids: Iterable[str]) -> str:
-    """SQL: whether one of the texts stands, as a whole, in a column of JSON."""
-    json = f"CAST({column} AS VARCHAR)"
-    found = (f"contains({json}, {quoted(chr(34) + text + chr(34))})" for text in sorted(ids))
-    return f"({' OR '.join(found)})"
-
-
-def learnt_proxies(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Addresses that stand last for nearly everyone in a part of the view ``events``."""
-    rows = connection.execute(
-        f"""SELECT DISTINCT source_ips, "user" FROM (SELECT source_ips, "user" FROM events
-        LIMIT {_SAMPLE}) WHERE source_ips IS NOT NULL AND "user" IS NOT NULL"""
-    ).fetchall()
-    return learn_proxies(rows)
-
-
-def rehearsed(connection: duckdb.DuckDBPyConnection, deeds: Sequence[Deed]) -> list[Deed]:
-    """Deeds, those marked as dry runs of which only the body says so: deletions. (Components make
-    no dry runs, and delete all day.)"""
-    doubtful = {
-        one.key: one
-        for one in deeds
-        if (one.verb in DELETES or one.subresource == "eviction")
-        and one.served
-        and one.of not in ("node", "control-plane")
-    }
-    if not doubtful:
-        return list(deeds)
-    times = sorted(one.answered for one in doubtful.values())
-    # Dry runs are rare, and the engine knows where none is.
-    rows = connection.execute(
-        f"""SELECT {_KEY} FROM changes WHERE dry_run
-        AND stage_at BETWEEN {literal(times[0])} AND {literal(times[-1])}"""
-    ).fetchall()
-    dry = {(*who, _utc(at)) for *who, at in rows} & doubtful.keys()
-    return [replace(one, dry=True) if one.key in dry else one for one in deeds]
-
-
-_KEY = """audit_id, coalesce(nullif("user", ''), '<unauthenticated>'),
-    coalesce(received_at, stage_at)"""
-
-
-def _bodies(
-    connection: duckdb.DuckDBPyConnection, deeds: Iterable[Deed]
-) -> Iterator[tuple[Key, str | None, str | None]]:
-    """The keys of deeds whose bodies were kept, each with its request and its answer."""
-    kept = [one for one in deeds if one.level != "Metadata"]
-    for start in range(0, len(kept), 200):
-        some = kept[start : start + 200]
-        times = ", ".join(sorted({literal(one.answered) for one in some}))
-        names = f" AND name IN ({listed(one.name for one in some)})"
-        rows = connection.execute(
-            f"""SELECT {_KEY}, request_object, response_object FROM changes
-            WHERE stage_at IN ({times}) AND audit_id IN ({listed(one.audit_id for one in some)})
-            AND cluster IN ({listed(one.cluster for one in some)})
-            AND resource IN ({listed(one.resource for one in some)})
-            {names if all(one.name for one in some) else ""}"""
-        ).fetchall()
-        for audit_id, who, at, request, response in rows:
-            yield (audit_id, who, _utc(at)), request, response

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 
 from kubewitness.activity.table import DAY, slice_width
-from kubewitness.forensics.causes.record import learnt_proxies
+from kubewitness.forensics.causes.deed import learnt_proxies
 from kubewitness.forensics.rbac.ability import able
 from kubewitness.forensics.rbac.answer import Who
 from kubewitness.forensics.rbac.grants import grants
